@@ -1,0 +1,1 @@
+"""What the rooms share: settings in, adapters to log, database and artifacts out. Start at `contracts/`."""

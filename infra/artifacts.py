@@ -1,0 +1,118 @@
+"""The artifact store: directories that appear whole or not at all, on any fsspec URL."""
+
+import json
+import posixpath
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from uuid6 import uuid7
+
+from infra.base_model import file_sha256
+
+MARKER = "_READY"  # written last: readers ignore a directory without it
+
+
+class MissingArtifact(LookupError):
+    """Nothing complete is stored under that path."""
+
+
+class Tampered(ValueError):
+    """A stored file's bytes are not those that were published."""
+
+
+class ArtifactStore:
+    """Paths are relative to the store's root. Published directories are never changed."""
+
+    def __init__(self, url: str) -> None:
+        self._fs, self._root = fsspec.core.url_to_fs(url)
+
+    def write(self, path: str, data: bytes) -> None:
+        """One file, written beside and moved into place."""
+        target = self._at(path)
+        aside = f"{target}.{uuid7().hex}.tmp"
+        self._fs.makedirs(posixpath.dirname(target), exist_ok=True)
+        self._fs.pipe_file(aside, data)
+        self._fs.mv(aside, target)
+
+    def read(self, path: str) -> bytes:
+        """Raises MissingArtifact."""
+        try:
+            return bytes(self._fs.cat_file(self._at(path)))
+        except FileNotFoundError:
+            raise MissingArtifact(f"{path} is not in the artifact store") from None
+
+    def read_json(self, path: str) -> dict[str, Any]:
+        return dict(json.loads(self.read(path)))
+
+    def exists(self, path: str) -> bool:
+        return bool(self._fs.exists(self._at(path)))
+
+    def publish(self, path: str, local: Path) -> dict[str, str]:
+        """Copies a local directory in, then the marker with the SHA-256 of each file; returns those hashes.
+
+        Publishing the same path twice is a no-op if it is complete already: names are never reused.
+        """
+        if self.is_ready(path):
+            return self.hashes(path)
+        hashes = {str(p.relative_to(local)): file_sha256(p) for p in sorted(local.rglob("*")) if p.is_file()}
+        for name in hashes:
+            target = self._at(posixpath.join(path, name))
+            self._fs.makedirs(posixpath.dirname(target), exist_ok=True)
+            self._fs.put_file(str(local / name), target)
+        self.write(posixpath.join(path, MARKER), json.dumps(hashes, sort_keys=True).encode())
+        return hashes
+
+    def is_ready(self, path: str) -> bool:
+        return self.exists(posixpath.join(path, MARKER))
+
+    def hashes(self, path: str) -> dict[str, str]:
+        """File name -> SHA-256 as published; raises MissingArtifact where the marker is not there."""
+        return {name: str(value) for name, value in self.read_json(posixpath.join(path, MARKER)).items()}
+
+    def fetch(self, path: str, local: Path) -> Path:
+        """Copies a complete directory out and checks every hash; raises MissingArtifact or Tampered."""
+        wanted = self.hashes(path)
+        aside = local.with_name(f"{local.name}.{uuid7().hex}.tmp")
+        for name, sha256 in wanted.items():
+            target = aside / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._get(posixpath.join(path, name), target)
+            self._check(target, sha256, name)
+        if local.exists():
+            shutil.rmtree(local)
+        aside.rename(local)
+        return local
+
+    def local_path(self, path: str) -> Path:
+        """Where a directory store keeps it; raises MissingArtifact on a remote store (use fetch)."""
+        if "file" not in self._fs.protocol:
+            raise MissingArtifact(f"{path} is on a remote store: fetch it")
+        return Path(self._at(path))
+
+    def delete(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            if self.exists(path):
+                self._fs.rm(self._at(path), recursive=True)
+
+    def _get(self, path: str, target: Path) -> None:
+        try:
+            self._fs.get_file(self._at(path), str(target))
+        except FileNotFoundError:
+            raise MissingArtifact(f"{path} is not in the artifact store") from None
+
+    def _check(self, file: Path, sha256: str, name: str) -> None:
+        found = file_sha256(file)
+        if found != sha256:
+            shutil.rmtree(file.parent)
+            raise Tampered(f"{name} has SHA-256 {found[:12]}…, published was {sha256[:12]}…")
+
+    def _at(self, path: str) -> str:
+        return posixpath.join(self._root, path)
+
+
+def dump_json(value: Mapping[str, Any]) -> bytes:
+    """Sorted and indented: the same content is the same bytes."""
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode()

@@ -1,0 +1,1 @@
+"""Everything that crosses between rooms, as versioned models: events, manifests, task names, the routing table."""

@@ -1,0 +1,22 @@
+"""What every contract has in common: frozen, tolerant of newer minors, strict about majors."""
+
+from pydantic import BaseModel, ConfigDict
+
+SCHEMA_VERSION = "1.0"
+
+
+class Contract(BaseModel):
+    """A frozen message that ignores fields it does not know, so that a newer minor can be read."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class UnsupportedVersion(ValueError):
+    """The message's major version is not ours: it goes to the dead letters, never to a guess."""
+
+
+def check_major(schema_version: str) -> str:
+    """Returns the version, or raises UnsupportedVersion where its major differs from ours."""
+    if schema_version.partition(".")[0] != SCHEMA_VERSION.partition(".")[0]:
+        raise UnsupportedVersion(f"schema_version {schema_version} is not readable by {SCHEMA_VERSION}")
+    return schema_version

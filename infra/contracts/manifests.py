@@ -1,0 +1,161 @@
+"""Manifests in the artifact store: what a dataset, reward model or adapter is made of, and the evidence about it.
+
+Layout of a dataset: `<table>/<split>/<shard>.parquet` and `manifest.json`. Tables: `preference`, `ties`, `unpaired`,
+`demonstrations` (splits train, test) and `prompts` (splits train, gate, report). Layout of an adapter: PEFT's
+`adapter_config.json` and `adapter_model.safetensors`, `manifest.json`, `evidence.json`.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from infra.contracts.base import SCHEMA_VERSION, Contract
+
+
+class FileEntry(Contract):
+    path: str
+    sha256: str
+    bytes: int
+    rows: int | None = None
+
+
+class DatasetManifest(Contract):
+    """`sha256` is over the sorted shard hashes. `counts[table][split]` are rows; `filtered[reason]` were left out."""
+
+    schema_version: str = SCHEMA_VERSION
+    dataset_id: str
+    tenant: str
+    alias: str
+    sha256: str
+    as_of: datetime
+    window_start: datetime | None = None
+    event_cut: dict[str, dict[int, int]] = {}
+    files: list[FileEntry]
+    counts: dict[str, dict[str, int]]
+    filtered: dict[str, int] = {}
+    settings: dict[str, Any] = {}
+    parent: str | None = None
+    erased: bool = False
+
+
+class RewardManifest(Contract):
+    schema_version: str = SCHEMA_VERSION
+    name: str
+    base_revision: str
+    dataset_sha256: list[str]
+    sha256: str
+    features: bool
+    seed: int
+    settings: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
+    code_version: str = ""
+    created_at: datetime
+
+
+class AdapterManifest(Contract):
+    """Immutable. `sha256` is of `adapter_model.safetensors`; the version ends in its first eight digits."""
+
+    schema_version: str = SCHEMA_VERSION
+    version: str
+    alias: str
+    tenant: str
+    cycle_id: str | None
+    base_revision: str
+    rank: int
+    sha256: str
+    dataset_sha256: list[str]  # the transitive closure
+    dataset_ids: list[str] = []
+    parent: str | None = None
+    init: Literal["anchor", "champion"] = "anchor"
+    anchor: str = "base"
+    reward_model: str | None = None
+    method: str
+    seeds: dict[str, int]
+    settings: dict[str, Any] = {}
+    code_version: str = ""
+    metrics: dict[str, Any] = {}
+    created_at: datetime
+
+
+class Interval(Contract):
+    """A measured value with its two-sided interval at `level`, over `n` independent units."""
+
+    value: float
+    lo: float
+    hi: float
+    n: int
+    level: float = 0.95
+
+
+class SmokeCase(Contract):
+    """Fixed token ids and the trainer's own log-probabilities of them (nats, temperature 1) under this adapter."""
+
+    token_ids: list[int]
+    logprobs: list[float]  # of token_ids[1:], so one shorter
+
+
+class Sample(Contract):
+    """Two answers to one gate prompt, the candidate's and the champion's, with the judge's scores."""
+
+    prompt_id: str
+    prompt: list[dict[str, Any]]
+    candidate: str
+    champion: str
+    base: str | None = None
+    judge_candidate: float | None = None
+    judge_champion: float | None = None
+
+
+class RegressionResult(Contract):
+    """One exact check: did this version, and did its champion, still say what it must?"""
+
+    name: str
+    passed: bool
+    champion_passed: bool | None = None
+
+
+class Evidence(Contract):
+    """What the trainer measured for the gates. A missing measurement stays None, which a gate calls inconclusive."""
+
+    schema_version: str = SCHEMA_VERSION
+    version: str
+    champion: str
+    smoke: list[SmokeCase] = []
+    kl_anchor: Interval | None = None
+    kl_champion: Interval | None = None
+    judge_win_rate: Interval | None = None  # candidate over champion on gate prompts, ties half
+    length_ratio: Interval | None = None  # candidate over champion, in tokens
+    probes: dict[str, Interval] = {}  # candidate minus champion, share of answers: refusal, question, hedge, ...
+    probe_rates: dict[str, dict[str, float]] = {}  # probe -> {candidate, champion}
+    reward_accuracy: Interval | None = None
+    reward_metrics: dict[str, Any] = {}
+    regressions: list[RegressionResult] = []
+    regression_drop: Interval | None = None  # champion's minus candidate's share of passed cases
+    samples: list[Sample] = []
+
+
+class Verdict(StrEnum):
+    PASS = "pass"
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+
+
+class GateResult(Contract):
+    name: str
+    blocking: bool
+    verdict: Verdict
+    threshold: float | None = None
+    interval: Interval | None = None
+    reason: str
+    evidence: dict[str, Any] = {}
+
+
+class GateReport(Contract):
+    """An artifact and registry row of its own, never part of the immutable adapter manifest."""
+
+    schema_version: str = SCHEMA_VERSION
+    version: str
+    champion: str
+    verdict: Verdict
+    gates: list[GateResult]
+    decided_at: datetime

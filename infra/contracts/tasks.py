@@ -1,0 +1,7 @@
+"""Celery task and queue names. Brokers only carry wake-ups; arguments are ids."""
+
+RUN_CYCLE = "trainer.run_cycle"  # (cycle_id): trainer-owned states of one cycle
+SWEEP = "trainer.sweep"  # (): starts again what lost its worker, triggers what is due
+SCORE = "trainer.score"  # (reward_model, path of a JSON file of conversations)
+
+TRAINER_QUEUE = "trainer"

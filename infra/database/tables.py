@@ -1,0 +1,172 @@
+"""The registry's tables. Feedback's own tables live in its room, on the same `Base` and the same migrations."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, Dialect, Integer, String, Text, TypeDecorator, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware datetimes in and out, stored as UTC (SQLite would drop the zone)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON, list[str]: JSON}
+
+
+class LeaseRow(Base):
+    __tablename__ = "leases"
+    name: Mapped[str] = mapped_column(String(200), primary_key=True)
+    holder: Mapped[str] = mapped_column(String(200))
+    epoch: Mapped[int] = mapped_column(Integer)
+    expires_at: Mapped[datetime]
+
+
+class KeyRow(Base):
+    __tablename__ = "keys"
+    key_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(100))
+    name: Mapped[str] = mapped_column(String(100))
+    scopes: Mapped[list[str]]
+    created_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+
+
+class DatasetRow(Base):
+    __tablename__ = "datasets"
+    tenant: Mapped[str] = mapped_column(String(100), primary_key=True)
+    dataset_id: Mapped[str] = mapped_column(String(100), primary_key=True)
+    alias: Mapped[str] = mapped_column(String(100))
+    sha256: Mapped[str] = mapped_column(String(64))
+    path: Mapped[str] = mapped_column(Text)
+    manifest: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+    erased_at: Mapped[datetime | None]
+
+
+class CycleRow(Base):
+    __tablename__ = "cycles"
+    __table_args__ = (UniqueConstraint("cycle_id"),)
+    tenant: Mapped[str] = mapped_column(String(100), primary_key=True)
+    cycle_id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    alias: Mapped[str] = mapped_column(String(100))
+    state: Mapped[str] = mapped_column(String(30), index=True)
+    trigger: Mapped[str] = mapped_column(String(100))
+    settings: Mapped[dict[str, Any]]  # overrides of TrainerSettings asked for with the trigger
+    dataset_id: Mapped[str | None] = mapped_column(String(100))
+    reward_model: Mapped[str | None] = mapped_column(String(200))
+    version: Mapped[str | None] = mapped_column(String(200))
+    progress: Mapped[dict[str, Any]]  # {stage, step, total, eta_s, metrics}
+    seconds: Mapped[dict[str, Any]]  # seconds spent per state
+    reason: Mapped[str | None] = mapped_column(Text)  # why it failed, was blocked or waits
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class RewardModelRow(Base):
+    __tablename__ = "reward_models"
+    tenant: Mapped[str] = mapped_column(String(100), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200), primary_key=True)
+    cycle_id: Mapped[str | None] = mapped_column(String(40))
+    path: Mapped[str] = mapped_column(Text)
+    manifest: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+
+
+class AdapterRow(Base):
+    __tablename__ = "adapters"
+    version: Mapped[str] = mapped_column(String(200), primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(100))
+    alias: Mapped[str] = mapped_column(String(100), index=True)
+    cycle_id: Mapped[str | None] = mapped_column(String(40))
+    state: Mapped[str] = mapped_column(String(30), index=True)
+    path: Mapped[str] = mapped_column(Text)  # inside the artifact store
+    manifest: Mapped[dict[str, Any]]
+    gates: Mapped[dict[str, Any] | None]  # the last GateReport
+    reason: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class RolloutRow(Base):
+    __tablename__ = "rollouts"
+    rollout_id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(100))
+    alias: Mapped[str] = mapped_column(String(100), index=True)
+    kind: Mapped[str] = mapped_column(String(20))  # promote | rollback
+    version: Mapped[str] = mapped_column(String(200))
+    from_version: Mapped[str] = mapped_column(String(200))
+    state: Mapped[str] = mapped_column(String(30), index=True)
+    actor: Mapped[str] = mapped_column(String(100))
+    reason: Mapped[str] = mapped_column(Text)
+    error: Mapped[str | None] = mapped_column(Text)
+    requested_at: Mapped[datetime]
+    flipped_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class RoutingRow(Base):
+    __tablename__ = "routing"
+    slot: Mapped[int] = mapped_column(Integer, primary_key=True)  # always 1
+    revision: Mapped[int]
+    table: Mapped[dict[str, Any]]
+    issued_at: Mapped[datetime]
+
+
+class ReplicaRow(Base):
+    __tablename__ = "replicas"
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    address: Mapped[str] = mapped_column(String(200))
+    base_revision: Mapped[str] = mapped_column(String(64))
+    served_model: Mapped[str] = mapped_column(String(200))
+    state: Mapped[str] = mapped_column(String(20))
+    versions: Mapped[list[str]]
+    max_model_len: Mapped[int]
+    updated_at: Mapped[datetime]
+
+
+class GatewayRow(Base):
+    __tablename__ = "gateways"
+    gateway_id: Mapped[str] = mapped_column(String(100), primary_key=True)
+    address: Mapped[str] = mapped_column(String(200))
+    applied_revision: Mapped[int]
+    in_flight: Mapped[dict[str, Any]]  # version -> answers under way
+    heartbeat_at: Mapped[datetime]
+
+
+class PairCountRow(Base):
+    """How many preference pairs feedback has joined so far: what the threshold trigger watches."""
+
+    __tablename__ = "pair_counts"
+    tenant: Mapped[str] = mapped_column(String(100), primary_key=True)
+    alias: Mapped[str] = mapped_column(String(100), primary_key=True)
+    pairs: Mapped[int]
+    updated_at: Mapped[datetime]
+
+
+class AuditRow(Base):
+    """Append-only: nothing updates or deletes here."""
+
+    __tablename__ = "audit"
+    audit_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    at: Mapped[datetime]
+    tenant: Mapped[str] = mapped_column(String(100))
+    actor: Mapped[str] = mapped_column(String(100))
+    action: Mapped[str] = mapped_column(String(100), index=True)
+    subject: Mapped[str] = mapped_column(String(200), index=True)
+    reason: Mapped[str] = mapped_column(Text)
+    before: Mapped[dict[str, Any]]
+    after: Mapped[dict[str, Any]]

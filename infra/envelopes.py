@@ -1,0 +1,70 @@
+"""Events in and out of their envelopes: the body's JSON sealed for its owner, large bodies put in the artifact store."""
+
+from base64 import b64encode
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+from uuid import UUID
+
+from pydantic import BaseModel
+from uuid6 import uuid7
+
+from infra.artifacts import ArtifactStore
+from infra.clock import now
+from infra.contracts.events import Consent, Envelope, Source
+from infra.sealing import Keyring
+
+Body = TypeVar("Body", bound=BaseModel)
+REFERENCE = b"\x00artifact:"  # a sealed body that starts so names a file in the artifact store
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the envelope says in the open."""
+
+    tenant: str
+    rater: str | None = None
+    session_id: str | None = None
+    segment: str | None = None
+    source: Source = Source.HUMAN
+    consent: Consent = Consent()
+    event_id: UUID | None = None
+    occurred_at: datetime | None = None
+
+
+class Sealer:
+    """Wraps and opens event bodies. `inline_limit` is in bytes of body JSON."""
+
+    def __init__(self, keyring: Keyring, artifacts: ArtifactStore, inline_limit: int) -> None:
+        self._keyring, self._artifacts, self._inline_limit = keyring, artifacts, inline_limit
+
+    def wrap(self, body: BaseModel, header: Header) -> Envelope:
+        event_id = header.event_id or UUID(int=uuid7().int)
+        key_id, sealed = self._keyring.seal(
+            header.tenant, header.rater, body.model_dump_json().encode(), context=event_id.bytes
+        )
+        if len(sealed) > self._inline_limit:
+            path = f"bodies/{header.tenant}/{event_id.hex}"
+            self._artifacts.write(path, sealed)
+            sealed = REFERENCE + path.encode()
+        return Envelope(
+            event_id=event_id,
+            occurred_at=header.occurred_at or now(),
+            tenant=header.tenant,
+            rater=header.rater,
+            session_id=header.session_id,
+            segment=header.segment,
+            source=header.source,
+            consent=header.consent,
+            key_id=key_id,
+            sealed=b64encode(sealed),  # pydantic's Base64Bytes takes the encoded form
+        )
+
+    def open(self, envelope: Envelope, kind: type[Body]) -> Body:
+        """Raises KeyDestroyed, SealBroken, or pydantic's ValidationError."""
+        sealed = envelope.sealed
+        if sealed.startswith(REFERENCE):
+            sealed = self._artifacts.read(sealed.removeprefix(REFERENCE).decode())
+        plain = self._keyring.unseal(envelope.key_id, sealed, context=envelope.event_id.bytes)
+        return kind.model_validate_json(plain)
+

@@ -1,0 +1,75 @@
+"""What an event log is, whichever one stands behind it."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+from zlib import crc32
+
+
+class LogUnavailable(RuntimeError):
+    """The log did not take the record. Nothing is known to be stored; the caller keeps it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    position: Position
+    key: str
+    value: bytes
+    timestamp: datetime
+
+
+Offsets = Mapping[tuple[str, int], int]  # (topic, partition) -> the next offset to read
+
+
+class Producer(Protocol):
+    def append(self, topic: str, key: str, value: bytes) -> Future[Position]:
+        """The future ends when the record is durable, or with LogUnavailable. Never blocks on I/O."""
+        ...
+
+    def close(self) -> None:
+        """Waits for what was appended, then lets go."""
+        ...
+
+
+class Consumer(Protocol):
+    """One member of a group. Records of one partition come in order; uncommitted ones come again after a restart."""
+
+    def poll(self, max_records: int, timeout_s: float) -> Sequence[Record]: ...
+
+    def commit(self, offsets: Offsets) -> None: ...
+
+    def seek(self, offsets: Offsets) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class EventLog(Protocol):
+    def producer(self) -> Producer: ...
+
+    def consumer(self, group: str, topics: Sequence[str]) -> Consumer: ...
+
+    def end_offsets(self, topics: Sequence[str]) -> dict[tuple[str, int], int]:
+        """Where the next record of each partition would go."""
+        ...
+
+    def committed(self, group: str, topics: Sequence[str]) -> dict[tuple[str, int], int]: ...
+
+    def trim(self, before: datetime) -> int:
+        """Drops records older than `before`; returns how many."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def partition_of(key: str, partitions: int) -> int:
+    """Stable over processes and restarts, so that all records of one key keep their order."""
+    return crc32(key.encode()) % partitions

@@ -1,0 +1,82 @@
+"""What runs now: the routing table, the replicas it names, and the gateways that apply it."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from infra.clock import now
+from infra.contracts.routing import Replica, RoutingTable
+from infra.database.tables import GatewayRow, PairCountRow, ReplicaRow, RoutingRow
+from infra.registry import leases
+from infra.registry.errors import Conflict
+from infra.registry.leases import Lease
+
+SLOT = 1
+
+
+def routing_revision(session: Session) -> int:
+    """0 before the first table: one cheap read, for pollers."""
+    return session.scalar(select(RoutingRow.revision).where(RoutingRow.slot == SLOT)) or 0
+
+
+def routing_table(session: Session) -> RoutingTable | None:
+    row = session.get(RoutingRow, SLOT)
+    return RoutingTable.model_validate(row.table) if row else None
+
+
+def publish_routing(session: Session, lease: Lease, table: RoutingTable) -> None:
+    """Compare-and-set: the table's revision must be the stored one plus one; raises LeaseLost or Conflict."""
+    leases.fence(session, lease)
+    row = session.get(RoutingRow, SLOT, with_for_update=True)
+    if table.revision != (row.revision if row else 0) + 1:
+        raise Conflict(f"routing revision {table.revision} does not follow {row.revision if row else 0}")
+    if row is None:
+        row = RoutingRow(slot=SLOT)
+        session.add(row)
+    row.revision, row.table, row.issued_at = table.revision, table.model_dump(mode="json"), table.issued_at
+
+
+def report_gateway(session: Session, gateway_id: str, address: str, revision: int, in_flight: dict[str, int]) -> None:
+    row = session.get(GatewayRow, gateway_id)
+    if row is None:
+        row = GatewayRow(gateway_id=gateway_id)
+        session.add(row)
+    row.address, row.applied_revision, row.in_flight, row.heartbeat_at = address, revision, dict(in_flight), now()
+
+
+def forget_gateway(session: Session, gateway_id: str) -> None:
+    session.execute(delete(GatewayRow).where(GatewayRow.gateway_id == gateway_id))
+
+
+def live_gateways(session: Session, ttl_s: float) -> Sequence[GatewayRow]:
+    return session.scalars(select(GatewayRow).where(GatewayRow.heartbeat_at > now() - timedelta(seconds=ttl_s))).all()
+
+
+def report_replica(session: Session, replica: Replica) -> None:
+    row = session.get(ReplicaRow, replica.name)
+    if row is None:
+        row = ReplicaRow(name=replica.name)
+        session.add(row)
+    for name, value in replica.model_dump(mode="json").items():
+        setattr(row, name, value)
+    row.updated_at = now()
+
+
+def replicas(session: Session) -> list[Replica]:
+    rows = session.scalars(select(ReplicaRow).order_by(ReplicaRow.name)).all()
+    return [Replica.model_validate(row, from_attributes=True) for row in rows]
+
+
+def pair_count(session: Session, tenant: str, alias: str) -> int:
+    row = session.get(PairCountRow, (tenant, alias))
+    return row.pairs if row else 0
+
+
+def set_pair_count(session: Session, tenant: str, alias: str, pairs: int) -> None:
+    row = session.get(PairCountRow, (tenant, alias))
+    if row is None:
+        row = PairCountRow(tenant=tenant, alias=alias)
+        session.add(row)
+    row.pairs, row.updated_at = pairs, now()

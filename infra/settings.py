@@ -1,0 +1,237 @@
+"""All settings, one frozen section per room, read from environment and one TOML file here and nowhere else.
+
+`THUMBWHEEL_<SECTION>__<FIELD>` wins over `config.toml` in the state directory, which wins over the defaults.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+PREFIX = "THUMBWHEEL_"
+HOME_VARIABLE = "THUMBWHEEL_HOME"
+CONFIG_VARIABLE = "THUMBWHEEL_CONFIG"
+
+
+class SettingsError(ValueError):
+    """A setting is unknown or bad. The message names each one and what is wrong with it."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InfraSettings(Section):
+    profile: Literal["embedded"] = Field("embedded", description="Which parts to run on: embedded needs no servers.")
+    database_url: str = Field("", description="SQLAlchemy URL; empty means state.db in the state directory.")
+    artifacts_url: str = Field("", description="fsspec URL of the artifact store; empty means artifacts/ in the state directory.")
+    eventlog_url: str = Field("", description="Empty means log.db in the state directory.")
+    eventlog_partitions: int = Field(4, ge=1, description="Partitions per topic; consumers share a topic by partitions.")
+    eventlog_retention_days: float = Field(90, gt=0, description="Events older than this leave the log.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
+    log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, JSON elsewhere.")
+    lease_ttl_s: float = Field(10, gt=0, description="A lease without a heartbeat for this long may be taken over.")
+    secret: SecretStr | None = Field(None, description="Root secret of tokens, ids and rater hashes; embedded mode makes one at the first start.")
+
+
+class GatewaySettings(Section):
+    host: str = Field("127.0.0.1", description="Address the gateway listens on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port the gateway listens on; 0 picks a free one.")
+    alias: str = Field("assistant", description="The model name that clients ask for.")
+    cors_origins: tuple[str, ...] = Field((), description="Browser origins that may vote with an answer's token.")
+    consent_default: bool = Field(False, description="Whether an answer may be trained on where the request says nothing.")
+    max_body_bytes: int = Field(4 * 1024 * 1024, gt=0, description="Larger request bodies are refused with 413.")
+    upstream_timeout_s: float = Field(300, gt=0, description="Longest silence of the engine before 504.")
+    connect_timeout_s: float = Field(2, gt=0, description="Longest wait for a connection to the engine before 503.")
+    upstream_connections: int = Field(1024, gt=0, description="Pooled connections to the engines.")
+    routing_poll_s: float = Field(0.1, gt=0, description="How often the routing table is read again.")
+    routing_max_age_s: float = Field(60, gt=0, description="After this long without a readable table everything goes to its champion.")
+    token_ttl_s: float = Field(7 * 86400, gt=0, description="How long an answer's feedback token is good for.")
+    spool_max_bytes: int = Field(256 * 1024 * 1024, gt=0, description="Most that the local spool may hold.")
+    log_ack_timeout_s: float = Field(2, gt=0, description="A vote the log has not acknowledged by then goes to the spool.")
+    inline_body_limit: int = Field(512 * 1024, gt=0, description="Larger event bodies go to the artifact store.")
+
+
+class FeedbackSettings(Section):
+    port: int = Field(0, ge=0, le=65535, description="Port of the consumer's metrics and health; 0 picks a free one.")
+    batch_size: int = Field(500, gt=0, description="Most events handled in one transaction.")
+    poll_s: float = Field(0.2, gt=0, description="Longest wait for new events before looking for other work.")
+    window_days: float = Field(90, gt=0, description="A dataset takes the events of this many days before its cut.")
+    test_share: float = Field(0.2, gt=0, lt=1, description="Share of raters whose rows are held out as test.")
+    gate_share: float = Field(0.2, ge=0, lt=1, description="Share of prompt clusters kept for the gates.")
+    report_share: float = Field(0.1, ge=0, lt=1, description="Share of prompt clusters that only reports may use.")
+    rater_cap: int = Field(200, gt=0, description="Most rows of one rater in one dataset.")
+    prompt_cap: int = Field(50, gt=0, description="Most rows of one prompt cluster in one dataset.")
+    too_fast_share: float = Field(0.25, ge=0, description="A vote faster than this share of the reading time is dropped.")
+    too_fast_words_per_second: float = Field(5.0, gt=0, description="Fast adult reading, words per second (Brysbaert 2019).")
+
+
+class TrainerSettings(Section):
+    port: int = Field(0, ge=0, le=65535, description="Port of the worker's metrics and health; 0 picks a free one.")
+    method: Literal["grpo"] = Field("grpo", description="How the policy is trained.")
+    init: Literal["anchor", "champion"] = Field("anchor", description="What a cycle's policy starts from.")
+    threads: int = Field(1, ge=1, description="CPU threads of torch beside a running engine.")
+    sampler: Literal["engine", "transformers"] = Field("engine", description="Who writes the training samples.")
+    seed: int = Field(0, ge=0, description="Seed of every random choice in a cycle.")
+    min_pairs: int = Field(50, ge=1, description="Fewer pairs than this start no cycle.")
+    threshold_pairs: int = Field(0, ge=0, description="A cycle starts by itself after this many new pairs; 0: never.")
+    schedule_s: float = Field(0, ge=0, description="A cycle starts by itself this often, in seconds; 0: never.")
+    sweep_s: float = Field(2, gt=0, description="How often cycles without a live worker are looked for.")
+    max_length: int = Field(1024, gt=8, description="Longest prompt plus answer in tokens that is trained on.")
+    lora_rank: int = Field(16, ge=1, description="Rank of the policy's LoRA.")
+    lora_alpha: int = Field(32, ge=1, description="Scale of the policy's LoRA (alpha / rank).")
+    sft_learning_rate: float = Field(2e-4, gt=0, description="SFT learning rate.")
+    sft_epochs: int = Field(1, ge=1, description="SFT passes over the demonstrations.")
+    sft_min_rows: int = Field(64, ge=1, description="Fewer demonstrations than this skip SFT.")
+    reward_rank: int = Field(16, ge=1, description="Rank of the reward model's LoRA.")
+    reward_learning_rate: float = Field(1e-4, gt=0, description="Reward model learning rate.")
+    reward_epochs: int = Field(1, ge=1, description="Reward model passes over the pairs.")
+    reward_batch: int = Field(16, ge=1, description="Pairs per reward model step.")
+    reward_features: bool = Field(False, description="The head also sees log-probability features under the adapter-free base.")
+    policy_learning_rate: float = Field(2e-5, gt=0, description="Policy learning rate.")
+    policy_steps: int = Field(50, ge=1, description="Policy steps per cycle.")
+    policy_prompts: int = Field(16, ge=1, description="Prompts per policy step.")
+    policy_samples: int = Field(8, ge=2, description="Samples per prompt and step.")
+    policy_epochs: int = Field(1, ge=1, description="Update passes over each step's samples.")
+    policy_minibatch: int = Field(64, ge=1, description="Samples per optimizer step.")
+    policy_beta: float = Field(0.04, ge=0, description="Weight of the KL penalty to the anchor.")
+    policy_clip: float = Field(0.2, gt=0, description="Clip range of the policy ratio.")
+    policy_truncate: float = Field(2.0, gt=0, description="Cap of the trainer-over-sampler importance ratio.")
+    policy_truncated_answers: Literal["penalise", "mask"] = Field("penalise", description="What happens to answers cut by the length limit.")
+    policy_max_new_tokens: int = Field(256, ge=1, description="Longest training sample in tokens.")
+    evaluate_prompts: int = Field(200, ge=1, description="Most gate prompts used by the evaluation.")
+    evaluate_samples: int = Field(2, ge=1, description="Samples per gate prompt and version.")
+    regression_file: str = Field("", description="JSONL of exact checks {name, messages, contains_all, contains_any}; empty: none.")
+    regression_samples: int = Field(1, ge=1, description="Answers per regression case and version; 1 decodes greedily.")
+
+
+class ServingSettings(Section):
+    port: int = Field(0, ge=0, le=65535, description="Port of the controller's metrics and health; 0 picks a free one.")
+    model: str = Field("", description="Directory of a Hugging Face causal LM with a chat template.")
+    engine: Literal["auto", "vllm", "transformers"] = Field("auto", description="auto: vLLM where it is installed.")
+    replicas: int = Field(1, ge=1, description="Engine processes that answer users.")
+    engine_port: int = Field(0, ge=0, le=65535, description="Port of the first engine; 0 picks free ones.")
+    max_loras: int = Field(6, ge=1, description="Adapters on one engine: champion, challenger, previous, pinned, two for training.")
+    max_lora_rank: int = Field(16, ge=1, description="Largest LoRA rank the engine takes.")
+    max_model_len: int = Field(1024, ge=16, description="Longest prompt plus answer in tokens.")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="auto: float32 on a CPU.")
+    memory_share: float = Field(0.2, gt=0, lt=1, description="Share of memory the engine may plan with.")
+    kv_cache_gib: float = Field(1.0, gt=0, description="Key-value cache of the CPU engine, in GiB.")
+    start_timeout_s: float = Field(300, gt=0, description="Longest an engine may take to become healthy.")
+    poll_s: float = Field(0.2, gt=0, description="How often the controller compares wanted with loaded.")
+    drain_timeout_s: float = Field(60, gt=0, description="Longest wait for in-flight answers before an unload is postponed.")
+    gateway_ttl_s: float = Field(5, gt=0, description="A gateway silent for this long no longer holds back a drain.")
+    smoke_tolerance: float = Field(0.01, gt=0, description="Largest difference in nats between engine and trainer on the smoke prompts (fp32).")
+    auto_promote: bool = Field(True, description="Promote by itself what passed every blocking gate.")
+    kl_anchor_budget: float = Field(10.0, gt=0, description="Most KL to the anchor, nats per answer.")
+    kl_champion_budget: float = Field(10.0, gt=0, description="Most KL to the champion, nats per answer.")
+    length_ratio_max: float = Field(2.0, gt=1, description="Most that answers may grow or shrink against the champion (x or 1/x).")
+    style_drift_max: float = Field(0.5, gt=0, le=1, description="Most a behaviour probe's rate may move against the champion.")
+    judge_margin: float = Field(0.45, gt=0, lt=1, description="The judge's win rate must not be below this.")
+    regression_margin: float = Field(0.05, ge=0, lt=1, description="Most the share of passed exact checks may fall.")
+    reward_accuracy_min: float = Field(0.55, gt=0, lt=1, description="Advisory: reward accuracy on held-out raters.")
+
+
+class Settings(Section):
+    """The whole; a room gets its own section only."""
+
+    infra: InfraSettings = InfraSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    feedback: FeedbackSettings = FeedbackSettings()
+    trainer: TrainerSettings = TrainerSettings()
+    serving: ServingSettings = ServingSettings()
+    home: Path = Field(Path(".thumbwheel"), description="The state directory; deleting it is a clean start.")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One line of `thumbwheel settings`. `value` is masked where it is secret."""
+
+    name: str
+    value: Any
+    source: str
+    default: Any
+    description: str
+
+
+def load_settings(home: Path | None = None, environ: dict[str, str] | None = None) -> Settings:
+    """Raises SettingsError naming every unknown or bad setting."""
+    env = dict(os.environ) if environ is None else environ
+    root = (home or Path(env.get(HOME_VARIABLE, ".thumbwheel"))).absolute()
+    merged = _merge(_from_file(root, env), _from_environment(env))
+    try:
+        return Settings(home=root, **merged)
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from None
+
+
+def describe_settings(settings: Settings, environ: dict[str, str] | None = None) -> Iterator[Setting]:
+    """Every setting with its value, where it came from, its default and its description."""
+    env = dict(os.environ) if environ is None else environ
+    from_file, from_env = _from_file(settings.home, env), _from_environment(env)
+    for section_name in ("infra", "gateway", "feedback", "trainer", "serving"):
+        section: Section = getattr(settings, section_name)
+        for name, field in type(section).model_fields.items():
+            value = getattr(section, name)
+            masked = "********" if isinstance(value, SecretStr) else value
+            source = _source(section_name, name, from_file, from_env)
+            yield Setting(f"{section_name}.{name}", masked, source, field.default, field.description or "")
+
+
+def variable(section: str, name: str) -> str:
+    """The environment variable of one setting."""
+    return f"{PREFIX}{section}__{name}".upper()
+
+
+def _source(section: str, name: str, from_file: dict[str, Any], from_env: dict[str, Any]) -> str:
+    if name in from_env.get(section, {}):
+        return variable(section, name)
+    return "config.toml" if name in from_file.get(section, {}) else "default"
+
+
+def _from_file(home: Path, env: dict[str, str]) -> dict[str, Any]:
+    path = Path(env[CONFIG_VARIABLE]) if CONFIG_VARIABLE in env else home / "config.toml"
+    if not path.exists():
+        if CONFIG_VARIABLE in env:
+            raise SettingsError(f"{CONFIG_VARIABLE} names {path}, which does not exist")
+        return {}
+    try:
+        return tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: {error}") from None
+
+
+def _from_environment(env: dict[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in env.items():
+        section, separator, name = key.removeprefix(PREFIX).lower().partition("__")
+        if key.startswith(PREFIX) and separator:
+            found.setdefault(section, {})[name] = _decode(section, name, value)
+    return found
+
+
+def _decode(section: str, name: str, value: str) -> Any:
+    """Tuples are written with commas; everything else is left to pydantic."""
+    field = Settings.model_fields.get(section)
+    known = getattr(field.annotation, "model_fields", {}) if field else {}
+    if name in known and isinstance(known[name].default, tuple):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _merge(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
+    sections = lower.keys() | upper.keys()
+    return {name: {**lower.get(name, {}), **upper.get(name, {})} for name in sections}
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors():
+        name = ".".join(str(part) for part in item["loc"])
+        reason = "there is no such setting" if item["type"] == "extra_forbidden" else item["msg"]
+        lines.append(f"{name}: {reason} (see `thumbwheel settings`)")
+    return "\n".join(lines)

@@ -1,0 +1,164 @@
+"""One base model in memory and any number of LoRA adapters on it; the reference is the base with adapters off."""
+
+import json
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from infra.base_model import base_revision, check_model, file_sha256
+from trainer.switch import Switch, lora_layers
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+PREFIX = "base_model.model."  # what PEFT and vLLM expect before a module's name
+
+
+class AdapterMismatch(ValueError):
+    """An adapter's tensors are not those that this base takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The frozen base. Only its adapters ever get gradients."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    directory: Path
+    revision: str
+    switch: Switch
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The layers below the language-model head."""
+        return self.model.base_model
+
+    @property
+    def hidden_size(self) -> int:
+        return int(self.model.config.hidden_size)
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Token ids that end an answer: generation_config.json's, else the tokenizer's."""
+        configured = getattr(self.model.generation_config, "eos_token_id", None)
+        found = configured if isinstance(configured, list) else [configured, self.tokenizer.eos_token_id]
+        return frozenset(int(token) for token in found if token is not None)
+
+
+def load_base(directory: Path, *, device: str = "cpu", dtype: str = "float32") -> Base:
+    """Any Hugging Face causal LM directory with a chat template; raises infra.base_model.NotAModel otherwise."""
+    check_model(directory)
+    tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        directory, dtype=getattr(torch, dtype), local_files_only=True, attn_implementation="sdpa"
+    )
+    model.to(device).eval().requires_grad_(False)
+    return Base(model, tokenizer, directory, base_revision(directory), Switch(model, model.base_model))
+
+
+def using(base: Base, name: str | None) -> AbstractContextManager[None]:
+    """The adapter is on inside the block, None: all off. Raises SwitchRefused where a gradient would be lost."""
+    return base.switch.using(name)
+
+
+def attach_adapter(base: Base, name: str, *, rank: int, alpha: int, seed: int) -> None:
+    """A fresh LoRA on every linear layer below the head. B is zero, so it changes nothing until trained."""
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=_linear_names(base), lora_dropout=0.0, bias="none")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        inject_adapter_in_model(config, base.model, adapter_name=name)
+    for parameter in adapter_parameters(base, name):
+        parameter.data = parameter.data.float()  # bf16 weights would swallow small updates
+    before, base.switch.active = base.switch.active, name  # injecting turns the new adapter on
+    base.switch.turn(before)
+
+
+def adapter_parameters(base: Base, name: str) -> list[nn.Parameter]:
+    """In a fixed order: A and B of each layer."""
+    return list(_parameters(base, name).values())
+
+
+def load_adapter(base: Base, name: str, directory: Path) -> None:
+    """Raises AdapterMismatch when names or shapes are not this base's."""
+    config = json.loads((directory / CONFIG).read_text())
+    found = load_file(directory / WEIGHTS)
+    attach_adapter(base, name, rank=config["r"], alpha=config["lora_alpha"], seed=0)
+    wanted = _parameters(base, name)
+    wrong = sorted(found.keys() ^ wanted.keys())
+    wrong += sorted(key for key in found.keys() & wanted.keys() if found[key].shape != wanted[key].shape)
+    if wrong:
+        remove_adapter(base, name)
+        raise AdapterMismatch(f"{directory.name} does not fit base {base.revision}: {', '.join(wrong[:4])}")
+    for key, parameter in wanted.items():
+        parameter.data.copy_(found[key])
+
+
+def copy_adapter(base: Base, source: str, target: str, *, alpha: int, rank: int) -> None:
+    """`target` becomes a trainable copy of `source`, which stays as it is."""
+    attach_adapter(base, target, rank=rank, alpha=alpha, seed=0)
+    for old, new in zip(adapter_parameters(base, source), adapter_parameters(base, target), strict=True):
+        new.data.copy_(old.data)
+
+
+def remove_adapter(base: Base, name: str) -> None:
+    """The adapter must not be on."""
+    if base.switch.active == name:
+        raise RuntimeError(f"adapter {name!r} is on: it can't be removed")
+    for layer in lora_layers(base.model):
+        layer.delete_adapter(name)
+    getattr(base.model, "peft_config", {}).pop(name, None)
+
+
+def save_adapter(base: Base, name: str, directory: Path) -> str:
+    """PEFT's layout as vLLM loads it; the same weights give the same bytes. Returns the weights' SHA-256."""
+    directory.mkdir(parents=True, exist_ok=True)
+    tensors: dict[str, Tensor] = {key: value.detach().cpu().contiguous() for key, value in _parameters(base, name).items()}
+    save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
+    (directory / CONFIG).write_text(json.dumps(_config(base, name), indent=1, sort_keys=True))
+    return file_sha256(directory / WEIGHTS)
+
+
+def _config(base: Base, name: str) -> dict[str, Any]:
+    """The fields that PEFT and vLLM read, with no machine's paths in them."""
+    known = base.model.peft_config[name]  # type: ignore[index]  # set by inject_adapter_in_model
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base.revision,
+        "r": known.r,
+        "lora_alpha": known.lora_alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": sorted(known.target_modules),
+        "inference_mode": True,
+    }
+
+
+def _parameters(base: Base, name: str) -> dict[str, nn.Parameter]:
+    """PEFT file key -> parameter."""
+    part = f".{name}.weight"
+    return {
+        PREFIX + key.removesuffix(part) + ".weight": parameter
+        for key, parameter in base.model.named_parameters()
+        if key.endswith(part) and (".lora_A." in key or ".lora_B." in key)
+    }
+
+
+def _linear_names(base: Base) -> list[str]:
+    """Last parts of the names of all linear layers in the decoder, adapted ones counted once."""
+    found = set()
+    for path, module in base.decoder.named_modules():
+        parts = path.split(".")
+        if isinstance(module, nn.Linear) and not any(part.startswith("lora_") for part in parts):
+            found.add(parts[-2] if parts[-1] == "base_layer" else parts[-1])
+    return sorted(found)

@@ -1,0 +1,99 @@
+"""Turns LoRA adapters on and off, and refuses to while a backward is still owed.
+
+Switching sets `requires_grad` of the adapter that is switched off to False; a graph built before then leaves its
+gradient unset, without a word (huggingface/peft: `BaseTunerLayer.set_adapter`). The policy then trains on nothing.
+"""
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+
+
+class SwitchRefused(RuntimeError):
+    """An adapter switch between a forward with gradient and its backward."""
+
+
+class OpenPass:
+    """A forward with gradient. Its autograd graph holds it, so that it dies with a graph that is thrown away."""
+
+    __slots__ = ("__weakref__", "closed")
+
+    def __init__(self) -> None:
+        self.closed = False
+
+
+class _Watched(torch.autograd.Function):
+    """The identity; notes when the gradient comes back through."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, opened: OpenPass) -> Tensor:
+        ctx.opened = opened
+        return hidden.view_as(hidden)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        ctx.opened.closed = True
+        return gradients[0], None
+
+
+class Switch:
+    """Which adapter of one model is on. `model` may gain and lose adapters while the switch lives."""
+
+    def __init__(self, model: nn.Module, decoder: nn.Module) -> None:
+        self._model = model
+        self._open: weakref.WeakSet[OpenPass] = weakref.WeakSet()
+        self.active: str | None = None
+        decoder.register_forward_hook(self._watch)
+
+    @contextmanager
+    def using(self, name: str | None) -> Iterator[None]:
+        """The adapter is on inside, and the one before it again afterwards; None means the bare base.
+
+        Raises SwitchRefused where that would lose a gradient: at the entry, or at the exit when the backward of a
+        forward made inside has not run yet.
+        """
+        before = self.active
+        self.turn(name)
+        try:
+            yield
+        except BaseException:
+            self._open.clear()  # the step is lost anyway: its own error must reach the caller
+            self.turn(before)
+            raise
+        self.turn(before)
+
+    def turn(self, name: str | None) -> None:
+        """Raises SwitchRefused while a forward with gradient waits for its backward under another adapter."""
+        if name == self.active:
+            return
+        if any(not opened.closed for opened in self._open):
+            raise SwitchRefused(
+                f"adapter {name!r} can't replace {self.active!r}: a forward with gradient still waits for its backward"
+            )
+        turn_unguarded(self._model, name)
+        self.active = name
+
+    def _watch(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+        hidden = output.last_hidden_state
+        if hidden.requires_grad:
+            opened = OpenPass()
+            self._open.add(opened)
+            output.last_hidden_state = _Watched.apply(hidden, opened)
+        return output
+
+
+def turn_unguarded(model: nn.Module, name: str | None) -> None:
+    """PEFT's own switch: no check, so a pending gradient is lost. Only `Switch.turn` and its test call this."""
+    for layer in lora_layers(model):
+        layer.enable_adapters(name is not None)
+        if name is not None:
+            layer.set_adapter(name)
+
+
+def lora_layers(model: nn.Module) -> list[BaseTunerLayer]:
+    return [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
