@@ -1,4 +1,4 @@
-"""Events in and out of their envelopes: the body's JSON sealed for its owner, large bodies put in the artifact store."""
+"""Events in and out of their envelopes: a body's JSON is sealed for its owner, a large one goes to the artifact store."""
 
 from base64 import b64encode
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from infra.contracts.events import Consent, Envelope, Source
 from infra.sealing import Keyring
 
 Body = TypeVar("Body", bound=BaseModel)
+NO_CONSENT = Consent()
 REFERENCE = b"\x00artifact:"  # a sealed body that starts so names a file in the artifact store
 
 
@@ -27,7 +28,7 @@ class Header:
     session_id: str | None = None
     segment: str | None = None
     source: Source = Source.HUMAN
-    consent: Consent = Consent()
+    consent: Consent = NO_CONSENT
     event_id: UUID | None = None
     occurred_at: datetime | None = None
 
@@ -67,4 +68,3 @@ class Sealer:
             sealed = self._artifacts.read(sealed.removeprefix(REFERENCE).decode())
         plain = self._keyring.unseal(envelope.key_id, sealed, context=envelope.event_id.bytes)
         return kind.model_validate_json(plain)
-

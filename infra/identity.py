@@ -47,8 +47,9 @@ class Identity:
 
     def owns(self, tenant: str, response_id: str) -> bool:
         """Whether this handle was minted for this tenant."""
-        match = RESPONSE_ID.fullmatch(response_id)
-        return bool(match) and hmac.compare_digest(match[2], self._mac(tenant, match[1]))
+        if (match := RESPONSE_ID.fullmatch(response_id)) is None:
+            return False
+        return hmac.compare_digest(match[2], self._mac(tenant, match[1]))
 
     def rater(self, tenant: str, user: str) -> str:
         """The only form in which a rater is known inside."""

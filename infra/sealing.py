@@ -63,8 +63,8 @@ class Keyring:
             connection.execute("PRAGMA secure_delete=ON")
             with transaction(connection):
                 rows = connection.execute(
-                    "UPDATE data_keys SET key = NULL, destroyed_at = ? WHERE tenant = ? AND rater = ? AND key IS NOT NULL"
-                    " RETURNING key_id",
+                    "UPDATE data_keys SET key = NULL, destroyed_at = ?"
+                    " WHERE tenant = ? AND rater = ? AND key IS NOT NULL RETURNING key_id",
                     (now().isoformat(), tenant, rater),
                 ).fetchall()
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

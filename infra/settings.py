@@ -28,14 +28,22 @@ class Section(BaseModel):
 class InfraSettings(Section):
     profile: Literal["embedded"] = Field("embedded", description="Which parts to run on: embedded needs no servers.")
     database_url: str = Field("", description="SQLAlchemy URL; empty means state.db in the state directory.")
-    artifacts_url: str = Field("", description="fsspec URL of the artifact store; empty means artifacts/ in the state directory.")
+    artifacts_url: str = Field(
+        "", description="fsspec URL of the artifact store; empty means artifacts/ in the state directory."
+    )
     eventlog_url: str = Field("", description="Empty means log.db in the state directory.")
-    eventlog_partitions: int = Field(4, ge=1, description="Partitions per topic; consumers share a topic by partitions.")
+    eventlog_partitions: int = Field(
+        4, ge=1, description="Partitions per topic; consumers share a topic by partitions."
+    )
     eventlog_retention_days: float = Field(90, gt=0, description="Events older than this leave the log.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
-    log_format: Literal["auto", "json", "console"] = Field("auto", description="auto: console on a terminal, JSON elsewhere.")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto: console on a terminal, JSON elsewhere."
+    )
     lease_ttl_s: float = Field(10, gt=0, description="A lease without a heartbeat for this long may be taken over.")
-    secret: SecretStr | None = Field(None, description="Root secret of tokens, ids and rater hashes; embedded mode makes one at the first start.")
+    secret: SecretStr | None = Field(
+        None, description="Root secret of tokens, ids and rater hashes; embedded mode makes one at the first start."
+    )
 
 
 class GatewaySettings(Section):
@@ -43,16 +51,22 @@ class GatewaySettings(Section):
     port: int = Field(8080, ge=0, le=65535, description="Port the gateway listens on; 0 picks a free one.")
     alias: str = Field("assistant", description="The model name that clients ask for.")
     cors_origins: tuple[str, ...] = Field((), description="Browser origins that may vote with an answer's token.")
-    consent_default: bool = Field(False, description="Whether an answer may be trained on where the request says nothing.")
+    consent_default: bool = Field(
+        False, description="Whether an answer may be trained on where the request says nothing."
+    )
     max_body_bytes: int = Field(4 * 1024 * 1024, gt=0, description="Larger request bodies are refused with 413.")
     upstream_timeout_s: float = Field(300, gt=0, description="Longest silence of the engine before 504.")
     connect_timeout_s: float = Field(2, gt=0, description="Longest wait for a connection to the engine before 503.")
     upstream_connections: int = Field(1024, gt=0, description="Pooled connections to the engines.")
     routing_poll_s: float = Field(0.1, gt=0, description="How often the routing table is read again.")
-    routing_max_age_s: float = Field(60, gt=0, description="After this long without a readable table everything goes to its champion.")
+    routing_max_age_s: float = Field(
+        60, gt=0, description="After this long without a readable table everything goes to its champion."
+    )
     token_ttl_s: float = Field(7 * 86400, gt=0, description="How long an answer's feedback token is good for.")
     spool_max_bytes: int = Field(256 * 1024 * 1024, gt=0, description="Most that the local spool may hold.")
-    log_ack_timeout_s: float = Field(2, gt=0, description="A vote the log has not acknowledged by then goes to the spool.")
+    log_ack_timeout_s: float = Field(
+        2, gt=0, description="A vote the log has not acknowledged by then goes to the spool."
+    )
     inline_body_limit: int = Field(512 * 1024, gt=0, description="Larger event bodies go to the artifact store.")
 
 
@@ -66,8 +80,12 @@ class FeedbackSettings(Section):
     report_share: float = Field(0.1, ge=0, lt=1, description="Share of prompt clusters that only reports may use.")
     rater_cap: int = Field(200, gt=0, description="Most rows of one rater in one dataset.")
     prompt_cap: int = Field(50, gt=0, description="Most rows of one prompt cluster in one dataset.")
-    too_fast_share: float = Field(0.25, ge=0, description="A vote faster than this share of the reading time is dropped.")
-    too_fast_words_per_second: float = Field(5.0, gt=0, description="Fast adult reading, words per second (Brysbaert 2019).")
+    too_fast_share: float = Field(
+        0.25, ge=0, description="A vote faster than this share of the reading time is dropped."
+    )
+    too_fast_words_per_second: float = Field(
+        5.0, gt=0, description="Fast adult reading, words per second (Brysbaert 2019)."
+    )
 
 
 class TrainerSettings(Section):
@@ -91,7 +109,9 @@ class TrainerSettings(Section):
     reward_learning_rate: float = Field(1e-4, gt=0, description="Reward model learning rate.")
     reward_epochs: int = Field(1, ge=1, description="Reward model passes over the pairs.")
     reward_batch: int = Field(16, ge=1, description="Pairs per reward model step.")
-    reward_features: bool = Field(False, description="The head also sees log-probability features under the adapter-free base.")
+    reward_features: bool = Field(
+        False, description="The head also sees log-probability features under the adapter-free base."
+    )
     policy_learning_rate: float = Field(2e-5, gt=0, description="Policy learning rate.")
     policy_steps: int = Field(50, ge=1, description="Policy steps per cycle.")
     policy_prompts: int = Field(16, ge=1, description="Prompts per policy step.")
@@ -101,11 +121,15 @@ class TrainerSettings(Section):
     policy_beta: float = Field(0.04, ge=0, description="Weight of the KL penalty to the anchor.")
     policy_clip: float = Field(0.2, gt=0, description="Clip range of the policy ratio.")
     policy_truncate: float = Field(2.0, gt=0, description="Cap of the trainer-over-sampler importance ratio.")
-    policy_truncated_answers: Literal["penalise", "mask"] = Field("penalise", description="What happens to answers cut by the length limit.")
+    policy_truncated_answers: Literal["penalise", "mask"] = Field(
+        "penalise", description="What happens to answers cut by the length limit."
+    )
     policy_max_new_tokens: int = Field(256, ge=1, description="Longest training sample in tokens.")
     evaluate_prompts: int = Field(200, ge=1, description="Most gate prompts used by the evaluation.")
     evaluate_samples: int = Field(2, ge=1, description="Samples per gate prompt and version.")
-    regression_file: str = Field("", description="JSONL of exact checks {name, messages, contains_all, contains_any}; empty: none.")
+    regression_file: str = Field(
+        "", description="JSONL of exact checks {name, messages, contains_all, contains_any}; empty: none."
+    )
     regression_samples: int = Field(1, ge=1, description="Answers per regression case and version; 1 decodes greedily.")
 
 
@@ -115,7 +139,9 @@ class ServingSettings(Section):
     engine: Literal["auto", "vllm", "transformers"] = Field("auto", description="auto: vLLM where it is installed.")
     replicas: int = Field(1, ge=1, description="Engine processes that answer users.")
     engine_port: int = Field(0, ge=0, le=65535, description="Port of the first engine; 0 picks free ones.")
-    max_loras: int = Field(6, ge=1, description="Adapters on one engine: champion, challenger, previous, pinned, two for training.")
+    max_loras: int = Field(
+        6, ge=1, description="Adapters on one engine: champion, challenger, previous, pinned, two for training."
+    )
     max_lora_rank: int = Field(16, ge=1, description="Largest LoRA rank the engine takes.")
     max_model_len: int = Field(1024, ge=16, description="Longest prompt plus answer in tokens.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="auto: float32 on a CPU.")
@@ -123,14 +149,22 @@ class ServingSettings(Section):
     kv_cache_gib: float = Field(1.0, gt=0, description="Key-value cache of the CPU engine, in GiB.")
     start_timeout_s: float = Field(300, gt=0, description="Longest an engine may take to become healthy.")
     poll_s: float = Field(0.2, gt=0, description="How often the controller compares wanted with loaded.")
-    drain_timeout_s: float = Field(60, gt=0, description="Longest wait for in-flight answers before an unload is postponed.")
+    drain_timeout_s: float = Field(
+        60, gt=0, description="Longest wait for in-flight answers before an unload is postponed."
+    )
     gateway_ttl_s: float = Field(5, gt=0, description="A gateway silent for this long no longer holds back a drain.")
-    smoke_tolerance: float = Field(0.01, gt=0, description="Largest difference in nats between engine and trainer on the smoke prompts (fp32).")
+    smoke_tolerance: float = Field(
+        0.01, gt=0, description="Largest difference in nats between engine and trainer on the smoke prompts (fp32)."
+    )
     auto_promote: bool = Field(True, description="Promote by itself what passed every blocking gate.")
     kl_anchor_budget: float = Field(10.0, gt=0, description="Most KL to the anchor, nats per answer.")
     kl_champion_budget: float = Field(10.0, gt=0, description="Most KL to the champion, nats per answer.")
-    length_ratio_max: float = Field(2.0, gt=1, description="Most that answers may grow or shrink against the champion (x or 1/x).")
-    style_drift_max: float = Field(0.5, gt=0, le=1, description="Most a behaviour probe's rate may move against the champion.")
+    length_ratio_max: float = Field(
+        2.0, gt=1, description="Most that answers may grow or shrink against the champion (x or 1/x)."
+    )
+    style_drift_max: float = Field(
+        0.5, gt=0, le=1, description="Most a behaviour probe's rate may move against the champion."
+    )
     judge_margin: float = Field(0.45, gt=0, lt=1, description="The judge's win rate must not be below this.")
     regression_margin: float = Field(0.05, ge=0, lt=1, description="Most the share of passed exact checks may fall.")
     reward_accuracy_min: float = Field(0.55, gt=0, lt=1, description="Advisory: reward accuracy on held-out raters.")

@@ -122,7 +122,9 @@ class Feedback(Contract):
     session_id: str | None = None
     index: int = 0
     value: bool | int | float | str | None = None
-    groups: list[list[Item]] = Field(default=[], description="comparison: [[a], [b]]; ranking: best first, ties together")
+    groups: list[list[Item]] = Field(
+        default=[], description="comparison: [[a], [b]]; ranking: best first, ties together"
+    )
     strength: float | None = None
     shown_first: Literal["a", "b"] | None = None
     latency_ms: float | None = None

@@ -45,4 +45,6 @@ def check_schema(database: Database) -> None:
     """Raises SchemaMismatch unless the database is at this code's head."""
     found, wanted = current_revision(database), head_revision(database)
     if found != wanted:
-        raise SchemaMismatch(f"the database is at schema {found}, this code needs {wanted}: run `thumbwheel infra migrate`")
+        raise SchemaMismatch(
+            f"the database is at schema {found}, this code needs {wanted}: run `thumbwheel infra migrate`"
+        )
