@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from peft import LoraConfig, inject_adapter_in_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from infra.base_model import base_revision, check_model, file_sha256
-from trainer.switch import Switch, lora_layers
+from trainer.switch import Switch, lora_layers, turn_unguarded, without_peft_warnings
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -58,6 +59,7 @@ class Base:
 def load_base(directory: Path, *, device: str = "cpu", dtype: str = "float32") -> Base:
     """Any Hugging Face causal LM directory with a chat template; raises infra.base_model.NotAModel otherwise."""
     check_model(directory)
+    transformers.logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
     model = AutoModelForCausalLM.from_pretrained(
         directory, dtype=getattr(torch, dtype), local_files_only=True, attn_implementation="sdpa"
@@ -74,13 +76,12 @@ def using(base: Base, name: str | None) -> AbstractContextManager[None]:
 def attach_adapter(base: Base, name: str, *, rank: int, alpha: int, seed: int) -> None:
     """A fresh LoRA on every linear layer below the head. B is zero, so it changes nothing until trained."""
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=_linear_names(base), lora_dropout=0.0, bias="none")
-    with torch.random.fork_rng(devices=[]):
+    with using(base, None), torch.random.fork_rng(devices=[]), without_peft_warnings():
         torch.manual_seed(seed)
         inject_adapter_in_model(config, base.model, adapter_name=name)
+        turn_unguarded(base.model, None)  # injecting had turned the new adapter on
     for parameter in adapter_parameters(base, name):
         parameter.data = parameter.data.float()  # bf16 weights would swallow small updates
-    before, base.switch.active = base.switch.active, name  # injecting turns the new adapter on
-    base.switch.turn(before)
 
 
 def adapter_parameters(base: Base, name: str) -> list[nn.Parameter]:
@@ -114,8 +115,9 @@ def remove_adapter(base: Base, name: str) -> None:
     """The adapter must not be on."""
     if base.switch.active == name:
         raise RuntimeError(f"adapter {name!r} is on: it can't be removed")
-    for layer in lora_layers(base.model):
-        layer.delete_adapter(name)
+    with without_peft_warnings():
+        for layer in lora_layers(base.model):
+            layer.delete_adapter(name)
     getattr(base.model, "peft_config", {}).pop(name, None)
 
 

@@ -4,6 +4,7 @@ Switching sets `requires_grad` of the adapter that is switched off to False; a g
 gradient unset, without a word (huggingface/peft: `BaseTunerLayer.set_adapter`). The policy then trains on nothing.
 """
 
+import warnings
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,6 +94,15 @@ def turn_unguarded(model: nn.Module, name: str | None) -> None:
         layer.enable_adapters(name is not None)
         if name is not None:
             layer.set_adapter(name)
+
+
+@contextmanager
+def without_peft_warnings() -> Iterator[None]:
+    """PEFT warns of several adapters on one model and of deleting the last one used; both are meant here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+        warnings.filterwarnings("ignore", message=".*was active which is now deleted")
+        yield
 
 
 def lora_layers(model: nn.Module) -> list[BaseTunerLayer]:
