@@ -1,4 +1,4 @@
-"""Events in and out of their envelopes: a body's JSON is sealed for its owner, a large one goes to the artifact store."""
+"""Events in and out of their envelopes: bodies are sealed for their owner, large ones go to the artifact store."""
 
 from base64 import b64encode
 from dataclasses import dataclass
