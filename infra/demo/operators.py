@@ -1,0 +1,67 @@
+"""What an operator sees and does: `/admin/v1` to look, the commands to act."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import httpx
+
+from infra.demo.shell import Shell
+from infra.registry.cycles import FINAL_STATES, CycleState
+from infra.registry.rollouts import FINAL_STATES as FINAL_ROLLOUT_STATES
+
+LOOK_EVERY_S = 0.25
+NEAR_A_SWAP = frozenset({CycleState.PUBLISHING, CycleState.GATING, *FINAL_STATES})
+
+
+class CycleTookTooLong(TimeoutError):
+    """A cycle had not ended in the time that the plan gives it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Reads over HTTP with the admin key and acts through the commands, so that everything done is audited."""
+
+    shell: Shell
+    http: httpx.AsyncClient
+
+    async def get(self, path: str, **query: str) -> Any:
+        response = await self.http.get(f"/admin/v1/{path}", params=query)
+        return response.raise_for_status().json()
+
+    async def listed(self, noun: str) -> list[dict[str, Any]]:
+        """Newest first."""
+        found = await self.get(noun)
+        return list(found["data"])
+
+    async def run_cycle(self, on_look: Callable[[dict[str, Any]], None], timeout_s: float) -> dict[str, Any]:
+        """Triggers a cycle and looks at it until it has ended; raises CycleTookTooLong."""
+        triggered = await self.shell.json("cycle", "trigger", "--reason", "the demo's raters have voted")
+        async with asyncio.timeout(timeout_s) as clock:
+            while not clock.expired():
+                cycle: dict[str, Any] = await self.get(f"cycles/{triggered['cycle_id']}")
+                on_look(cycle)
+                if cycle["state"] in FINAL_STATES:
+                    return cycle
+                await asyncio.sleep(LOOK_EVERY_S)
+        raise CycleTookTooLong(triggered["cycle_id"])
+
+    async def rollout_of(self, version: str, since: datetime, patience_s: float) -> dict[str, Any] | None:
+        """The finished rollout to `version` requested after `since`; None where none was asked for in time."""
+        for _ in range(int(patience_s / LOOK_EVERY_S)):
+            for rollout in await self.listed("rollouts"):
+                requested = datetime.fromisoformat(rollout["requested_at"])
+                if rollout["version"] == version and requested >= since and rollout["state"] in FINAL_ROLLOUT_STATES:
+                    return rollout
+            await asyncio.sleep(LOOK_EVERY_S)
+        return None
+
+
+@asynccontextmanager
+async def operating(shell: Shell, address: str, key: str) -> AsyncIterator[Operator]:
+    headers = {"Authorization": f"Bearer {key}"}
+    async with httpx.AsyncClient(base_url=address, headers=headers, timeout=30) as http:
+        yield Operator(shell, http)

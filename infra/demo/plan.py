@@ -1,0 +1,70 @@
+"""How much of everything one run does: every count and rate of the demo, in one place."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Size = Literal["full", "smoke"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Counts of a run. The `expected_s` of each kind of stage is what two cores took, for the time that is left."""
+
+    symbols: int = 300
+    base_steps: int = 420
+    checks: int = 150
+    raters: int = 50
+    pairs_per_cycle: int = 300
+    answers_per_question: int = 3  # a rater compares the first two that differ
+    vote_concurrency: int = 12
+    thumbs_share: float = 0.12
+    rating_share: float = 0.06
+    correction_share: float = 0.02
+    report_questions: int = 300
+    report_answers: int = 4  # per question and version
+    report_concurrency: int = 8
+    max_tokens: int = 64
+    traffic_every_s: float = 0.5
+    traffic_every_s_near_a_swap: float = 0.04
+    bootstraps: int = 2000
+    cycle_timeout_s: float = 600
+    trainer: dict[str, Any] = field(default_factory=dict)
+    expected_s: dict[str, float] = field(
+        default_factory=lambda: {"base": 130, "start": 50, "votes": 20, "cycle": 80, "report": 12, "rollback": 10}
+    )
+
+
+TUNED = {
+    "reward_features": True,
+    "reward_epochs": 2,
+    "reward_learning_rate": 1e-3,
+    "policy_learning_rate": 2e-3,
+    "policy_beta": 0.03,
+    "policy_steps": 12,
+    "policy_prompts": 16,
+    "policy_samples": 8,
+    "policy_minibatch": 128,
+    "policy_max_new_tokens": 64,
+    "max_length": 192,
+    "evaluate_prompts": 100,
+    "regression_samples": 1,
+}
+SMOKE = {**TUNED, "min_pairs": 8, "policy_steps": 2, "policy_prompts": 4, "policy_samples": 4, "evaluate_prompts": 8, "reward_epochs": 1}
+
+
+def plan_for(size: Size) -> Plan:
+    """`full` is the demo; `smoke` is every stage once and small, for tests: its figures mean nothing."""
+    if size == "full":
+        return Plan(trainer=TUNED)
+    return Plan(
+        symbols=40,
+        base_steps=60,
+        checks=8,
+        raters=12,
+        pairs_per_cycle=48,
+        report_questions=20,
+        report_answers=2,
+        bootstraps=200,
+        trainer=SMOKE,
+        expected_s={"base": 20, "start": 50, "votes": 10, "cycle": 30, "report": 3, "rollback": 8},
+    )
