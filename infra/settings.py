@@ -86,6 +86,12 @@ class FeedbackSettings(Section):
     too_fast_words_per_second: float = Field(
         5.0, gt=0, description="Fast adult reading, words per second (Brysbaert 2019)."
     )
+    orphan_after_s: float = Field(
+        3600, gt=0, description="A vote whose answer has not arrived by then is called orphaned; it joins all the same."
+    )
+    cut_timeout_s: float = Field(
+        60, gt=0, description="Longest wait for the consumer to store what was acknowledged before a snapshot."
+    )
 
 
 class TrainerSettings(Section):

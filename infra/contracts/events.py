@@ -26,9 +26,14 @@ class Source(StrEnum):
 
 
 class Consent(Contract):
-    """What the person allowed: training at all, and until when the content may be kept."""
+    """What the person allowed: training at all, and until when the content may be kept.
+
+    `explicit` tells the person's own word from the `consent_default` setting: an explicit no to either half of a
+    judgement wins over anything else said by the same person.
+    """
 
     train: bool = False
+    explicit: bool = False
     retain_until: datetime | None = None
 
 

@@ -1,0 +1,144 @@
+"""Feedback's own tables. What people wrote stays sealed: open columns only join, cap, split and count.
+
+The tenant leads every primary key, and whatever belongs to a person carries that person's hash, so that erasing is one
+delete per table and the destruction of a data key.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+
+from sqlalchemy import BigInteger, Index, LargeBinary, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from infra.database.tables import Base
+
+
+class VoteStatus(StrEnum):
+    """Whether a vote has found the answers it is about."""
+
+    PENDING = "pending"
+    JOINED = "joined"
+    ORPHANED = "orphaned"  # waited longer than feedback.orphan_after_s; joins all the same if the answer comes
+
+
+V = VoteStatus
+TRANSITIONS: dict[VoteStatus, frozenset[VoteStatus]] = {
+    V.PENDING: frozenset({V.JOINED, V.ORPHANED}),
+    V.ORPHANED: frozenset({V.JOINED}),
+    V.JOINED: frozenset(),
+}
+
+
+class EventColumns:
+    """What every stored event has: its envelope, where it stood on the log, and its sealed body."""
+
+    rater: Mapped[str | None] = mapped_column(String(64))
+    session_id: Mapped[str | None] = mapped_column(Text)
+    segment: Mapped[str | None] = mapped_column(Text)
+    source: Mapped[str] = mapped_column(String(20))
+    consent_train: Mapped[bool]
+    consent_explicit: Mapped[bool]
+    retain_until: Mapped[datetime | None]
+    occurred_at: Mapped[datetime]
+    received_at: Mapped[datetime]
+    log_partition: Mapped[int]
+    log_offset: Mapped[int] = mapped_column(BigInteger)
+    key_id: Mapped[str] = mapped_column(String(64))
+    sealed: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class InferenceRow(EventColumns, Base):
+    """One request that was answered, failed or was cancelled."""
+
+    __tablename__ = "inferences"
+    __table_args__ = (
+        Index("inferences_time", "tenant", "occurred_at"),
+        Index("inferences_rater", "tenant", "rater"),
+        Index("inferences_session", "tenant", "session_id"),
+    )
+    tenant: Mapped[str] = mapped_column(String(100), primary_key=True)
+    response_id: Mapped[str] = mapped_column(String(200), primary_key=True)
+    event_id: Mapped[str] = mapped_column(String(32))
+    alias: Mapped[str] = mapped_column(String(100))
+    status: Mapped[str] = mapped_column(String(20))
+    stored: Mapped[bool]  # false: the client asked to keep no content
+    rateable: Mapped[bool]
+    base_revision: Mapped[str] = mapped_column(String(64))
+    turn: Mapped[int]
+    parent_response_id: Mapped[str | None] = mapped_column(String(200))
+    regenerated_from: Mapped[str | None] = mapped_column(String(200))
+    rollout_id: Mapped[str | None] = mapped_column(String(40))
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime]
+
+
+class ChoiceRow(Base):
+    """One answer of a request: who wrote it, under which arm, and how it ended."""
+
+    __tablename__ = "choices"
+    tenant: Mapped[str] = mapped_column(String(100), primary_key=True)
+    response_id: Mapped[str] = mapped_column(String(200), primary_key=True)
+    index: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    version: Mapped[str] = mapped_column(String(200))
+    arm: Mapped[str] = mapped_column(String(40))
+    arm_propensity: Mapped[float]
+    finish_reason: Mapped[str | None] = mapped_column(String(40))
+
+
+class VoteEventRow(EventColumns, Base):
+    """Every vote that was ever cast: the history behind `votes`."""
+
+    __tablename__ = "vote_events"
+    __table_args__ = (
+        Index("vote_events_vote", "tenant", "vote_id"),
+        Index("vote_events_time", "tenant", "occurred_at"),
+        Index("vote_events_rater", "tenant", "rater"),
+    )
+    tenant: Mapped[str] = mapped_column(String(100), primary_key=True)
+    event_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    vote_id: Mapped[str] = mapped_column(String(64))  # digest of the vote key
+    kind: Mapped[str] = mapped_column(String(20))
+    name: Mapped[str] = mapped_column(Text)
+    retracted: Mapped[bool]
+
+
+class VoteRow(Base):
+    """The current value of each vote key: the event with the greatest (occurred_at, event_id)."""
+
+    __tablename__ = "votes"
+    __table_args__ = (Index("votes_status", "status", "first_seen_at"), Index("votes_rater", "tenant", "rater"))
+    tenant: Mapped[str] = mapped_column(String(100), primary_key=True)
+    vote_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    event_id: Mapped[str] = mapped_column(String(32))
+    occurred_at: Mapped[datetime]
+    rater: Mapped[str | None] = mapped_column(String(64))
+    alias: Mapped[str | None] = mapped_column(String(100))
+    status: Mapped[str] = mapped_column(String(20))
+    consent_train: Mapped[bool]
+    consent_explicit: Mapped[bool]
+    pairs: Mapped[int]  # strict choices that the current value states
+    counted: Mapped[int]  # how many of them are in the alias' pair count: joined, consented, kept
+    first_seen_at: Mapped[datetime]
+
+
+class VoteTargetRow(Base):
+    """What a vote points at: a response id, or `session:<id>`. Unordered; the same for every value of the vote."""
+
+    __tablename__ = "vote_targets"
+    __table_args__ = (Index("vote_targets_target", "tenant", "target"),)
+    tenant: Mapped[str] = mapped_column(String(100), primary_key=True)
+    vote_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    target: Mapped[str] = mapped_column(Text, primary_key=True)
+
+
+class DeadLetterRow(Base):
+    """Where a payload stood that could not be read, and why. Its bytes are on the dead-letter topic only."""
+
+    __tablename__ = "dead_letters"
+    tenant: Mapped[str] = mapped_column(String(100), primary_key=True)  # empty where not even that could be read
+    topic: Mapped[str] = mapped_column(String(100), primary_key=True)
+    partition: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    offset: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    key: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)
+    seen_at: Mapped[datetime]
