@@ -62,7 +62,7 @@ class Sealer:
         )
 
     def open(self, envelope: Envelope, kind: type[Body]) -> Body:
-        """Raises KeyDestroyed, SealBroken, or pydantic's ValidationError."""
+        """Raises KeyDestroyed, KeyUnknown, SealBroken, MissingArtifact, or pydantic's ValidationError."""
         sealed = envelope.sealed
         if sealed.startswith(REFERENCE):
             sealed = self._artifacts.read(sealed.removeprefix(REFERENCE).decode())

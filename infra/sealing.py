@@ -27,6 +27,10 @@ class KeyDestroyed(LookupError):
     """The data key is gone: the body can never be read again."""
 
 
+class KeyUnknown(LookupError):
+    """This keyring never had that data key: the body comes from another home, or its key id is made up."""
+
+
 class SealBroken(ValueError):
     """The box was not sealed with this key for this purpose, or was changed since."""
 
@@ -50,7 +54,7 @@ class Keyring:
         return key_id, nonce + self._cipher(key_id, key).encrypt(nonce, plain, context)
 
     def unseal(self, key_id: str, sealed: bytes, *, context: bytes) -> bytes:
-        """Raises KeyDestroyed or SealBroken."""
+        """Raises KeyDestroyed, KeyUnknown or SealBroken."""
         cipher = self._ciphers.get(key_id) or self._cipher(key_id, self._load(key_id))
         try:
             return cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], context)
@@ -98,7 +102,9 @@ class Keyring:
             row: sqlite3.Row | None = connection.execute(
                 "SELECT key FROM data_keys WHERE key_id = ?", (key_id,)
             ).fetchone()
-        if row is None or row[0] is None:
+        if row is None:
+            raise KeyUnknown(f"there is no data key {key_id}")
+        if row[0] is None:
             raise KeyDestroyed(f"data key {key_id} is gone")
         return bytes(row[0])
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from infra.clock import now
@@ -74,9 +74,27 @@ def pair_count(session: Session, tenant: str, alias: str) -> int:
     return row.pairs if row else 0
 
 
+def pair_counts(session: Session) -> list[tuple[str, str, int]]:
+    """(tenant, alias, pairs) of every alias that has any."""
+    rows = session.scalars(select(PairCountRow).order_by(PairCountRow.tenant, PairCountRow.alias)).all()
+    return [(row.tenant, row.alias, row.pairs) for row in rows]
+
+
 def set_pair_count(session: Session, tenant: str, alias: str, pairs: int) -> None:
     row = session.get(PairCountRow, (tenant, alias))
     if row is None:
         row = PairCountRow(tenant=tenant, alias=alias)
         session.add(row)
     row.pairs, row.updated_at = pairs, now()
+
+
+def add_pairs(session: Session, tenant: str, alias: str, change: int) -> None:
+    """What a batch of events did to the count, added in the database so that no other batch's is lost."""
+    if session.get(PairCountRow, (tenant, alias)) is None:
+        set_pair_count(session, tenant, alias, 0)
+        session.flush()
+    counted = (PairCountRow.tenant == tenant, PairCountRow.alias == alias)
+    session.execute(
+        update(PairCountRow).where(*counted).values(pairs=PairCountRow.pairs + change, updated_at=now()),
+        execution_options={"synchronize_session": "fetch"},
+    )
