@@ -18,6 +18,7 @@ def make_celery(settings: Settings) -> Celery:
             "data_folder_in": str(broker / "queue"),
             "data_folder_out": str(broker / "queue"),
             "control_folder": str(broker / "control"),
+            "polling_interval": 0.2,  # kombu's own 1 s would be most of a small cycle's waiting
         },
         result_backend=f"file://{broker / 'results'}",
         task_default_queue=TRAINER_QUEUE,

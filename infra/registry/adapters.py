@@ -118,3 +118,11 @@ def register_reward_model(
     row.manifest, row.created_at = manifest.model_dump(mode="json"), now()
     session.add(row)
     return row
+
+
+def get_reward_model(session: Session, name: str, tenant: str | None = None) -> RewardModelRow:
+    """Raises NotFound; `tenant` None is for the product's own processes."""
+    row = session.scalars(select(RewardModelRow).where(RewardModelRow.name == name)).first()
+    if row is None or (tenant is not None and row.tenant != tenant):
+        raise NotFound(f"there is no reward model {name}")
+    return row

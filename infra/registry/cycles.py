@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from infra.clock import now
 from infra.database.tables import CycleRow
-from infra.registry import audit, leases
+from infra.registry import audit, fleet, leases
 from infra.registry.errors import Conflict, IllegalTransition, NotFound
 from infra.registry.leases import Lease
 
@@ -61,7 +61,11 @@ def trigger(
     row.settings, row.progress, row.seconds = settings or {}, {}, {}
     row.created_at = row.updated_at = now()
     session.add(row)
-    audit.record(session, tenant=tenant, actor=actor, action="cycle.trigger", subject=row.cycle_id, reason=reason)
+    pairs = fleet.pair_count(session, tenant, alias)  # the threshold trigger counts from here
+    audit.record(
+        session, tenant=tenant, actor=actor, action="cycle.trigger", subject=row.cycle_id, reason=reason,
+        after={"pairs": pairs, "settings": row.settings},
+    )  # fmt: skip
     session.flush()
     return row
 

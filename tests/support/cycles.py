@@ -1,0 +1,48 @@
+"""A state directory with a real registry, and cycles in it in any state."""
+
+from pathlib import Path
+from typing import Any
+
+from infra.database.migrate import migrate
+from infra.database.tables import CycleRow
+from infra.ports import Ports
+from infra.registry import cycles, leases
+from infra.registry.cycles import CycleState
+from infra.registry.leases import Lease
+from infra.settings import HOME_VARIABLE, load_settings
+
+TRAINER_PATH = [CycleState.SNAPSHOTTING, CycleState.SFT, CycleState.REWARD, CycleState.POLICY, CycleState.EVALUATING, CycleState.PUBLISHING]  # fmt: skip
+
+
+def make_ports(home: Path, **environ: str) -> Ports:
+    """A migrated, empty state directory. `environ` holds THUMBWHEEL_ variables."""
+    home.mkdir(parents=True, exist_ok=True)
+    ports = Ports(load_settings(environ={HOME_VARIABLE: str(home), **environ}))
+    migrate(ports.database)
+    return ports
+
+
+def make_cycle(ports: Ports, *, state: CycleState = CycleState.SFT, alias: str = "assistant", **overrides: Any) -> str:
+    """A cycle that feedback has brought as far as `state`; its lease is free."""
+    with ports.database.transaction() as session:
+        row = cycles.trigger(session, tenant="default", alias=alias, actor="test", settings=overrides)
+        lease = leases.acquire(session, leases.cycle_lease(row.cycle_id), "test", 10)
+        assert lease is not None
+        for target in TRAINER_PATH:
+            if CycleState(row.state) is state:
+                break
+            cycles.advance(session, lease, row.cycle_id, target)
+        leases.release(session, lease)
+        return row.cycle_id
+
+
+def hold(ports: Ports, cycle_id: str, holder: str = "worker-1", ttl_s: float = 10) -> Lease:
+    with ports.database.transaction() as session:
+        lease = leases.acquire(session, leases.cycle_lease(cycle_id), holder, ttl_s)
+    assert lease is not None
+    return lease
+
+
+def cycle_row(ports: Ports, cycle_id: str) -> CycleRow:
+    with ports.database.reading() as session:
+        return cycles.get(session, cycle_id)

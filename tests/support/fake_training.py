@@ -1,0 +1,56 @@
+"""A child process with the real loop and the real registry, whose stages only leave files behind.
+
+`python -m tests.support.fake_training` takes trainer.run's arguments; FAKE_TRAINING in the environment is JSON:
+`hang`: the stage that never ends, `fail`: the stage that fails, `away`: the stage whose engine is away.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from infra.ports import Ports
+from infra.registry.cycles import CycleState
+from infra.registry.leases import Lease
+from trainer.cycle import FOLLOWING, Holding, Stage
+from trainer.errors import StageFailed, TryAgain
+from trainer.launch import child_command
+from trainer.progress import StageProgress
+from trainer.run import main
+
+VARIABLE = "FAKE_TRAINING"
+
+
+def fake_command(cycle_id: str, lease: Lease) -> list[str]:
+    """What a Launcher starts in place of trainer.run."""
+    command = child_command(cycle_id, lease)
+    return [part.replace("trainer.run", "tests.support.fake_training") for part in command]
+
+
+def make_stages(ports: Ports, holding: Holding) -> Mapping[CycleState, Stage]:
+    plan = json.loads(os.environ.get(VARIABLE, "{}"))
+    return {state: Stage(partial(_stage, holding, plan, state)) for state in FOLLOWING}
+
+
+def _stage(holding: Holding, plan: dict[str, str], state: CycleState, part: Path, progress: StageProgress) -> dict[str, Any]:
+    """Notes each start, since the tests count how often a stage was run."""
+    with (holding.work.root / "started.txt").open("a") as file:
+        file.write(f"{state}\n")
+    (part / "weights.bin").write_bytes(state.encode())
+    if plan.get("fail") == state:
+        raise StageFailed("only 3 pairs, 50 are needed")
+    if plan.get("away") == state:
+        raise TryAgain("the engine is away")
+    steps = 10_000 if plan.get("hang") == state else 2
+    for step in range(1, steps + 1):
+        progress(step, steps, {"loss": 1 / step})
+        time.sleep(0.02 if steps > 2 else 0)
+    return {"stage": state}
+
+
+if __name__ == "__main__":
+    sys.exit(main(make_stages=make_stages))

@@ -1,0 +1,173 @@
+"""Starts the child process that trains, keeps its lease alive, and ends it when it must not go on."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import structlog
+from uuid6 import uuid7
+
+from infra.ports import Ports
+from infra.registry import cycles, leases
+from infra.registry.cycles import TRAINER_STATES, CycleState
+from infra.registry.errors import LeaseLost
+from infra.registry.leases import Lease
+from infra.settings import HOME_VARIABLE
+from trainer.workdir import work_dir
+
+log = structlog.get_logger()
+
+TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: the child could not go on for now
+MOST_CRASHES = 5  # then the cycle fails: it is the cycle that kills its children
+LOG_TAIL_BYTES = 4096
+
+Command = Callable[[str, Lease], list[str]]
+
+
+def child_command(cycle_id: str, lease: Lease) -> list[str]:
+    arguments = ["--cycle", cycle_id, "--epoch", str(lease.epoch), "--holder", lease.holder, "--parent", str(os.getpid())]
+    return [sys.executable, "-m", "trainer.run", *arguments]
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """One training at a time: a second call returns at once and the sweep comes back to it."""
+
+    ports: Ports
+    stop: threading.Event
+    command: Command = child_command
+    _busy: threading.Lock = field(default_factory=threading.Lock)
+
+    def run(self, cycle_id: str) -> str:
+        """Takes the cycle's lease, trains, and returns how it ended: a state, or why nothing was done."""
+        if not self._busy.acquire(blocking=False):
+            return "busy"
+        try:
+            lease = self._acquire(cycle_id)
+            return self._train(cycle_id, lease) if lease else "held"
+        except LeaseLost as lost:
+            log.warning("lease_lost", cycle_id=cycle_id, reason=str(lost))
+            return "lost"
+        finally:
+            self._busy.release()
+
+    @property
+    def _ttl_s(self) -> float:
+        return self.ports.settings.infra.lease_ttl_s
+
+    def _acquire(self, cycle_id: str) -> Lease | None:
+        with self.ports.database.transaction() as session:
+            if CycleState(cycles.get(session, cycle_id).state) not in TRAINER_STATES:
+                return None
+            return leases.acquire(session, leases.cycle_lease(cycle_id), f"trainer-{uuid7().hex}", self._ttl_s)
+
+    def _train(self, cycle_id: str, lease: Lease) -> str:
+        log_file = self.ports.home / "logs" / f"cycle-{cycle_id}.log"
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        if self._cancel_requested(cycle_id, lease):
+            return self._end(cycle_id, lease, CycleState.CANCELLED, "cancelled on request")
+        with log_file.open("ab") as output, Child(self.command(cycle_id, lease), self.ports.home, output) as child:
+            log.info("training_started", cycle_id=cycle_id, pid=child.process.pid, epoch=lease.epoch)
+            cancelled = self._watch(cycle_id, lease, child)
+            status = child.end()
+        log.info("training_ended", cycle_id=cycle_id, status=status, cancelled=cancelled)
+        return self._settle(cycle_id, lease, status, last_line(log_file), cancelled=cancelled)
+
+    def _watch(self, cycle_id: str, lease: Lease, child: "Child") -> bool:
+        """Returns whether it was cancelled; raises LeaseLost. Either way the child is ended by its owner."""
+        beat_s = min(1.0, self._ttl_s / 4)
+        while not child.ended(within_s=beat_s):
+            if self.stop.is_set():
+                return False
+            if self._cancel_requested(cycle_id, lease):
+                return True
+        return self._cancel_requested(cycle_id, lease)
+
+    def _cancel_requested(self, cycle_id: str, lease: Lease) -> bool:
+        """One heartbeat. A cycle that has moved on is not held any longer: its child lets go of the lease itself."""
+        with self.ports.database.transaction() as session:
+            row = cycles.get(session, cycle_id)
+            if CycleState(row.state) not in TRAINER_STATES:
+                return False
+            leases.heartbeat(session, lease, self._ttl_s)
+            return row.cancel_requested
+
+    def _settle(self, cycle_id: str, lease: Lease, status: int, last: str, *, cancelled: bool) -> str:
+        with self.ports.database.reading() as session:
+            state = CycleState(cycles.get(session, cycle_id).state)
+        if state not in TRAINER_STATES:
+            return state
+        if cancelled:
+            return self._end(cycle_id, lease, CycleState.CANCELLED, "cancelled on request")
+        if self.stop.is_set():
+            return self._let_go(lease, "stopped")
+        if status == TRY_AGAIN or status < 0:
+            return self._crashed(cycle_id, lease, status, last)
+        return self._end(cycle_id, lease, CycleState.FAILED, last or f"the training process ended with {status}")
+
+    def _crashed(self, cycle_id: str, lease: Lease, status: int, last: str) -> str:
+        """Killed from outside, or something was away: the sweep starts it again, but not for ever."""
+        reason = last if status == TRY_AGAIN else f"the training process was killed by signal {-status}"
+        if work_dir(self.ports.home, cycle_id).note_crash(reason) >= MOST_CRASHES:
+            return self._end(cycle_id, lease, CycleState.FAILED, f"{reason} (tried {MOST_CRASHES} times)")
+        return self._let_go(lease, "crashed")
+
+    def _end(self, cycle_id: str, lease: Lease, target: CycleState, reason: str) -> str:
+        with self.ports.database.transaction() as session:
+            cycles.advance(session, lease, cycle_id, target, reason=reason)
+            leases.release(session, lease)
+        return target
+
+    def _let_go(self, lease: Lease, outcome: str) -> str:
+        with self.ports.database.transaction() as session:
+            leases.release(session, lease)
+        return outcome
+
+
+class Child:
+    """A process in a group of its own that never outlives this block. It has nothing to clean up, so it is killed."""
+
+    def __init__(self, command: list[str], home: Path, output: IO[bytes]) -> None:
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, HOME_VARIABLE: str(home)},
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> "Child":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.end()
+
+    def ended(self, within_s: float) -> bool:
+        try:
+            self.process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def end(self) -> int:
+        """Kills the group while it is surely ours, and returns the exit status (negative: the signal)."""
+        if self.process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        return self.process.wait()
+
+
+def last_line(path: Path) -> str:
+    """The last line that says something: of a traceback, the error itself."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LOG_TAIL_BYTES))
+        lines = file.read().decode(errors="replace").splitlines()
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -1,0 +1,69 @@
+"""Scores for whoever else needs them: a reward model's opinion of conversations, computed in a child process."""
+
+import argparse
+import json
+import sys
+import threading
+from pathlib import Path
+
+from infra.logs import configure_logging
+from infra.ports import Ports
+from infra.registry import adapters
+from infra.settings import load_settings
+from trainer.errors import StageFailed
+from trainer.launch import Child, last_line
+
+POLL_S = 0.5
+
+
+def score_in_child(ports: Ports, reward_model: str, path: str, stop: threading.Event) -> str:
+    """Writes `<path>.scores.json`, numbers in the order of `path`'s conversations, and returns its path.
+
+    `path` holds a JSON list of `{"prompt": [message, ...], "completion": text}`. Raises StageFailed.
+    """
+    log_file = ports.home / "logs" / "score.log"
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "trainer.scoring", "--reward", reward_model, "--path", path]
+    with log_file.open("ab") as output, Child(command, ports.home, output) as child:
+        while not child.ended(within_s=POLL_S) and not stop.is_set():
+            continue
+        status = child.end()
+    if status:
+        raise StageFailed(f"scoring with {reward_model} failed: {last_line(log_file)}")
+    return f"{path}.scores.json"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The child: loads the base and the reward model, scores, writes."""
+    options = _parse(arguments)
+    settings = load_settings()
+    configure_logging(settings.infra, process="trainer-score")
+    ports = Ports(settings)
+    try:
+        with ports.database.reading() as session:
+            stored = adapters.get_reward_model(session, options.reward).path
+        directory = ports.artifacts.fetch(stored, ports.home / "cycles" / "rewards" / options.reward)
+        scores = _score(Path(settings.serving.model), directory, json.loads(options.path.read_text()))
+    finally:
+        ports.close()
+    Path(f"{options.path}.scores.json").write_text(json.dumps(scores))
+    return 0
+
+
+def _score(model: Path, reward: Path, conversations: list[dict[str, object]]) -> list[float]:
+    from trainer.model import load_base  # torch: only in the child
+    from trainer.rewarding import RewardModel
+
+    judge = RewardModel.load(load_base(model), reward)
+    return [float(score) for score in judge.score([(item["prompt"], item["completion"]) for item in conversations])]
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m trainer.scoring", description=__doc__)
+    parser.add_argument("--reward", required=True)
+    parser.add_argument("--path", required=True, type=Path)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""What a cycle leaves on disk: one directory per finished stage, marked last, so that a killed worker can go on."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MARKER = "_DONE"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkDir:
+    """`home/cycles/<cycle_id>`. A stage is written beside its place and renamed into it when it is whole."""
+
+    root: Path
+
+    def at(self, stage: str) -> Path:
+        return self.root / stage
+
+    def result(self, stage: str) -> dict[str, Any] | None:
+        """What the finished stage returned; None while it is not finished."""
+        marker = self.at(stage) / MARKER
+        return dict(json.loads(marker.read_text())) if marker.is_file() else None
+
+    def begin(self, stage: str, epoch: int) -> Path:
+        """A fresh directory of this worker's own: an earlier holder that wakes up writes into another."""
+        for left in self.root.glob(f"{stage}.*.part"):
+            shutil.rmtree(left, ignore_errors=True)
+        part = self.root / f"{stage}.{epoch}.part"
+        part.mkdir(parents=True)
+        return part
+
+    def finish(self, stage: str, part: Path, result: dict[str, Any]) -> dict[str, Any]:
+        """Marks the stage and moves it into place; where another has finished it already, that one stays."""
+        (part / MARKER).write_text(json.dumps(result, sort_keys=True))
+        try:
+            part.rename(self.at(stage))
+        except OSError:
+            finished = self.result(stage)
+            if finished is None:
+                raise
+            shutil.rmtree(part)
+            return finished
+        return result
+
+    def note_crash(self, reason: str) -> int:
+        """Remembers that a child died and returns how often that has happened in this cycle."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        path = self.root / "crashes.txt"
+        with path.open("a") as file:
+            file.write(reason.replace("\n", " ") + "\n")
+        return len(path.read_text().splitlines())
+
+
+def work_dir(home: Path, cycle_id: str) -> WorkDir:
+    return WorkDir(home / "cycles" / cycle_id)

@@ -1,0 +1,88 @@
+"""Composition root of the trainer worker: Celery with threads, a timer that sends the sweep, health. No torch in here."""
+
+import sys
+import threading
+
+import structlog
+from celery import Celery, signals
+
+from infra.contracts.tasks import SWEEP
+from infra.database.migrate import check_schema
+from infra.http import Health
+from infra.logs import configure_logging
+from infra.ports import Ports
+from infra.processes import announce
+from infra.settings import load_settings
+from trainer.launch import Launcher
+from trainer.tasks import make_app
+
+log = structlog.get_logger()
+
+THREADS = 4  # one trains; the others sweep and score meanwhile
+
+
+class Timer:
+    """Sends the sweep every `every_s` until it is closed."""
+
+    def __init__(self, app: Celery, every_s: float, stop: threading.Event) -> None:
+        self._app, self._every_s, self._stop = app, every_s, stop
+        self._thread = threading.Thread(target=self._run, name="timer", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every_s):
+            self._app.send_task(SWEEP, expires=max(10.0, 5 * self._every_s), ignore_result=True)
+
+
+def main() -> int:
+    settings = load_settings()
+    configure_logging(settings.infra, process="trainer")
+    ports, stop = Ports(settings), threading.Event()
+    check_schema(ports.database)
+    app = make_app(ports, Launcher(ports, stop))
+    health = Health({"database": lambda: _reach(ports)}, port=settings.trainer.port)
+    timer = Timer(app, settings.trainer.sweep_s, stop)
+    signals.worker_shutting_down.connect(lambda **_: stop.set(), weak=False)
+    health.start()
+    timer.start()
+    announce(settings.home, "trainer", health.address)
+    log.info("worker_started", address=health.address)
+    try:
+        return serve(app)
+    finally:
+        timer.close()
+        health.close()
+        ports.close()
+
+
+def serve(app: Celery) -> int:
+    """Until SIGTERM; a training under way is ended by the stop event and goes on with the next worker."""
+    worker = app.Worker(
+        pool="threads",
+        concurrency=THREADS,
+        loglevel="WARNING",
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def _reach(ports: Ports) -> None:
+    try:
+        with ports.database.reading() as session:
+            session.connection().exec_driver_sql("SELECT 1")
+    except ConnectionError as error:
+        raise RuntimeError(str(error)) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())
