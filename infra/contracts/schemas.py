@@ -1,0 +1,50 @@
+"""JSON Schemas of every contract, and whether a change of one would break its readers."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from infra.contracts import events, manifests, routing
+from infra.contracts.base import Contract
+
+PUBLISHED: tuple[type[Contract], ...] = (
+    events.Envelope,
+    events.Inference,
+    events.Feedback,
+    events.Erasure,
+    events.DeadLetter,
+    manifests.DatasetManifest,
+    manifests.RewardManifest,
+    manifests.AdapterManifest,
+    manifests.Evidence,
+    manifests.GateReport,
+    routing.RoutingTable,
+)
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """Contract name -> JSON Schema, as checked in under `docs/schemas/`."""
+    return {contract.__name__: contract.model_json_schema() for contract in PUBLISHED}
+
+
+def breaking_changes(old: dict[str, Any], new: dict[str, Any], where: str = "") -> Iterator[str]:
+    """What an old reader or an old message would stumble over: a field gone, newly required, or of another type."""
+    for name in old.get("properties", {}):
+        if name not in new.get("properties", {}):
+            yield f"{where}{name} was removed"
+    for name in set(new.get("required", [])) - set(old.get("required", [])):
+        yield f"{where}{name} became required"
+    for name in old.get("properties", {}).keys() & new.get("properties", {}).keys():
+        if _shape(old["properties"][name]) != _shape(new["properties"][name]):
+            yield f"{where}{name} changed its type"
+    for value in set(old.get("enum", [])) - set(new.get("enum", [])):
+        yield f"{where}value {value} was removed"
+    for name in old.get("$defs", {}).keys() & new.get("$defs", {}).keys():
+        yield from breaking_changes(old["$defs"][name], new["$defs"][name], f"{where}{name}.")
+
+
+def _shape(schema: dict[str, Any]) -> Any:
+    """The schema without what readers don't depend on."""
+    if isinstance(schema, dict):
+        ignored = ("description", "title", "default", "examples")
+        return {key: _shape(value) for key, value in schema.items() if key not in ignored}
+    return [_shape(part) for part in schema] if isinstance(schema, list) else schema

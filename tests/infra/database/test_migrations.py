@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect, text
+
+from infra.database.engine import Database, open_database, sqlite_url
+from infra.database.migrate import SchemaMismatch, check_schema, current_revision, downgrade, head_revision, migrate
+from infra.database.tables import Base
+from infra.registry import cycles
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    return open_database(sqlite_url(tmp_path / "state.db"))
+
+
+def test_migrations_reach_exactly_the_schema_of_the_models(database: Database) -> None:
+    import feedback.tables  # noqa: F401 (its tables are on the same Base)
+
+    migrate(database)
+    with database.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
+
+
+def test_an_unmigrated_database_is_refused_with_the_command_that_mends_it(database: Database) -> None:
+    with pytest.raises(SchemaMismatch, match="thumbwheel infra migrate"):
+        check_schema(database)
+
+
+def test_a_migrated_database_is_accepted(database: Database) -> None:
+    migrate(database)
+    check_schema(database)
+
+
+def test_an_older_schema_is_refused(database: Database) -> None:
+    migrate(database, "0001")
+    assert current_revision(database) != head_revision(database)
+    with pytest.raises(SchemaMismatch):
+        check_schema(database)
+
+
+def test_the_registry_keeps_its_rows_when_later_migrations_go_down_and_up(database: Database) -> None:
+    migrate(database)
+    with database.transaction() as session:
+        cycles.trigger(session, tenant="default", alias="assistant", actor="operator")
+    downgrade(database, "0001")
+    migrate(database)
+    with database.reading() as session:
+        assert cycles.get(session, "1").alias == "assistant"
+
+
+def test_going_all_the_way_down_leaves_no_table_behind(database: Database) -> None:
+    migrate(database)
+    downgrade(database, "base")
+    assert set(inspect(database.engine).get_table_names()) <= {"alembic_version"}
+
+
+def test_a_transaction_rolls_back_on_any_error(database: Database) -> None:
+    migrate(database)
+    with pytest.raises(ZeroDivisionError), database.transaction() as session:
+        cycles.trigger(session, tenant="default", alias="assistant", actor="operator")
+        session.flush()
+        _ = 1 / 0
+    with database.reading() as session:
+        assert session.execute(text("SELECT count(*) FROM cycles")).scalar() == 0

@@ -1,0 +1,150 @@
+"""What every event log must do, whichever stands behind it."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from infra.eventlog.base import EventLog, Record
+from infra.eventlog.sqlite import SqliteEventLog
+
+TOPIC, OTHER = "thumbwheel.feedback.v1", "thumbwheel.inference.v1"
+PARTITIONS = 4
+
+
+@pytest.fixture(params=["sqlite"])
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventLog]:
+    assert request.param == "sqlite"
+    opened = SqliteEventLog(tmp_path / "log.db", PARTITIONS)
+    yield opened
+    opened.close()
+
+
+def append(log: EventLog, count: int, *, topic: str = TOPIC, key: str | None = None) -> None:
+    producer = log.producer()
+    pending = [producer.append(topic, key or f"key-{n}", f"value-{n}".encode()) for n in range(count)]
+    for future in pending:
+        future.result(timeout=10)
+    producer.close()
+
+
+def drain(
+    log: EventLog, group: str = "readers", *, commit: bool = True, topics: tuple[str, ...] = (TOPIC,)
+) -> list[Record]:
+    consumer = log.consumer(group, topics)
+    records: list[Record] = []
+    while batch := consumer.poll(100, timeout_s=0.2):
+        records += batch
+        if commit:
+            consumer.commit(next_offsets(batch))
+    consumer.close()
+    return records
+
+
+def next_offsets(records: list[Record]) -> dict[tuple[str, int], int]:
+    return {(r.position.topic, r.position.partition): r.position.offset + 1 for r in records}
+
+
+def test_what_was_acknowledged_is_read_back_once(log: EventLog) -> None:
+    append(log, 50)
+    assert sorted(record.value for record in drain(log)) == sorted(f"value-{n}".encode() for n in range(50))
+
+
+def test_records_of_one_key_keep_their_order(log: EventLog) -> None:
+    append(log, 30, key="one")
+    assert [record.value for record in drain(log)] == [f"value-{n}".encode() for n in range(30)]
+
+
+def test_records_of_one_key_share_a_partition(log: EventLog) -> None:
+    append(log, 10, key="one")
+    assert len({record.position.partition for record in drain(log)}) == 1
+
+
+def test_what_was_not_committed_comes_again(log: EventLog) -> None:
+    append(log, 5)
+    assert len(drain(log, commit=False)) == 5
+    assert len(drain(log)) == 5
+
+
+def test_what_was_committed_does_not_come_again(log: EventLog) -> None:
+    append(log, 5)
+    drain(log)
+    append(log, 2)
+    assert len(drain(log)) == 2
+
+
+def test_groups_read_independently(log: EventLog) -> None:
+    append(log, 3)
+    assert len(drain(log, "readers")) == len(drain(log, "others")) == 3
+
+
+def test_a_consumer_sees_its_own_topics_only(log: EventLog) -> None:
+    append(log, 3, topic=OTHER)
+    assert drain(log) == []
+    assert len(drain(log, topics=(TOPIC, OTHER))) == 3
+
+
+def test_seek_goes_back_to_an_earlier_record(log: EventLog) -> None:
+    append(log, 4, key="one")
+    consumer = log.consumer("readers", [TOPIC])
+    first = consumer.poll(100, timeout_s=1)[0]
+    consumer.seek({(TOPIC, first.position.partition): 2})
+    assert [record.value for record in consumer.poll(100, timeout_s=1)] == [b"value-2", b"value-3"]
+    consumer.close()
+
+
+def test_a_poll_takes_no_more_than_asked_for(log: EventLog) -> None:
+    append(log, 10)
+    consumer = log.consumer("readers", [TOPIC])
+    assert len(consumer.poll(3, timeout_s=1)) == 3
+    consumer.close()
+
+
+def test_two_members_of_a_group_share_the_partitions(log: EventLog) -> None:
+    first, second = log.consumer("readers", [TOPIC]), log.consumer("readers", [TOPIC])
+    first.poll(1, timeout_s=0), second.poll(1, timeout_s=0)
+    append(log, 40)
+    seen: list[Record] = []
+    deadline = datetime.now(UTC) + timedelta(seconds=20)
+    while len({r.value for r in seen}) < 40 and datetime.now(UTC) < deadline:
+        for consumer in (first, second):
+            batch = list(consumer.poll(100, timeout_s=0.1))
+            consumer.commit(next_offsets(batch))
+            seen += batch
+    assert len({record.value for record in seen}) == 40
+    first.close(), second.close()
+
+
+def test_a_member_that_leaves_hands_its_partitions_over(log: EventLog) -> None:
+    first, second = log.consumer("readers", [TOPIC]), log.consumer("readers", [TOPIC])
+    first.poll(1, timeout_s=0), second.poll(1, timeout_s=0)
+    first.close()
+    append(log, 40)
+    values: set[bytes] = set()
+    deadline = datetime.now(UTC) + timedelta(seconds=20)
+    while len(values) < 40 and datetime.now(UTC) < deadline:
+        values |= {record.value for record in second.poll(100, timeout_s=0.1)}
+    assert len(values) == 40
+    second.close()
+
+
+def test_end_offsets_and_commits_tell_the_lag(log: EventLog) -> None:
+    append(log, 6)
+    assert sum(log.end_offsets([TOPIC]).values()) == 6
+    assert sum(log.committed("readers", [TOPIC]).values()) == 0
+    drain(log)
+    assert log.committed("readers", [TOPIC]) == log.end_offsets([TOPIC])
+
+
+def test_retention_drops_what_is_older_and_keeps_the_offsets(log: EventLog) -> None:
+    append(log, 3, key="one")
+    assert log.trim(datetime.now(UTC) + timedelta(seconds=1)) == 3
+    append(log, 1, key="one")
+    (record,) = drain(log)
+    assert record.position.offset == 3
+
+
+def test_a_log_that_was_closed_is_whole_when_opened_again(tmp_path: Path) -> None:
+    append(SqliteEventLog(tmp_path / "log.db", PARTITIONS), 7)
+    assert len(drain(SqliteEventLog(tmp_path / "log.db", PARTITIONS))) == 7

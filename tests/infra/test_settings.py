@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import pytest
+
+from infra.settings import SettingsError, describe_settings, load_settings, variable
+
+
+def test_the_environment_wins_over_the_file_and_the_file_over_the_default(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("[gateway]\nport = 1000\nalias = 'from-file'\n")
+    settings = load_settings(tmp_path, {"THUMBWHEEL_GATEWAY__PORT": "2000"})
+    assert (settings.gateway.port, settings.gateway.alias, settings.gateway.host) == (2000, "from-file", "127.0.0.1")
+
+
+def test_every_setting_says_where_its_value_came_from(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("[gateway]\nalias = 'from-file'\n")
+    environ = {"THUMBWHEEL_GATEWAY__PORT": "2000"}
+    found = {line.name: line for line in describe_settings(load_settings(tmp_path, environ), environ)}
+    assert found["gateway.port"].source == "THUMBWHEEL_GATEWAY__PORT"
+    assert found["gateway.alias"].source == "config.toml"
+    assert found["gateway.host"].source == "default"
+    assert all(line.description for line in found.values())
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"THUMBWHEEL_GATEWAY__PROT": "1"}, "gateway.prot: there is no such setting"),
+        ({"THUMBWHEEL_GATEWAY__PORT": "many"}, "gateway.port: .*integer"),
+        ({"THUMBWHEEL_GATEWAY__PORT": "70000"}, "gateway.port: .*65535"),
+        ({"THUMBWHEEL_KITCHEN__PORT": "1"}, "kitchen: there is no such setting"),
+    ],
+)
+def test_an_unknown_or_bad_setting_is_named(tmp_path: Path, environ: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        load_settings(tmp_path, environ)
+
+
+def test_every_bad_setting_is_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(tmp_path, {"THUMBWHEEL_GATEWAY__PROT": "1", "THUMBWHEEL_TRAINER__SEED": "-1"})
+    assert "gateway.prot" in str(caught.value)
+    assert "trainer.seed" in str(caught.value)
+
+
+def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("[gateway")
+    with pytest.raises(SettingsError, match=r"config\.toml"):
+        load_settings(tmp_path, {})
+
+
+def test_a_named_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="does not exist"):
+        load_settings(tmp_path, {"THUMBWHEEL_CONFIG": str(tmp_path / "nowhere.toml")})
+
+
+def test_secrets_are_masked(tmp_path: Path) -> None:
+    environ = {variable("infra", "secret"): "do-not-show"}
+    settings = load_settings(tmp_path, environ)
+    shown = [str(line.value) for line in describe_settings(settings, environ)]
+    assert not any("do-not-show" in value for value in shown)
+    assert "do-not-show" not in repr(settings)
+
+
+def test_settings_are_frozen(tmp_path: Path) -> None:
+    settings = load_settings(tmp_path, {})
+    with pytest.raises(ValueError, match="frozen"):
+        settings.gateway.port = 1  # type: ignore[misc]
+
+
+def test_lists_are_written_with_commas(tmp_path: Path) -> None:
+    environ = {"THUMBWHEEL_GATEWAY__CORS_ORIGINS": "https://a.example, https://b.example"}
+    assert load_settings(tmp_path, environ).gateway.cors_origins == ("https://a.example", "https://b.example")
