@@ -1,0 +1,143 @@
+"""Which version answers this request, and which replica: the routing table applied, and what is under way counted."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from gateway.errors import NotFound, Unavailable
+from infra.contracts.routing import BASE_VERSION, AliasRoute, Arm, Replica, ReplicaState, RoutingTable, WeightedVersion
+
+TRAINING_PREFIX = "train-"  # adapters under training are loaded for samples, never for users
+PINNED = "pinned"  # the arm of an answer whose version the client chose
+Fraction = Callable[[str, str], float]  # (salt, unit) -> [0, 1): Identity.fraction
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What one request was given. `propensity` is the chance that this version had to be drawn."""
+
+    alias: str
+    version: str
+    arm: str
+    propensity: float
+    base_revision: str
+    rollout_id: str | None
+    revision: int
+
+
+class Router:
+    """Holds the table in use. Choosing and counting happen in one step of the event loop, so that a heartbeat which
+    reports a revision also reports every answer that began before it."""
+
+    def __init__(self, fraction: Fraction) -> None:
+        self._fraction = fraction
+        self.table: RoutingTable | None = None
+        self.stale = False  # the table could not be read for too long: the champion answers everything
+        self.in_flight: Counter[str] = Counter()
+        self._outstanding: Counter[str] = Counter()
+
+    @property
+    def revision(self) -> int:
+        return self.table.revision if self.table else 0
+
+    def apply(self, table: RoutingTable) -> None:
+        self.table = table
+
+    def choose(self, model: str, unit: str, *, admin: bool = False) -> Target:
+        """Raises NotFound for a name this caller may not use, Unavailable before the first table."""
+        table = self._current()
+        if route := table.aliases.get(model):
+            return _target(route, self._draw(route, unit), table.revision)
+        route = pinned_route(table, model, admin=admin)
+        return _target(route, WeightedVersion(version=model, arm=Arm.CHAMPION, weight=1.0), table.revision, arm=PINNED)
+
+    def champion(self, target: Target) -> Target:
+        """Where an answer goes whose version the engine no longer has."""
+        table = self._current()
+        route = table.aliases.get(target.alias)
+        if route is None:
+            raise Unavailable(f"{target.alias} is not served any more")
+        return _target(route, _champion(route), table.revision)
+
+    def replicas(self, version: str) -> list[Replica]:
+        """Those that can answer, the least busy first."""
+        able = [replica for replica in self._current().replicas if _serves(replica, version)]
+        return sorted(able, key=lambda replica: self._outstanding[replica.name])
+
+    @contextmanager
+    def counting(self, counter_of: str) -> Iterator[None]:
+        """An answer of this version is under way."""
+        self.in_flight[counter_of] += 1
+        try:
+            yield
+        finally:
+            _decrement(self.in_flight, counter_of)
+
+    @contextmanager
+    def occupying(self, replica: Replica) -> Iterator[None]:
+        self._outstanding[replica.name] += 1
+        try:
+            yield
+        finally:
+            _decrement(self._outstanding, replica.name)
+
+    def _draw(self, route: AliasRoute, unit: str) -> WeightedVersion:
+        return _champion(route) if self.stale else draw(route.versions, self._fraction(route.salt, unit))
+
+    def _current(self) -> RoutingTable:
+        if self.table is None:
+            raise Unavailable("nothing is served yet: the routing table has not been published")
+        return self.table
+
+
+def draw(versions: Sequence[WeightedVersion], fraction: float) -> WeightedVersion:
+    """The version whose share of [0, 1) holds the fraction; rounding leaves the last one the rest."""
+    reached = 0.0
+    for entry in versions:
+        reached += entry.weight
+        if fraction < reached:
+            return entry
+    return next(entry for entry in reversed(versions) if entry.weight > 0)
+
+
+def pinned_route(table: RoutingTable, version: str, *, admin: bool) -> AliasRoute:
+    """The alias whose version was asked for by name; raises NotFound."""
+    for route in table.aliases.values():
+        if any(entry.version == version for entry in route.versions):
+            return route
+    if admin and not version.startswith(TRAINING_PREFIX):
+        for route in table.aliases.values():
+            if version == BASE_VERSION or version in route.previous or _loaded_for(table, route, version):
+                return route
+    raise NotFound(f"The model `{version}` does not exist.", param="model", code="model_not_found")
+
+
+def _loaded_for(table: RoutingTable, route: AliasRoute, version: str) -> bool:
+    return version.startswith(f"{route.alias}-") and any(version in replica.versions for replica in table.replicas)
+
+
+def _serves(replica: Replica, version: str) -> bool:
+    return replica.state is ReplicaState.READY and (version == BASE_VERSION or version in replica.versions)
+
+
+def _champion(route: AliasRoute) -> WeightedVersion:
+    return next(entry for entry in route.versions if entry.arm is Arm.CHAMPION)
+
+
+def _target(route: AliasRoute, entry: WeightedVersion, revision: int, *, arm: str | None = None) -> Target:
+    return Target(
+        alias=route.alias,
+        version=entry.version,
+        arm=arm or entry.arm.value,
+        propensity=entry.weight,
+        base_revision=route.base_revision,
+        rollout_id=route.rollout_id,
+        revision=revision,
+    )
+
+
+def _decrement(counter: Counter[str], name: str) -> None:
+    counter[name] -= 1
+    if counter[name] <= 0:
+        del counter[name]
