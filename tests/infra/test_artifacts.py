@@ -34,7 +34,7 @@ def test_a_directory_without_its_marker_is_not_there(store: ArtifactStore, folde
         store.fetch("adapters/v1", tmp_path / "copy")
 
 
-def test_a_changed_file_is_refused_and_nothing_is_left_behind(
+def test_a_changed_file_is_refused_and_leaves_nothing_behind(
     store: ArtifactStore, folder: Path, tmp_path: Path
 ) -> None:
     store.publish("adapters/v1", folder)
