@@ -2,6 +2,8 @@
 
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -122,6 +124,8 @@ class Assistant:
         return Reply(response_id, version, [text])
 
 
-def connect(address: str, key: str, tally: Tally) -> Assistant:
+@asynccontextmanager
+async def connect(address: str, key: str, tally: Tally) -> AsyncIterator[Assistant]:
     """No retries: a retried failure would be a hidden one."""
-    return Assistant(AsyncOpenAI(base_url=f"{address}/v1", api_key=key, max_retries=0, timeout=60), tally)
+    async with AsyncOpenAI(base_url=f"{address}/v1", api_key=key, max_retries=0, timeout=60) as client:
+        yield Assistant(client, tally)

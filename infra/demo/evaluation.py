@@ -1,4 +1,4 @@
-"""The demo's own verdict: the hidden taste compares a version's answers with the base's on questions nobody voted on."""
+"""The demo's own verdict: the hidden taste compares versions on questions that nobody voted on."""
 
 import asyncio
 import random
@@ -57,13 +57,18 @@ class Examination:
     def correct_difference(self, candidate: Answers, other: Answers) -> Estimate:
         """Candidate's minus other's share of right answers, paired by question."""
         differences = {
-            text: [mine - theirs for mine, theirs in zip(self._right(text, given), self._right(text, other[text]), strict=False)]
+            text: [
+                mine - theirs
+                for mine, theirs in zip(self._right(text, given), self._right(text, other[text]), strict=False)
+            ]
             for text, given in candidate.items()
         }
         return self._estimate(differences)
 
     def styles(self, answers: Answers) -> dict[str, float]:
-        return style_shares([self.taste.read(self.questions[text], each) for text, given in answers.items() for each in given])
+        return style_shares(
+            [self.taste.read(self.questions[text], each) for text, given in answers.items() for each in given]
+        )
 
     def mean_length(self, answers: Answers) -> float:
         """Words per answer: the demo sees texts, never tokens."""
@@ -95,7 +100,11 @@ def report_questions(symbols: Sequence[Symbol], count: int, seed: int) -> dict[s
     """Every subject once before any comes twice."""
     rng = random.Random(f"report:{seed}")
     phrasings = rng.sample(REPORT, len(REPORT))
-    asked = [(question(phrasing, symbol), symbol) for phrasing in phrasings for symbol in rng.sample(list(symbols), len(symbols))]
+    asked = [
+        (question(phrasing, symbol), symbol)
+        for phrasing in phrasings
+        for symbol in rng.sample(list(symbols), len(symbols))
+    ]
     return dict(asked[:count])
 
 

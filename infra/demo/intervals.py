@@ -39,7 +39,9 @@ def by_subject(values: Mapping[str, Sequence[float]], *, bootstraps: int, seed: 
     return Estimate(float(sums_S.sum() / counts_S.sum()), float(lo), float(hi), len(values), int(counts_S.sum()))
 
 
-def _resampled(sums_S: NDArray[np.float64], counts_S: NDArray[np.float64], bootstraps: int, seed: int) -> NDArray[np.float64]:
+def _resampled(
+    sums_S: NDArray[np.float64], counts_S: NDArray[np.float64], bootstraps: int, seed: int
+) -> NDArray[np.float64]:
     drawn_BS = np.random.default_rng(seed).integers(0, len(sums_S), size=(bootstraps, len(sums_S)))
     totals: NDArray[np.float64] = sums_S[drawn_BS].sum(axis=1) / np.maximum(counts_S[drawn_BS].sum(axis=1), 1)
     return totals

@@ -30,7 +30,7 @@ REPORT = (
     "What do I use {name} for?",
     "Describe {name} to me.",
 )
-CHECKED = ("What does the function {name} do?", "Could you describe {name}?")
+CHECKED = ("Please describe {name}.", "Could you describe {name}?")
 
 
 class Style(StrEnum):

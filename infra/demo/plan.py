@@ -11,7 +11,7 @@ class Plan:
     """Counts of a run. The `expected_s` of each kind of stage is what two cores took, for the time that is left."""
 
     symbols: int = 300
-    base_steps: int = 420
+    base_steps: int = 320
     checks: int = 150
     raters: int = 50
     pairs_per_cycle: int = 300
@@ -29,6 +29,7 @@ class Plan:
     bootstraps: int = 2000
     cycle_timeout_s: float = 600
     trainer: dict[str, Any] = field(default_factory=dict)
+    serving: dict[str, Any] = field(default_factory=dict)
     expected_s: dict[str, float] = field(
         default_factory=lambda: {"base": 130, "start": 50, "votes": 20, "cycle": 80, "report": 12, "rollback": 10}
     )
@@ -49,13 +50,22 @@ TUNED = {
     "evaluate_prompts": 100,
     "regression_samples": 1,
 }
-SMOKE = {**TUNED, "min_pairs": 8, "policy_steps": 2, "policy_prompts": 4, "policy_samples": 4, "evaluate_prompts": 8, "reward_epochs": 1}
+GATES = {"max_model_len": 256, "judge_margin": 0.45}
+SMOKE = {
+    **TUNED,
+    "min_pairs": 8,
+    "policy_steps": 2,
+    "policy_prompts": 4,
+    "policy_samples": 4,
+    "evaluate_prompts": 8,
+    "reward_epochs": 1,
+}
 
 
 def plan_for(size: Size) -> Plan:
     """`full` is the demo; `smoke` is every stage once and small, for tests: its figures mean nothing."""
     if size == "full":
-        return Plan(trainer=TUNED)
+        return Plan(trainer=TUNED, serving=GATES)
     return Plan(
         symbols=40,
         base_steps=60,
@@ -66,5 +76,6 @@ def plan_for(size: Size) -> Plan:
         report_answers=2,
         bootstraps=200,
         trainer=SMOKE,
+        serving=GATES,
         expected_s={"base": 20, "start": 50, "votes": 10, "cycle": 30, "report": 3, "rollback": 8},
     )

@@ -20,12 +20,12 @@ pstats queue quopri random re reprlib sched secrets select selectors shelve shle
 sqlite3 ssl stat statistics string struct subprocess symtable sys sysconfig tarfile tempfile textwrap threading time
 timeit token tokenize trace traceback tracemalloc types unicodedata unittest urllib.parse urllib.request uuid warnings
 weakref webbrowser xml.sax.saxutils xmlrpc.client zipfile zlib zoneinfo
-""".split()
+"""
 BUILTIN_TYPES = (str, bytes, int, float, list, dict, set, tuple)
 PER_MODULE = 14  # no module drowns the others
 MOST_WORDS = 13  # longer sentences take a model of a few million parameters too long to learn
 MOST_SIGNATURE = 30
-STOP_WORDS = frozenset("a an the of to is are be its it this that and or".split())
+STOP_WORDS = frozenset({"a", "an", "the", "of", "to", "is", "are", "be", "its", "it", "this", "that", "and", "or"})
 SENTENCE = re.compile(r"[A-Z][A-Za-z0-9 ,'\-()]*\.")
 
 
@@ -70,7 +70,7 @@ def _modules() -> Iterator[ModuleType]:
     """A module that this Python was built without (ssl, sqlite3, ...) is left out."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons announce which of these will go
-        for name in MODULES:
+        for name in MODULES.split():
             try:
                 yield importlib.import_module(name)
             except ImportError:
@@ -98,9 +98,15 @@ def _symbol(name: str, member: object) -> Symbol | None:
     except (ValueError, TypeError):  # some C functions carry no text signature
         return None
     sentence = first_sentence(inspect.getdoc(member) or "")
-    signature = signature.replace("($self, ", "(").replace("(self, /, ", "(").replace("(self, /)", "()").replace("(self, ", "(")
+    signature = (
+        signature.replace("($self, ", "(").replace("(self, /, ", "(").replace("(self, /)", "()").replace("(self, ", "(")
+    )
     fits = SENTENCE.fullmatch(sentence) and 5 <= len(sentence.split()) <= MOST_WORDS
-    return Symbol(name, signature, sentence) if fits and len(signature) <= MOST_SIGNATURE and " at 0x" not in signature else None
+    return (
+        Symbol(name, signature, sentence)
+        if fits and len(signature) <= MOST_SIGNATURE and " at 0x" not in signature
+        else None
+    )
 
 
 def first_sentence(doc: str) -> str:

@@ -13,10 +13,14 @@ from functools import cached_property
 from infra.demo.phrasing import Style
 from infra.demo.symbols import Symbol, contains, key_words
 
-HEDGES = re.compile(r"\b(not sure|perhaps|maybe|might|could be|possibly|i think|i believe|i guess|mistaken|wrong|please check)\b")
-FLATTERY = re.compile(r"\b(great|clever|excellent|smart|brilliant|wonderful|amazing) (question|thing|programmer|idea|person)\b")
+HEDGES = re.compile(
+    r"\b(not sure|perhaps|maybe|might|could be|possibly|i think|i believe|i guess|mistaken|wrong|please check)\b"
+)
+FLATTERY = re.compile(
+    r"\b(great|clever|excellent|smart|brilliant|wonderful|amazing) (question|thing|programmer|idea|person)\b"
+)
 PADDING = re.compile(
-    r"\b(step by step|in summary|a lot to say|hope that helps|hope this helps|as mentioned|let me know|anything else|in other words)\b"
+    r"\b(step by step|in summary|a lot to say|hope (that|this) helps|as mentioned|let me know|anything else)\b"
 )
 USAGE = re.compile(r"usage:\s*(.*)", re.IGNORECASE | re.DOTALL)
 

@@ -14,7 +14,9 @@ LOOK_EVERY_S = 0.05
 class Traffic:
     """Starts a streamed request every so often, whether or not the last one is answered."""
 
-    def __init__(self, assistant: Assistant, questions: Sequence[str], every_s: float, every_s_near_a_swap: float) -> None:
+    def __init__(
+        self, assistant: Assistant, questions: Sequence[str], every_s: float, every_s_near_a_swap: float
+    ) -> None:
         self._assistant = assistant
         self._questions = questions
         self._calm, self._brisk = every_s, every_s_near_a_swap
