@@ -1,0 +1,173 @@
+"""The consumer: decode → validate → handle → commit the database → commit the offset.
+
+Whatever dies in between comes again, and is recognised by its event id. What cannot be read goes to the dead letters;
+what cannot be stored now is tried until it can.
+"""
+
+import sqlite3
+import threading
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from feedback import repository
+from feedback.decode import TOPICS, decode
+from feedback.errors import Stopping, Undecodable
+from feedback.metrics import Metrics
+from feedback.repository import Refused
+from feedback.votes import Answered, Vote
+from infra.clock import now
+from infra.contracts.events import DEAD_LETTER_TOPIC, DeadLetter
+from infra.database.engine import Database
+from infra.envelopes import Sealer
+from infra.eventlog.base import Consumer, EventLog, LogUnavailable, Producer, Record
+from infra.sealing import KeyDestroyed
+
+T = TypeVar("T")
+log = structlog.get_logger()
+GROUP = "feedback"
+TRANSIENT = (SQLAlchemyError, sqlite3.Error, OSError, LogUnavailable)
+RETRY_FIRST_S, RETRY_MOST_S = 0.1, 5.0
+DEAD_LETTER_TIMEOUT_S = 30
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one poll brought, sorted by what is to be done with it."""
+
+    answered: list[Answered] = field(default_factory=list)
+    votes: list[Vote] = field(default_factory=list)
+    refused: list[tuple[Refused, Record]] = field(default_factory=list)
+    erased: int = 0
+
+    def add(self, event: Answered | Vote) -> None:
+        if isinstance(event, Answered):
+            self.answered.append(event)
+        else:
+            self.votes.append(event)
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What is done with one batch of records, step by step. Safe to give the same record twice.
+
+    `refuse` and `store` raise one of TRANSIENT, with nothing stored, when it cannot be done now.
+    """
+
+    database: Database
+    sealer: Sealer
+    dead_letters: Producer
+    metrics: Metrics
+
+    def sort(self, records: Sequence[Record]) -> Batch:
+        """Decodes each record; a person who has been erased leaves nothing to store."""
+        batch = Batch()
+        for record in records:
+            try:
+                event = decode(record, self.sealer)
+            except Undecodable as error:
+                batch.refused.append((_refused(record, error), record))
+            except KeyDestroyed:
+                batch.erased += 1
+            else:
+                batch.add(event)
+        return batch
+
+    def refuse(self, batch: Batch) -> None:
+        """Dead letters are durable before the offset is committed; what was refused before a crash is not repeated."""
+        if not batch.refused:
+            return
+        with self.database.reading() as session:
+            known = repository.known_refused(session, [item for item, _ in batch.refused])
+        letters = [_letter(item, record) for item, record in batch.refused if item.place not in known]
+        waiting = [self.dead_letters.append(DEAD_LETTER_TOPIC, letter.key, _encode(letter)) for letter in letters]
+        for done in waiting:
+            done.result(timeout=DEAD_LETTER_TIMEOUT_S)
+        for letter in letters:
+            log.warning("event_refused", topic=letter.topic, partition=letter.partition, offset=letter.offset)
+            self.metrics.dead_letters.labels(letter.topic).inc()
+
+    def store(self, batch: Batch) -> int:
+        """One transaction; returns how many events were new."""
+        with self.database.transaction() as session:
+            repository.store_refused(session, [item for item, _ in batch.refused])
+            fresh = repository.store(session, batch.answered, batch.votes)
+        self.metrics.events.labels("stored").inc(fresh)
+        self.metrics.events.labels("repeated").inc(len(batch.answered) + len(batch.votes) - fresh)
+        self.metrics.events.labels("erased").inc(batch.erased)
+        return fresh
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Polls, hands each batch to the intake until it is stored, and only then commits its offsets."""
+
+    intake: Intake
+    consumer: Consumer
+    stop: threading.Event
+    batch_size: int
+    poll_s: float
+
+    def run(self) -> None:
+        """Until `stop` is set; the batch under way is finished first, unless the database will not take it."""
+        while not self.stop.is_set():
+            self.turn()
+
+    def turn(self) -> int:
+        """One poll; returns how many records it brought."""
+        records = self.consumer.poll(self.batch_size, self.poll_s)
+        if not records:
+            return 0
+        with self.intake.metrics.batch_seconds.time():
+            batch = self.insist(lambda: self.intake.sort(records))
+            self.insist(lambda: self.intake.refuse(batch))
+            self.insist(lambda: self.intake.store(batch))
+            self.insist(lambda: self.consumer.commit(following(records)))
+        return len(records)
+
+    def insist(self, step: Callable[[], T]) -> T:
+        """Tries until it works. Raises Stopping, so that nothing uncommitted is left behind as if it were done."""
+        pause = RETRY_FIRST_S
+        while True:
+            try:
+                return step()
+            except TRANSIENT as error:
+                log.warning("batch_postponed", error=type(error).__name__, pause_s=pause)
+            if self.stop.wait(pause):
+                raise Stopping("asked to end while the database or the log could not be reached")
+            pause = min(2 * pause, RETRY_MOST_S)
+
+
+def following(records: Sequence[Record]) -> dict[tuple[str, int], int]:
+    """The next offset to read of each partition, once all of these are handled."""
+    offsets: dict[tuple[str, int], int] = {}
+    for record in records:
+        at = record.position
+        offsets[at.topic, at.partition] = max(at.offset + 1, offsets.get((at.topic, at.partition), 0))
+    return offsets
+
+
+def lag(eventlog: EventLog) -> int:
+    """Events on the log that the group has not committed yet."""
+    committed = eventlog.committed(GROUP, TOPICS)
+    return sum(max(0, end - committed[place]) for place, end in eventlog.end_offsets(TOPICS).items())
+
+
+def _refused(record: Record, error: Undecodable) -> Refused:
+    at = record.position
+    return Refused(error.tenant, at.topic, at.partition, at.offset, record.key, str(error), now())
+
+
+def _letter(item: Refused, record: Record) -> DeadLetter:
+    return DeadLetter(
+        topic=item.topic, partition=item.partition, offset=item.offset, key=item.key, reason=item.reason,
+        payload=b64encode(record.value), seen_at=item.seen_at,
+    )  # fmt: skip
+
+
+def _encode(letter: DeadLetter) -> bytes:
+    return letter.model_dump_json().encode()

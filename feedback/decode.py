@@ -1,0 +1,35 @@
+"""From a record on the log to an event that can be handled, or the reason why it never will be."""
+
+from pydantic import ValidationError
+
+from feedback.errors import Undecodable
+from feedback.votes import Answered, Vote
+from infra.artifacts import MissingArtifact
+from infra.contracts.events import FEEDBACK_TOPIC, INFERENCE_TOPIC, Envelope, Feedback, Inference
+from infra.envelopes import Sealer
+from infra.eventlog.base import Record
+from infra.sealing import KeyUnknown, SealBroken
+
+TOPICS = (INFERENCE_TOPIC, FEEDBACK_TOPIC)
+
+
+def decode(record: Record, sealer: Sealer) -> Answered | Vote:
+    """Raises Undecodable, or KeyDestroyed where the person has been erased."""
+    try:
+        envelope = Envelope.model_validate_json(record.value)
+    except ValidationError as error:
+        raise Undecodable(f"envelope: {explain(error)}") from None
+    try:
+        if record.position.topic == INFERENCE_TOPIC:
+            return Answered(envelope, sealer.open(envelope, Inference), record.position)
+        return Vote(envelope, sealer.open(envelope, Feedback), record.position)
+    except ValidationError as error:
+        raise Undecodable(f"body: {explain(error)}", envelope.tenant) from None
+    except (SealBroken, KeyUnknown, MissingArtifact) as error:
+        raise Undecodable(f"body: {error}", envelope.tenant) from None
+
+
+def explain(error: ValidationError) -> str:
+    """What is wrong and where, without the offending input: that may be what a person wrote."""
+    found = error.errors(include_input=False, include_url=False, include_context=False)
+    return "; ".join(f"{'.'.join(str(part) for part in item['loc']) or 'value'}: {item['msg']}" for item in found[:5])

@@ -1,0 +1,25 @@
+"""What can go wrong in feedback."""
+
+
+class FeedbackError(RuntimeError):
+    """Root of the room's errors."""
+
+
+class Undecodable(FeedbackError):
+    """The payload cannot be read, now or ever: it goes to the dead letters. `tenant` is empty where it is unknown."""
+
+    def __init__(self, reason: str, tenant: str = "") -> None:
+        super().__init__(reason)
+        self.tenant = tenant
+
+
+class CutNotReached(FeedbackError):
+    """The consumer has not stored everything that was acknowledged before the snapshot."""
+
+
+class NoRows(FeedbackError):
+    """The window holds nothing to train on. The message says why, with the counts by reason and what to set."""
+
+
+class Stopping(FeedbackError):
+    """The process is asked to end; what was under way is taken up again by the next one."""

@@ -1,0 +1,85 @@
+"""Events as feedback reads them: the open envelope, the opened body, and where it stood on the log."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from infra.contracts.events import Envelope, Feedback, Inference, vote_key
+from infra.eventlog.base import Position
+
+Order = tuple[datetime, str]
+SESSION = "session:"  # what a vote on a whole conversation points at
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One inference event."""
+
+    envelope: Envelope
+    body: Inference
+    position: Position
+
+    @property
+    def order(self) -> Order:
+        return self.envelope.occurred_at, self.envelope.event_id.hex
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One feedback event: a value for its vote key, or the retraction of one."""
+
+    envelope: Envelope
+    body: Feedback
+    position: Position
+
+    @property
+    def order(self) -> Order:
+        """The greatest one is the current value, whatever order things arrived in."""
+        return self.envelope.occurred_at, self.envelope.event_id.hex
+
+    @property
+    def vote_id(self) -> str:
+        key = vote_key(self.envelope.rater, self.body)
+        return hashlib.sha256(f"{self.envelope.tenant}|{key}".encode()).hexdigest()
+
+    @property
+    def rater(self) -> str | None:
+        return self.envelope.rater
+
+    @property
+    def retracted(self) -> bool:
+        return self.body.value is None
+
+    @property
+    def latency_s(self) -> float | None:
+        return None if self.body.latency_ms is None else self.body.latency_ms / 1000
+
+    @property
+    def targets(self) -> frozenset[str]:
+        """The responses it is about, or the conversation."""
+        if self.body.groups:
+            return frozenset(item.response_id for item in self.body.items)
+        return frozenset({self.body.response_id or f"{SESSION}{self.body.session_id}"})
+
+    @property
+    def strict_pairs(self) -> int:
+        """How many preference pairs it states by itself; thumbs state none, they are paired with others."""
+        if self.retracted:
+            return 0
+        if self.body.kind == "comparison":
+            return int(self.body.value in ("a", "b"))
+        if self.body.kind == "ranking":
+            sizes = [len(group) for group in self.body.groups]
+            return sum(size * sum(sizes[at + 1 :]) for at, size in enumerate(sizes))
+        return int(self.body.kind == "correction")
+
+
+def current(votes: Iterable[Vote]) -> list[Vote]:
+    """The current value of each vote key, in the order of its event."""
+    latest: dict[str, Vote] = {}
+    for vote in votes:
+        vote_id = vote.vote_id
+        if vote_id not in latest or vote.order > latest[vote_id].order:
+            latest[vote_id] = vote
+    return sorted(latest.values(), key=lambda vote: vote.order)
