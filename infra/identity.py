@@ -37,8 +37,9 @@ class Identity:
     """Everything derived from the root secret; each use has a key of its own."""
 
     def __init__(self, secret: bytes) -> None:
-        self._ids, self._raters, self._tokens, self._routes = (
-            hmac.digest(secret, purpose, "sha256") for purpose in (b"response-id", b"rater", b"token", b"route")
+        self._ids, self._raters, self._tokens, self._routes, self._caches = (
+            hmac.digest(secret, purpose, "sha256")
+            for purpose in (b"response-id", b"rater", b"token", b"route", b"prefix-cache")
         )
 
     def new_response_id(self, tenant: str) -> str:
@@ -59,6 +60,10 @@ class Identity:
         """A number in [0, 1) that is the same for the same unit and salt: sticky assignment."""
         digest = hmac.digest(self._routes, f"{salt}\0{unit}".encode(), "sha256")
         return int.from_bytes(digest[:8], "big") / 2**64
+
+    def cache_salt(self, tenant: str) -> str:
+        """Keeps one tenant from finding out by timing which prompts another one sent."""
+        return hmac.digest(self._caches, tenant.encode(), "sha256").hex()
 
     def sign(self, grant: FeedbackGrant, *, ttl_s: float, at: datetime | None = None) -> str:
         issued = at or now()
