@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from infra.demo.plan import Plan
 
 
+LEAST_PACE = 0.25  # nobody's machine is that much faster: a stage that had nothing to do says little about the next
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     name: str
@@ -33,7 +36,7 @@ def left_s(stages: Sequence[Stage], spent: dict[str, float], current: str, elaps
     """Seconds to go: what is expected of the rest, scaled by how fast or slow the stages so far were here."""
     done = [stage for stage in stages if stage.name in spent]
     planned = sum(stage.expected_s for stage in done)
-    pace = sum(spent[stage.name] for stage in done) / planned if planned else 1.0
+    pace = max(LEAST_PACE, sum(spent[stage.name] for stage in done) / planned) if planned else 1.0
     rest = sum(stage.expected_s for stage in stages if stage.name not in spent) * pace
     here = next((stage.expected_s * pace for stage in stages if stage.name == current), 0.0)
     return max(0.0, rest - min(elapsed_s, here))

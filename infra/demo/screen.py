@@ -26,6 +26,7 @@ class Screen:
             TextColumn("[dim]{task.fields[note]}"),
             console=console,
             transient=True,
+            disable=not console.is_terminal,
         )
 
     @contextmanager

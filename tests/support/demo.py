@@ -1,0 +1,132 @@
+"""Builders for the demo: facts, answers, and a gateway that answers from a function instead of a model."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from openai import AsyncOpenAI
+
+from infra.demo.assistant import Assistant, Tally
+from infra.demo.evaluation import Examination
+from infra.demo.plan import Plan
+from infra.demo.play import Options, Story
+from infra.demo.symbols import Symbol
+from infra.demo.taste import Taste
+from infra.demo.turn import Swap, Turn
+
+COS = Symbol("math.cos", "(x, /)", "Return the cosine of x.")
+DEDENT = Symbol("textwrap.dedent", "(text)", "Remove any common leading whitespace from every line.")
+POP = Symbol("dict.popitem", "()", "Remove and return a (key, value) pair.")
+SYMBOLS = (COS, DEDENT, POP)
+QUESTIONS = {f"What is {symbol.name}?": symbol for symbol in SYMBOLS}
+
+Answering = Callable[[dict[str, Any]], tuple[str, list[str]]]  # request body -> version, answers
+
+
+def make_taste(**overrides: Any) -> Taste:
+    return Taste(**{"symbols": SYMBOLS, **overrides})
+
+
+def make_plan(**overrides: Any) -> Plan:
+    small: dict[str, Any] = {"pairs_per_cycle": 12, "report_answers": 2, "bootstraps": 100, "vote_concurrency": 3}
+    return Plan(**{**small, **overrides})
+
+
+def right_answers(body: dict[str, Any]) -> tuple[str, list[str]]:
+    """Answers each question with its symbol's sentence, a little longer each time."""
+    text = body["messages"][0]["content"]
+    symbol = next(each for each in SYMBOLS if each.name in text)
+    return "base", [symbol.sentence + " Yes." * index for index in range(body["n"])]
+
+
+@dataclass
+class FakeGateway:
+    """Speaks just enough of the public API; keeps every body that it was sent, by path."""
+
+    answering: Answering = right_answers
+    status: int = 200
+    vote_status: int = 202
+    stream_models: tuple[str, ...] = ("base", "base")
+    sent: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def handle(self, request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.content)
+        path = request.url.path.removeprefix("/v1")
+        self.sent.setdefault(path, []).append(body)
+        if path != "/chat/completions":
+            return httpx.Response(self.vote_status, json={"feedback_id": "f"})
+        if self.status != 200:
+            return httpx.Response(self.status, json={"error": {"message": "no", "type": "api_error"}})
+        return self._stream() if body.get("stream") else self._whole(body)
+
+    def _whole(self, body: dict[str, Any]) -> httpx.Response:
+        version, answers = self.answering(body)
+        choices = [
+            {"index": at, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+            for at, text in enumerate(answers)
+        ]
+        known = {"id": f"chatcmpl-{len(self.sent['/chat/completions'])}", "object": "chat.completion", "created": 0}
+        return httpx.Response(200, json={**known, "model": version, "choices": choices})
+
+    def _stream(self) -> httpx.Response:
+        known = {"id": "chatcmpl-s", "object": "chat.completion.chunk", "created": 0}
+        chunks = [
+            {**known, "model": model, "choices": [{"index": 0, "delta": {"content": "word "}, "finish_reason": None}]}
+            for model in self.stream_models
+        ]
+        text = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
+        return httpx.Response(200, headers={"content-type": "text/event-stream"}, content=text.encode())
+
+
+@asynccontextmanager
+async def assistant_of(gateway: FakeGateway) -> AsyncIterator[Assistant]:
+    """The demo's client with the stock SDK in front of the fake."""
+    http = httpx.AsyncClient(transport=httpx.MockTransport(gateway.handle))
+    async with AsyncOpenAI(base_url="http://gateway/v1", api_key="k", max_retries=0, http_client=http) as client:
+        yield Assistant(client, Tally())
+
+
+def make_examination(assistant: Assistant | None = None, **overrides: Any) -> Examination:
+    """Without an assistant it can only compare answers it is given."""
+    silent = Assistant(AsyncOpenAI(base_url="http://nowhere/v1", api_key="k"), Tally())
+    fields: dict[str, Any] = {"taste": make_taste(), "questions": QUESTIONS, "plan": make_plan()}
+    return Examination(**{"assistant": assistant or silent, **fields, **overrides})
+
+
+def make_turn(version: str = "assistant-1-abc", **overrides: Any) -> Turn:
+    manifest = {
+        "version": version, "parent": None, "init": "anchor", "anchor": "base", "method": "grpo", "seeds": {"policy": 0},
+        "dataset_sha256": ["d" * 64], "metrics": {"pairs": 200, "reward_accuracy": 0.8, "objective/kl": 0.4},
+    }  # fmt: skip
+    fields: dict[str, Any] = {
+        "cycle": {"version": version, "state": "accepted", "reason": None},
+        "adapter": {"version": version, "manifest": manifest},
+        "gates": [{"name": "judge", "blocking": True, "verdict": "pass", "interval": {"value": 0.7}}],
+        "decision": "promoted by itself",
+        "swap": Swap(120.0, 300.0),
+    }
+    return Turn(**{**fields, **overrides})
+
+
+def make_story(**overrides: Any) -> Story:
+    """One cycle, after which the served version is terse where the base hedged."""
+    version = "assistant-1-abc"
+    hedged = {text: [f"Perhaps this: {symbol.sentence}"] * 2 for text, symbol in QUESTIONS.items()}
+    terse = {text: [symbol.sentence] * 2 for text, symbol in QUESTIONS.items()}
+    fields: dict[str, Any] = {
+        "options": Options(cycles=1),
+        "plan": make_plan(),
+        "turns": [make_turn(version)],
+        "served": [version],
+        "answers": {"base": hedged, version: terse},
+        "greedy": {text: [symbol.sentence] for text, symbol in QUESTIONS.items()},
+        "rollback_ms": 80.0,
+        "rollforward_ms": 90.0,
+        "votes_stored": 12,
+        "stages": {"votes_1": 2.0, "cycle_1": 3.0, "report_1": 1.0},
+        "wall_s": 30.0,
+    }
+    return Story(**{**fields, **overrides})
