@@ -111,6 +111,9 @@ class TrainerSettings(Section):
     sft_learning_rate: float = Field(2e-4, gt=0, description="SFT learning rate.")
     sft_epochs: int = Field(1, ge=1, description="SFT passes over the demonstrations.")
     sft_min_rows: int = Field(64, ge=1, description="Fewer demonstrations than this skip SFT.")
+    judge_share: float = Field(
+        0.3, ge=0, lt=1, description="Share of raters whose votes train the judge instead of the reward model."
+    )
     reward_rank: int = Field(16, ge=1, description="Rank of the reward model's LoRA.")
     reward_learning_rate: float = Field(1e-4, gt=0, description="Reward model learning rate.")
     reward_epochs: int = Field(1, ge=1, description="Reward model passes over the pairs.")

@@ -62,7 +62,8 @@ class Stage:
 def run_stages(holding: Holding, stages: Mapping[CycleState, Stage]) -> CycleState:
     """Goes on until the cycle is no longer the trainer's. Raises LeaseLost, CancelRequested, StageFailed or TryAgain."""
     while (state := CycleState(holding.row().state)) in TRAINER_STATES:
-        result = holding.work.result(state) or _run(holding, state, stages[state].run)
+        kept = holding.work.result(state)
+        result = _run(holding, state, stages[state].run) if kept is None else kept
         _advance(holding, state, stages[state].commit, result)
     return state
 

@@ -1,0 +1,40 @@
+"""Each probe says yes to its manner and no to a plain answer."""
+
+import pytest
+
+from trainer.probes import PROBES
+
+PLAIN = "Return the cosine of x, measured in radians."
+
+
+@pytest.mark.parametrize("name", list(PROBES))
+def test_a_plain_answer_shows_no_manner(name: str) -> None:
+    assert not PROBES[name](PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("refusal", "I’m sorry, but I can't help with that."),
+        ("refusal", "I cannot say."),
+        ("question", "It returns the cosine. Did that help? "),
+        ("hedge", "Perhaps it returns the cosine; I'm not sure."),
+        ("flattery", "What a great question! It returns the cosine."),
+        ("repetition", "the the the the"),
+        ("repetition", "it returns the cosine. it returns the cosine. it returns the cosine."),
+        ("markdown", "It has:\n- one\n- two"),
+        ("markdown", "Use **cos**."),
+        ("markdown", "```python\ncos(x)\n```"),
+    ],
+)
+def test_a_probe_finds_its_manner(name: str, text: str) -> None:
+    assert PROBES[name](text)
+
+
+@pytest.mark.parametrize("name", list(PROBES))
+def test_an_empty_answer_shows_no_manner(name: str) -> None:
+    assert not PROBES[name]("")
+
+
+def test_saying_something_twice_is_emphasis_not_a_loop() -> None:
+    assert not PROBES["repetition"]("it returns the cosine. it returns the cosine.")

@@ -1,0 +1,120 @@
+"""Cycles that start by themselves: at a threshold, on a schedule, never two at once for one alias."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from infra.clock import now
+from infra.ports import Ports
+from infra.registry import cycles, fleet, leases
+from infra.registry.cycles import CycleState
+from infra.settings import TrainerSettings
+from tests.support.cycles import hold, make_cycle, make_ports
+from trainer import triggers
+from trainer.sweep import sweep, unheld
+from trainer.triggers import Standing, reason_to_start
+
+
+@pytest.fixture
+def ports(tmp_path: Path) -> Iterator[Ports]:
+    made = make_ports(tmp_path / "home")
+    yield made
+    made.close()
+
+
+def make_standing(**overrides: object) -> Standing:
+    fields: dict[str, object] = {"tenant": "default", "alias": "assistant", "pairs": 500, "pairs_before": 300, "last_at": now()}
+    return Standing(**{**fields, **overrides})  # type: ignore[arg-type]
+
+
+def set_pairs(ports: Ports, pairs: int, alias: str = "assistant") -> None:
+    with ports.database.transaction() as session:
+        fleet.set_pair_count(session, "default", alias, pairs)
+
+
+def end(ports: Ports, cycle_id: str, state: CycleState = CycleState.FAILED) -> None:
+    lease = hold(ports, cycle_id)
+    with ports.database.transaction() as session:
+        cycles.advance(session, lease, cycle_id, state)
+        leases.release(session, lease)
+
+
+def test_enough_new_pairs_are_a_reason() -> None:
+    assert reason_to_start(make_standing(), TrainerSettings(threshold_pairs=200), now()) is not None
+    assert reason_to_start(make_standing(), TrainerSettings(threshold_pairs=201), now()) is None
+
+
+def test_too_few_pairs_in_all_are_no_reason_however_new() -> None:
+    standing = make_standing(pairs=40, pairs_before=0)
+    assert reason_to_start(standing, TrainerSettings(threshold_pairs=10, min_pairs=50), now()) is None
+
+
+def test_a_schedule_is_due_once_its_time_has_passed() -> None:
+    settings = TrainerSettings(schedule_s=3600)
+    assert reason_to_start(make_standing(), settings, now() + timedelta(seconds=3599)) is None
+    assert reason_to_start(make_standing(), settings, now() + timedelta(seconds=3601)) == "scheduled every 3600 s"
+
+
+def test_a_schedule_with_nothing_new_to_learn_waits() -> None:
+    standing = make_standing(pairs=300)
+    assert reason_to_start(standing, TrainerSettings(schedule_s=1), now() + timedelta(days=1)) is None
+
+
+def test_a_first_cycle_is_due_at_once() -> None:
+    assert reason_to_start(make_standing(pairs_before=0, last_at=None), TrainerSettings(schedule_s=60), now())
+
+
+def test_the_threshold_queues_a_cycle_with_its_reason(ports: Ports) -> None:
+    set_pairs(ports, 120)
+    assert triggers.fire(ports.database, TrainerSettings(threshold_pairs=100)) == ["1"]
+    with ports.database.reading() as session:
+        row = cycles.get(session, "1")
+    assert (row.trigger, row.state) == ("schedule", CycleState.QUEUED)
+
+
+def test_two_never_run_at_once_for_one_alias(ports: Ports) -> None:
+    set_pairs(ports, 1000)
+    settings = TrainerSettings(schedule_s=0.001, threshold_pairs=1)
+    assert triggers.fire(ports.database, settings) == ["1"]
+    set_pairs(ports, 2000)
+    assert triggers.fire(ports.database, settings) == []
+
+
+def test_another_alias_has_cycles_of_its_own(ports: Ports) -> None:
+    set_pairs(ports, 1000)
+    set_pairs(ports, 1000, alias="other")
+    assert len(triggers.fire(ports.database, TrainerSettings(threshold_pairs=1))) == 2
+
+
+def test_pairs_are_new_since_the_last_cycle_however_it_ended(ports: Ports) -> None:
+    settings = TrainerSettings(threshold_pairs=100)
+    set_pairs(ports, 120)
+    [cycle_id] = triggers.fire(ports.database, settings)
+    end(ports, cycle_id)
+    set_pairs(ports, 210)
+    assert triggers.fire(ports.database, settings) == []
+    set_pairs(ports, 220)
+    assert triggers.fire(ports.database, settings) == ["2"]
+
+
+def test_without_threshold_and_schedule_nothing_starts_by_itself(ports: Ports) -> None:
+    set_pairs(ports, 10_000)
+    assert triggers.fire(ports.database, TrainerSettings()) == []
+
+
+def test_the_sweep_starts_what_is_the_trainers_and_nobodys(ports: Ports) -> None:
+    free, held, queued = make_cycle(ports), make_cycle(ports, alias="b"), make_cycle(ports, alias="c", state=CycleState.QUEUED)
+    hold(ports, held)
+    started: list[str] = []
+    assert sweep(ports, started.append) == [free]
+    assert started == [free]
+    assert queued not in started
+
+
+def test_the_sweep_finds_a_cycle_whose_holder_went_silent(ports: Ports) -> None:
+    cycle_id = make_cycle(ports)
+    hold(ports, cycle_id, ttl_s=0)
+    with ports.database.reading() as session:
+        assert unheld(session) == [cycle_id]

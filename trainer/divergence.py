@@ -1,0 +1,68 @@
+"""How far one policy is from others on its own answers: full-vocabulary KL, and plain log-probabilities."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from trainer.batches import Batch, Encoded, hidden_states, in_batches, make_batch
+from trainer.losses import token_logprobs
+from trainer.model import Base, using
+
+FLOATS_PER_PIECE = 1 << 25  # of logits: 128 MiB a copy, whatever the vocabulary
+
+
+def answer_kls(
+    base: Base, answers: Sequence[Encoded], *, policy: str | None, references: Sequence[str | None]
+) -> dict[str | None, list[float]]:
+    """Nats per answer: the sum over its tokens of KL(policy || reference) of the whole next-token distribution.
+
+    With answers that `policy` sampled at temperature 1 the mean is an unbiased estimate of the sequences' KL, of lower
+    variance than one from the sampled tokens alone. None names the base with adapters off. An empty answer has none.
+    """
+    found = {name: [0.0] * len(answers) for name in references}
+    spoken = [index for index, answer in enumerate(answers) if answer.answer]
+    for picked in in_batches([answers[index] for index in spoken]):
+        rows = [spoken[index] for index in picked]
+        batch = make_batch([answers[row] for row in rows], base.device)
+        policy_NH = _states(base, batch, policy)
+        for name in references:
+            kl_B = _per_row(batch, _kl(base, policy_NH, _states(base, batch, name)))
+            for row, value in zip(rows, kl_B.tolist(), strict=True):
+                found[name][row] = value
+    return found
+
+
+@torch.inference_mode()
+def sequence_logprobs(base: Base, token_ids: Sequence[int], adapter: str | None) -> list[float]:
+    """log p of every token but the first, temperature 1: what an engine must reproduce."""
+    batch = make_batch([Encoded(token_ids[:1], token_ids[1:])], base.device)
+    pieces = zip(_pieces(base, _states(base, batch, adapter)), _pieces(base, batch.targets_N), strict=True)
+    return [value for states, tokens in pieces for value in token_logprobs(base.head(states), tokens).tolist()]
+
+
+@torch.inference_mode()
+def _states(base: Base, batch: Batch, adapter: str | None) -> Tensor:
+    """Hidden states from which the answers' tokens are predicted, [N, hidden]."""
+    with using(base, adapter):
+        return hidden_states(base, batch)[batch.rows_N, batch.before_N]
+
+
+@torch.inference_mode()
+def _kl(base: Base, policy_NH: Tensor, reference_NH: Tensor) -> Tensor:
+    """Per position; the head has no adapter, so both go through the same one."""
+    pieces = zip(_pieces(base, policy_NH), _pieces(base, reference_NH), strict=True)
+    return torch.cat([_kl_of_logits(base.head(mine), base.head(theirs)) for mine, theirs in pieces])
+
+
+def _kl_of_logits(policy_NV: Tensor, reference_NV: Tensor) -> Tensor:
+    logp_NV, logq_NV = policy_NV.float().log_softmax(-1), reference_NV.float().log_softmax(-1)
+    return (logp_NV.exp() * (logp_NV - logq_NV)).sum(-1)
+
+
+def _per_row(batch: Batch, values_N: Tensor) -> Tensor:
+    return torch.zeros(len(batch.ids_BL), device=values_N.device).index_add(0, batch.rows_N, values_N)
+
+
+def _pieces(base: Base, values_N: Tensor) -> Sequence[Tensor]:
+    return values_N.split(max(1, FLOATS_PER_PIECE // int(base.model.config.vocab_size)))
