@@ -31,7 +31,7 @@ class ProcessRecord:
 
 
 def announce(home: Path, name: str, address: str) -> None:
-    """Says that this process listens at `address`. A later exec keeps its pid and start time, so the record stays true."""
+    """Says that this process listens at `address`. An exec keeps pid and start time, so the record stays true."""
     record = record_of(os.getpid(), address)
     write_json(run_file(home, name), asdict(record))
 

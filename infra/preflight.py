@@ -1,0 +1,136 @@
+"""What must be true before anything is started. Each problem is one line that says what to do about it."""
+
+import errno
+import importlib.util
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from infra.base_model import NotAModel, check_model, read_json
+from infra.settings import ServingSettings, Settings
+
+GIB = 1024**3
+ROOM_OF_THE_OTHERS_GIB = 1.5  # gateway, feedback, controller and an idle worker, measured at 0.9 together
+ENGINE_GIB = 1.5  # vLLM's CPU build with a model of no size
+DISK_GIB = 1.0
+CGROUP = Path("/sys/fs/cgroup")
+
+
+class Unfit(RuntimeError):
+    """This machine, or what was asked for, cannot run the stack. One line per problem."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check. `problem` is empty where all is well, and then `detail` says what was found."""
+
+    check: str
+    detail: str = ""
+    problem: str = ""
+
+
+def refuse_unfit(settings: Settings) -> None:
+    """Raises Unfit with every problem found."""
+    problems = [finding.problem for finding in findings(settings) if finding.problem]
+    if problems:
+        raise Unfit("\n".join(problems))
+
+
+def findings(settings: Settings) -> Iterator[Finding]:
+    """Every check, in the order of how likely it is to be the trouble."""
+    yield check_base(settings.serving)
+    yield check_engine(settings.serving)
+    yield check_port(settings.gateway.host, settings.gateway.port)
+    yield check_memory(settings.serving, available_memory())
+    yield check_disk(settings.home, shutil.disk_usage)
+
+
+def check_base(settings: ServingSettings) -> Finding:
+    """The base model is there, whole, and long enough for what is served."""
+    if not settings.model:
+        return Finding(
+            "model", problem="no model given: start with `thumbwheel up --model DIR` (setting serving.model)"
+        )
+    directory = Path(settings.model)
+    try:
+        check_model(directory)
+    except NotAModel as error:
+        return Finding("model", problem=str(error))
+    longest = read_json(directory / "config.json").get("max_position_embeddings")
+    if isinstance(longest, int) and longest < settings.max_model_len:
+        problem = f"{directory} takes {longest} tokens at most: set serving.max_model_len to that or less"
+        return Finding("model", problem=problem)
+    return Finding("model", f"{directory} ({weight_bytes(directory) / 1e6:.0f} MB)")
+
+
+def check_engine(settings: ServingSettings) -> Finding:
+    """That the engine asked for is installed, without importing it."""
+    wanted = {"vllm": "vllm", "transformers": "transformers"}.get(settings.engine)
+    if wanted and importlib.util.find_spec(wanted) is None:
+        return Finding("engine", problem=f"serving.engine is {wanted}, which is not installed: see docs/operating.md")
+    if importlib.util.find_spec("torch") is None:
+        return Finding("engine", problem="no engine is installed: install thumbwheel[engine-cpu] or [engine-gpu]")
+    return Finding("engine", "vllm" if importlib.util.find_spec("vllm") else "transformers")
+
+
+def check_port(host: str, port: int) -> Finding:
+    """That the gateway can listen there; port 0 always can."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            reason = "is taken: stop who uses it or choose another with --port" if taken else f"cannot be used: {error}"
+            return Finding("port", problem=f"{host}:{port} {reason}")
+    return Finding("port", f"{host}:{port} is free")
+
+
+def check_memory(settings: ServingSettings, available: int) -> Finding:
+    """A rough need: the engines with weights and cache, a trainer with its copy, and the small processes."""
+    weights = weight_bytes(Path(settings.model)) if settings.model else 0
+    engines = settings.replicas * (2 * weights / GIB + settings.kv_cache_gib + ENGINE_GIB)
+    need = engines + 2 * weights / GIB + ROOM_OF_THE_OTHERS_GIB
+    if available < need * GIB:
+        problem = f"too little memory: about {need:.1f} GiB are needed, {available / GIB:.1f} GiB are free"
+        return Finding("memory", problem=problem)
+    return Finding("memory", f"{available / GIB:.1f} GiB free, about {need:.1f} GiB needed")
+
+
+def check_disk(home: Path, usage: Callable[[Path], shutil._ntuple_diskusage]) -> Finding:
+    """Room for logs, datasets and adapters."""
+    existing = next(path for path in (home, *home.parents) if path.exists())
+    free = usage(existing).free / GIB
+    if free < DISK_GIB:
+        return Finding("disk", problem=f"too little disk: {free:.1f} GiB free under {existing}, {DISK_GIB} GiB needed")
+    return Finding("disk", f"{free:.0f} GiB free")
+
+
+def available_memory() -> int:
+    """Bytes that may still be used: of the machine, or of the container where that allows less."""
+    free = int(psutil.virtual_memory().available)
+    limit, used = _number(CGROUP / "memory.max"), _number(CGROUP / "memory.current")
+    return free if limit is None or used is None else min(free, limit - used)
+
+
+def weight_bytes(directory: Path) -> int:
+    return sum(path.stat().st_size for path in directory.glob("*.safetensors"))
+
+
+def free_port(host: str) -> int:
+    """A port nobody listens on now. It is chosen once, so that a restarted process comes back at its address."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):  # not there, or "max"
+        return None
