@@ -1,0 +1,56 @@
+"""Adapters of a tiny model that answer differently, published and accepted as a cycle would have left them."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from infra.artifacts import dump_json
+from infra.clock import now
+from infra.contracts.manifests import AdapterManifest, Evidence, SmokeCase
+from infra.ports import Ports
+from infra.registry import adapters
+from infra.registry.adapters import AdapterState
+from trainer.model import Base, adapter_parameters, attach_adapter, remove_adapter, save_adapter, using
+
+RANK = 8
+STRENGTH = 0.3  # of the random weights: enough that greedy answers differ from adapter to adapter
+SMOKE_IDS = [5, 17, 33, 60, 121, 200, 7, 9]
+
+
+def publish_version(ports: Ports, base: Base, directory: Path, *, seed: int, alias: str = "assistant") -> str:
+    """A random adapter with true smoke log-probabilities, registered and accepted; returns its version name."""
+    attach_adapter(base, "made", rank=RANK, alpha=2 * RANK, seed=seed)
+    _randomise(base, "made", seed)
+    sha256 = save_adapter(base, "made", directory)
+    smoke = [SmokeCase(token_ids=SMOKE_IDS, logprobs=_logprobs(base, "made"))]
+    remove_adapter(base, "made")
+    version = f"{alias}-{seed}-{sha256[:8]}"
+    manifest = AdapterManifest(
+        version=version, alias=alias, tenant="default", cycle_id=None, base_revision=base.revision, rank=RANK,
+        sha256=sha256, dataset_sha256=[], method="random", seeds={"adapter": seed}, created_at=now(),
+    )  # fmt: skip
+    (directory / "manifest.json").write_bytes(dump_json(manifest.model_dump(mode="json")))
+    evidence = Evidence(version=version, champion="base", smoke=smoke)
+    (directory / "evidence.json").write_text(json.dumps(evidence.model_dump(mode="json")))
+    ports.artifacts.publish(f"adapters/{version}", directory)
+    with ports.database.transaction() as session:
+        adapters.register(session, manifest, f"adapters/{version}")
+        adapters.move(session, version, AdapterState.ACCEPTED)
+    return version
+
+
+def _randomise(base: Base, name: str, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in adapter_parameters(base, name):
+            parameter.normal_(0.0, STRENGTH, generator=generator)
+
+
+@torch.no_grad()
+def _logprobs(base: Base, name: str) -> list[float]:
+    ids = torch.tensor([SMOKE_IDS])
+    with using(base, name):
+        logits = base.model(ids).logits[0, :-1].double()
+    scores: list[float] = logits.log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0].tolist()
+    return scores
