@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from infra.demo.plan import Plan
 
-
 LEAST_PACE = 0.25  # nobody's machine is that much faster: a stage that had nothing to do says little about the next
 
 

@@ -2,20 +2,27 @@
 
 import asyncio
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-app = typer.Typer(help="Watch an assistant get better from votes.", no_args_is_help=True)
+NEEDS = ("openai", "plotly")
+
+demo = typer.Typer(help="Watch an assistant get better from votes.", no_args_is_help=True)
 
 
-@app.callback()
-def demo() -> None:
+def register(root: typer.Typer) -> None:
+    root.add_typer(demo, name="demo")
+
+
+@demo.callback()
+def group() -> None:
     """Keeps `run` a word of its own: with a single command typer would drop it."""
 
 
-@app.command()
+@demo.command()
 def run(  # noqa: PLR0913 (typer: one parameter per option)
     seed: Annotated[int, typer.Option(help="Of the base, the raters and the training.")] = 0,
     votes: Annotated[
@@ -32,6 +39,9 @@ def run(  # noqa: PLR0913 (typer: one parameter per option)
     as_json: Annotated[bool, typer.Option("--json", help="Print report.json.")] = False,
 ) -> None:
     """Builds a base, starts the stack, lets raters vote, trains, swaps and reports."""
+    if missing := [name for name in NEEDS if find_spec(name) is None]:
+        typer.echo(f"thumbwheel: {', '.join(missing)} missing: install thumbwheel[demo]", err=True)
+        raise typer.Exit(2)
     from rich.console import Console  # heavy imports wait until the command is called
 
     from infra.demo.agenda import agenda

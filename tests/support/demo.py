@@ -4,15 +4,20 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import httpx
 from openai import AsyncOpenAI
 
+from infra.clock import now
 from infra.demo.assistant import Assistant, Tally
 from infra.demo.evaluation import Examination
+from infra.demo.operators import Operator
 from infra.demo.plan import Plan
 from infra.demo.play import Options, Story
+from infra.demo.shell import Shell
 from infra.demo.symbols import Symbol
 from infra.demo.taste import Taste
 from infra.demo.turn import Swap, Turn
@@ -98,7 +103,7 @@ def make_examination(assistant: Assistant | None = None, **overrides: Any) -> Ex
 
 def make_turn(version: str = "assistant-1-abc", **overrides: Any) -> Turn:
     manifest = {
-        "version": version, "parent": None, "init": "anchor", "anchor": "base", "method": "grpo", "seeds": {"policy": 0},
+        "version": version, "parent": None, "init": "anchor", "anchor": "base", "method": "grpo", "seeds": {},
         "dataset_sha256": ["d" * 64], "metrics": {"pairs": 200, "reward_accuracy": 0.8, "objective/kl": 0.4},
     }  # fmt: skip
     fields: dict[str, Any] = {
@@ -130,3 +135,54 @@ def make_story(**overrides: Any) -> Story:
         "wall_s": 30.0,
     }
     return Story(**{**fields, **overrides})
+
+
+@dataclass(frozen=True)
+class FakeShell(Shell):
+    """Keeps what would have been run, and lets a test act on it."""
+
+    home: Path = Path("/nowhere")
+    ran: list[tuple[str, ...]] = field(default_factory=list)
+    effects: dict[str, Callable[[tuple[str, ...]], str]] = field(default_factory=dict)  # by the command's first word
+
+    async def run(self, *arguments: str) -> str:
+        self.ran.append(arguments)
+        effect = self.effects.get(arguments[0])
+        return effect(arguments) if effect else ""
+
+
+@dataclass
+class FakeAdmin:
+    """`/admin/v1` over dicts; `cycle_states` are what successive looks at a cycle see, the last one for good."""
+
+    version: str = "assistant-1-abc"
+    cycle_states: list[str] = field(default_factory=lambda: ["queued", "policy", "gating", "accepted"])
+    gates: list[dict[str, Any]] = field(default_factory=list)
+    rollouts: list[dict[str, Any]] = field(default_factory=list)
+
+    def handle(self, request: httpx.Request) -> httpx.Response:
+        noun, _, name = request.url.path.removeprefix("/admin/v1/").partition("/")
+        if noun == "rollouts":
+            return httpx.Response(200, json={"data": self.rollouts})
+        if noun == "adapters":
+            gates = {"gates": {"gates": self.gates}}
+            return httpx.Response(200, json={"version": name, "manifest": {"version": name}, **gates})
+        state = self.cycle_states.pop(0) if len(self.cycle_states) > 1 else self.cycle_states[0]
+        version = self.version if state in ("accepted", "blocked", "awaiting_person") else None
+        progress = {"step": 1, "total": 2}
+        body = {"cycle_id": name, "state": state, "version": version, "progress": progress, "reason": "as told"}
+        return httpx.Response(200, json=body)
+
+    def roll_out(self, version: str, state: str = "done") -> str:
+        """A rollout asked for now, flipped 50 ms and finished 80 ms later; returns its requested_at."""
+        at = now()
+        times = {"requested_at": at, "flipped_at": at + timedelta(0, 0.05), "finished_at": at + timedelta(0, 0.08)}
+        row = {"version": version, "state": state, **{name: time.isoformat() for name, time in times.items()}}
+        self.rollouts.insert(0, row)
+        return row["requested_at"]
+
+    @asynccontextmanager
+    async def operator(self, shell: Shell) -> AsyncIterator[Operator]:
+        transport = httpx.MockTransport(self.handle)
+        async with httpx.AsyncClient(base_url="http://gateway", transport=transport) as http:
+            yield Operator(shell, http)

@@ -26,9 +26,8 @@ async def test_near_a_swap_requests_start_more_often_and_are_shorter() -> None:
 
 
 async def test_a_failing_gateway_does_not_stop_it() -> None:
-    async with assistant_of(FakeGateway(status=503)) as assistant:
-        async with Traffic(assistant, ["?"], 0.01, 0.01).flowing():
-            await asyncio.sleep(0.1)
+    async with assistant_of(FakeGateway(status=503)) as assistant, Traffic(assistant, ["?"], 0.01, 0.01).flowing():
+        await asyncio.sleep(0.1)
     assert len(assistant.tally.failures) == assistant.tally.requests > 2
 
 
