@@ -1,19 +1,23 @@
 """What commands print: tables and JSON on standard output, news on standard error."""
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+PIPED_WIDTH = 160  # where no terminal says how wide it is
+
 
 def out() -> Console:
-    return Console(highlight=False)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
 
 
 def err() -> Console:
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
@@ -27,13 +31,18 @@ def print_json_line(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
-    """Cells are plain text: nothing in them is taken for markup."""
-    table = Table(*columns, title=title, title_justify="left")
+    """Cells are plain text: nothing in them is taken for markup. The first column, a name, is never cut."""
+    table = Table(title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        table.add_column(column, no_wrap=number == 0, overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
-    out().print(table, markup=False)
+    out().print(table)
 
 
 def _cell(value: object) -> str:
-    text = "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+    if isinstance(value, datetime):
+        text = value.isoformat(sep=" ", timespec="seconds")
+    else:
+        text = "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
     return text.replace("[", r"\[")

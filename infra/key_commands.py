@@ -48,11 +48,11 @@ def list_keys(tenant: Tenant = "default", as_json: Json = False) -> None:
     from infra.registry import keys
 
     with _transaction() as session:
-        rows = [(r.name, ", ".join(r.scopes), r.created_at, r.revoked_at) for r in keys.list_keys(session, tenant)]
+        rows = [(r.name, r.scopes, r.created_at, r.revoked_at) for r in keys.list_keys(session, tenant)]
     columns = ("name", "scopes", "created_at", "revoked_at")
     if as_json:
         return print_json([dict(zip(columns, row, strict=True)) for row in rows])
-    return print_table(columns, rows)
+    return print_table(columns, [(name, " ".join(scopes), *times) for name, scopes, *times in rows])
 
 
 @app.command()

@@ -1,0 +1,46 @@
+# Every target works as the first command on a machine with python3 >= 3.11, make and a package registry.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+UNFINISHED := $(VENV)/.unfinished
+
+.PHONY: setup demo test check bench docs lock clean
+
+setup: $(STAMP)
+
+# What the demo may be given: make demo SEED=1 VOTES=coin METHOD=grpo KEEP=1
+DEMO := $(if $(SEED),--seed $(SEED)) $(if $(VOTES),--votes $(VOTES)) $(if $(METHOD),--method $(METHOD)) $(if $(KEEP),--keep)
+
+demo: setup
+	@$(BIN)/thumbwheel demo $(DEMO) --setup-s "$$(cat $(VENV)/.setup_s)"
+
+test: check
+	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(TESTS)
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/thumbwheel bench $(NAME)
+
+# Pages that are made from the code; a test fails where they are not current.
+docs: setup
+	$(BIN)/python -m infra.settings_page > docs/settings.md
+
+# After a change of the dependencies in pyproject.toml. The lock holds names and versions, no addresses.
+lock: setup
+	$(BIN)/uv pip compile pyproject.toml --group dev --extra engine-cpu --extra demo --no-annotate --no-emit-index-url \
+		-o requirements.lock
+
+# Stops what runs, then removes state and caches; the environment stays.
+clean:
+	@if [ -x $(BIN)/thumbwheel ]; then $(BIN)/thumbwheel down; $(BIN)/thumbwheel --home .thumbwheel/demo down; fi || true
+	rm -rf .thumbwheel .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find gateway feedback trainer serving infra tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): requirements.lock pyproject.toml infra/deploy/install.sh
+	@PYTHON="$(PYTHON)" sh infra/deploy/install.sh "$(VENV)"
