@@ -25,6 +25,11 @@ class Target:
     rollout_id: str | None
     revision: int
 
+    @property
+    def is_base(self) -> bool:
+        """The engine knows the base under a name of its own."""
+        return self.version == BASE_VERSION
+
 
 class Router:
     """Holds the table in use. Choosing and counting happen in one step of the event loop, so that a heartbeat which
@@ -40,6 +45,10 @@ class Router:
     @property
     def revision(self) -> int:
         return self.table.revision if self.table else 0
+
+    @property
+    def has_ready_replica(self) -> bool:
+        return any(replica.state is ReplicaState.READY for replica in self._current().replicas)
 
     def apply(self, table: RoutingTable) -> None:
         self.table = table

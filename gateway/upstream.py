@@ -1,6 +1,5 @@
 """The engines over HTTP: pooled connections, and each way they can fail as an error of ours."""
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -25,7 +24,7 @@ class UnknownVersion(GatewayError):
 
 
 class EngineAway(Unavailable):
-    """No connection, or one that broke before the answer began: answers have no side effects, so asking again is safe."""
+    """No connection, or one that broke before the answer began. Asking again is safe: an answer has no side effects."""
 
     default_code = "engine_unavailable"
 
@@ -74,13 +73,43 @@ class Engines:
         return refusal(reply.status, said, replica)
 
 
-async def events(reply: aiohttp.ClientResponse) -> AsyncIterator[list[bytes]]:
-    """The data of each server-sent event, those that arrive together at once. Raises aiohttp's errors."""
-    rest = b""
-    async for data in reply.content.iter_any():
-        *whole, rest = (rest + data).split(b"\n\n")
-        if found := [event[6:] for event in whole if event.startswith(b"data: ")]:
-            yield found
+async def whole(reply: aiohttp.ClientResponse, replica: Replica) -> dict[str, Any]:
+    """The body of an answer that is not streamed. Raises EngineFailed or EngineTimeout."""
+    try:
+        return decode(await reply.read(), replica)
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise failure(error, replica) from None
+
+
+class Events:
+    """The data of each server-sent event, those that arrive together at once. Raises EngineFailed or EngineTimeout."""
+
+    def __init__(self, reply: aiohttp.ClientResponse, replica: Replica) -> None:
+        self._pieces, self._replica, self._rest = reply.content.iter_any(), replica, b""
+
+    def __aiter__(self) -> "Events":
+        return self
+
+    async def __anext__(self) -> list[bytes]:
+        try:
+            while True:
+                *complete, self._rest = (self._rest + await self._pieces.__anext__()).split(b"\n\n")
+                if found := [event[6:] for event in complete if event.startswith(b"data: ")]:
+                    return found
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise failure(error, self._replica) from None
+
+
+def decode(data: bytes, replica: Replica) -> dict[str, Any]:
+    """An answer, or a piece of one. Raises EngineFailed where it makes no sense, and what an `error` in it says."""
+    try:
+        body: dict[str, Any] = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        log.error("engine_answer_unreadable", replica=replica.name, bytes=len(data))
+        raise EngineFailed("the engine's answer cannot be read") from None
+    if "error" in body:
+        raise failed_midway(data, replica)
+    return body
 
 
 def failure(error: Exception, replica: Replica) -> GatewayError:
@@ -102,6 +131,15 @@ def refusal(status: int, said: bytes, replica: Replica) -> GatewayError:
     log.error("engine_refused", replica=replica.name, status=status, type=error.get("type"))
     if status in (429, 503):
         return EngineAway("the engine takes no more requests at the moment")
+    return EngineFailed("the engine failed on this request")
+
+
+def failed_midway(said: bytes, replica: Replica) -> GatewayError:
+    """After its 200 the engine may still find fault with the request, but cannot be without the version any more."""
+    error = engine_error(said)
+    if error.get("code") == 400:
+        return BadRequest(error.get("message") or "the engine refused the request", param=error.get("param"))
+    log.error("engine_failed_midway", replica=replica.name, type=error.get("type"))
     return EngineFailed("the engine failed on this request")
 
 

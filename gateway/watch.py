@@ -46,6 +46,14 @@ class Watch:
         """Since the registry was last read."""
         return time.monotonic() - self._read_at
 
+    async def begin(self) -> None:
+        """Reads everything once, so that the first request finds it; without a registry the start goes on."""
+        try:
+            await self.read_table()
+            await self.read_keys()
+        except (SQLAlchemyError, ValueError) as error:
+            _warn(error, self.age_s)
+
     async def follow(self) -> None:
         """Reads the table and the keys until cancelled. Readers wait for no writer."""
         while True:
@@ -53,7 +61,7 @@ class Watch:
                 await self.read_table()
                 if time.monotonic() - self._keys_read_at > KEYS_S:
                     await self.read_keys()
-            except SQLAlchemyError as error:
+            except (SQLAlchemyError, ValueError) as error:
                 _warn(error, self.age_s)
             self._router.stale = self.age_s > self._settings.routing_max_age_s
             await asyncio.sleep(self._settings.routing_poll_s)
@@ -130,5 +138,5 @@ class Watch:
             fleet.forget_gateway(session, self._gateway_id)
 
 
-def _warn(error: SQLAlchemyError, age_s: float) -> None:
+def _warn(error: SQLAlchemyError | ValueError, age_s: float) -> None:
     log.warning("registry_unreachable", reason=str(error.__cause__ or error), age_s=round(age_s, 1))

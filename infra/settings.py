@@ -67,6 +67,7 @@ class GatewaySettings(Section):
     log_ack_timeout_s: float = Field(
         2, gt=0, description="A vote the log has not acknowledged by then goes to the spool."
     )
+    drain_timeout_s: float = Field(20, ge=1, description="Longest a stopping gateway waits for answers under way.")
     inline_body_limit: int = Field(512 * 1024, gt=0, description="Larger event bodies go to the artifact store.")
 
 

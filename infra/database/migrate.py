@@ -1,19 +1,14 @@
 """Brings a database to this code's schema, and refuses to start on any other."""
 
-from pathlib import Path
-
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from infra.database.engine import Database
+from infra.database.schema import MIGRATIONS, SchemaMismatch, check_schema
 
-MIGRATIONS = Path(__file__).parent / "migrations"
-
-
-class SchemaMismatch(RuntimeError):
-    """The database is older or newer than this code. The message names the command that mends it."""
+__all__ = ["SchemaMismatch", "check_schema", "current_revision", "downgrade", "head_revision", "migrate"]
 
 
 def alembic_config(database: Database) -> Config:
@@ -39,12 +34,3 @@ def current_revision(database: Database) -> str | None:
 
 def head_revision(database: Database) -> str | None:
     return ScriptDirectory.from_config(alembic_config(database)).get_current_head()
-
-
-def check_schema(database: Database) -> None:
-    """Raises SchemaMismatch unless the database is at this code's head."""
-    found, wanted = current_revision(database), head_revision(database)
-    if found != wanted:
-        raise SchemaMismatch(
-            f"the database is at schema {found}, this code needs {wanted}: run `thumbwheel infra migrate`"
-        )

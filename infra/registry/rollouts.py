@@ -75,6 +75,18 @@ def request_rollback(
     return _request(session, "rollback", tenant, alias, version, champion, actor, reason)
 
 
+def request_abort(session: Session, rollout_id: str, *, tenant: str, actor: str, reason: str) -> RolloutRow:
+    """Ends a rollout that has not flipped yet; raises NotFound, or IllegalTransition once it has."""
+    row = get(session, rollout_id, tenant)
+    before = {"state": row.state}
+    _move(row, R.ABORTED, f"{actor}: {reason}")
+    audit.record(
+        session, tenant=tenant, actor=actor, action="rollout.abort", subject=row.version, reason=reason,
+        before=before, after={"state": row.state, "rollout_id": rollout_id},
+    )  # fmt: skip
+    return row
+
+
 def previous_version(session: Session, alias: str) -> str:
     """What a rollback without a target goes to: what the last finished or draining rollout replaced."""
     query = select(RolloutRow).where(RolloutRow.alias == alias, RolloutRow.state.in_((R.DONE, R.DRAINING)))

@@ -1,0 +1,16 @@
+"""`/admin/v1`: what an operator may see and wish for. One file per noun; wishes become registry rows, never deeds."""
+
+from fastapi import APIRouter
+
+from gateway.documents import ADMIN_RESPONSES
+
+PREFIX = "/admin/v1"
+
+
+def admin_router() -> APIRouter:
+    from gateway.admin import adapters, audit, cycles, datasets, gates, keys, rollouts
+
+    root = APIRouter(prefix=PREFIX, tags=["admin"], responses=ADMIN_RESPONSES)
+    for noun in (cycles, datasets, adapters, rollouts, gates, audit, keys):
+        root.include_router(noun.router)
+    return root

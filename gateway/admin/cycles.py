@@ -1,0 +1,84 @@
+"""Cycles: seen, triggered, cancelled."""
+
+from datetime import datetime
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import ValidationError
+
+from gateway.admin.operator import Admin, Alias, Body, Id, Limit, Listing, Name, Reasoned, View
+from gateway.errors import BadRequest
+from infra.registry import cycles
+from infra.registry.cycles import CycleState
+from infra.settings import TrainerSettings
+
+router = APIRouter()
+
+
+class CycleView(View):
+    cycle_id: str
+    alias: str
+    state: CycleState
+    trigger: str
+    settings: dict[str, Any]
+    dataset_id: str | None
+    reward_model: str | None
+    version: str | None
+    progress: dict[str, Any]
+    seconds: dict[str, Any]
+    reason: str | None
+    cancel_requested: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+class Trigger(Body):
+    alias: Name | None = None
+    reason: str = ""
+    settings: dict[str, Any] = {}
+
+
+@router.get("/cycles")
+def list_cycles(admin: Admin, alias: Alias = None, limit: Limit = 100) -> Listing[CycleView]:
+    with admin.reading() as session:
+        rows = cycles.list_cycles(session, admin.tenant, alias=alias, limit=limit)
+        return Listing(data=[CycleView.model_validate(row) for row in rows])
+
+
+@router.get("/cycles/{cycle_id}")
+def get_cycle(admin: Admin, cycle_id: Id) -> CycleView:
+    with admin.reading() as session:
+        return CycleView.model_validate(cycles.get(session, cycle_id, admin.tenant))
+
+
+@router.post("/cycles:trigger", status_code=201)
+def trigger(admin: Admin, body: Trigger) -> CycleView:
+    """Queues a cycle; 409 while another one of the alias is running. `settings` overrides the trainer's for it."""
+    _check(body.settings)
+    with admin.transaction() as session:
+        row = cycles.trigger(
+            session,
+            tenant=admin.tenant,
+            alias=body.alias or admin.alias,
+            actor=admin.name,
+            reason=body.reason,
+            settings=body.settings,
+        )
+        return CycleView.model_validate(row)
+
+
+@router.post("/cycles/{cycle_id}:cancel")
+def cancel(admin: Admin, cycle_id: Id, body: Reasoned) -> CycleView:
+    """Whoever works on it stops within seconds."""
+    with admin.transaction() as session:
+        row = cycles.request_cancel(session, cycle_id, tenant=admin.tenant, actor=admin.name, reason=body.reason)
+        return CycleView.model_validate(row)
+
+
+def _check(overrides: dict[str, Any]) -> None:
+    try:
+        TrainerSettings.model_validate(overrides)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(("settings", *(str(part) for part in first["loc"])))
+        raise BadRequest(f"{name}: {first['msg']}", param=name) from None

@@ -1,0 +1,224 @@
+"""One answer, from the request to the event: route, ask the engine, pass on what was asked for, record the rest."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import orjson
+import structlog
+from aiohttp import ClientResponse
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from gateway.auth import TOKEN_HEADER, Auth
+from gateway.capture import Capture
+from gateway.chat_request import engine_body, parse
+from gateway.errors import BadRequest, EngineFailed, EngineTimeout, GatewayError, NotFound, error_body
+from gateway.metrics import Metrics
+from gateway.presence import ClientGone, WhilePresent
+from gateway.recorder import Asked, Recorder
+from gateway.routing import PINNED, Router, Target
+from gateway.upstream import DONE, EngineAway, Engines, Events, UnknownVersion, decode, whole
+from gateway.visible import View
+from infra.clock import now
+from infra.contracts.events import InferenceStatus
+from infra.contracts.routing import Replica
+from infra.identity import FeedbackGrant, Identity
+from infra.registry import keys
+
+log = structlog.get_logger()
+
+TRIES = 2  # connections per answer: another replica's, or the only one's again
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What every answer needs; one per process."""
+
+    router: Router
+    engines: Engines
+    recorder: Recorder
+    identity: Identity
+    auth: Auth
+    metrics: Metrics
+    token_ttl_s: float
+
+    async def take(self, request: Request) -> Response:
+        """The answer, begun when the response is called."""
+        started = time.perf_counter()
+        principal = await self.auth.principal(request, keys.Scope.CHAT)
+        try:
+            body = await request.body()
+        except ClientDisconnect:
+            raise BadRequest("the request's body broke off") from None
+        parsed, sent = parse(body)
+        asked = Asked(
+            response_id=self.identity.new_response_id(principal.tenant),
+            tenant=principal.tenant,
+            rater=self.identity.rater(principal.tenant, parsed.person) if parsed.person else None,
+            request=parsed,
+            sent=sent,
+            bytes=len(body),
+            started_at=now(),
+        )
+        self._check_lineage(asked)
+        return Answer(self, asked, admin=keys.Scope.ADMIN in principal.scopes, started=started)
+
+    def _check_lineage(self, asked: Asked) -> None:
+        about = asked.request.about
+        for name in ("parent_response_id", "regenerated_from"):
+            named = getattr(about, name)
+            if named is not None and not self.identity.owns(asked.tenant, named):
+                raise BadRequest("there is no such response", param=f"metadata.{name}")
+
+
+class Answer(Response):
+    """Errors before the first byte are raised, for the one handler to render; later ones are said in the stream."""
+
+    def __init__(self, desk: Desk, asked: Asked, *, admin: bool, started: float) -> None:
+        self._desk, self._asked, self._admin, self._started = desk, asked, admin, started
+        self._capture = Capture(asked.request.n or 1)
+        self._target: Target | None = None
+        self._begun = self._recorded = False
+        self.background = None
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        self._send = send
+        try:
+            async with WhilePresent(receive):
+                await self._give()
+        except ClientGone:
+            await self._record(InferenceStatus.CANCELLED)
+        except GatewayError as error:
+            if self._begun or isinstance(error, EngineFailed | EngineTimeout):
+                await self._record(InferenceStatus.FAILED)
+            self._desk.metrics.refusals.labels(error.status).inc()
+            if not self._begun:
+                raise
+            await self._end_with(error)
+        finally:
+            self._desk.metrics.answer_seconds.observe(time.perf_counter() - self._started)
+
+    async def _give(self) -> None:
+        """Chooses and counts in one step, so that every heartbeat reports this answer under its version."""
+        router = self._desk.router
+        target = router.choose(self._asked.request.model, self._asked.unit, admin=self._admin)
+        try:
+            await self._give_by(target)
+        except UnknownVersion:
+            if target.arm == PINNED:
+                raise NotFound(f"The model `{target.version}` is not loaded.", code="model_not_found") from None
+            self._desk.metrics.reroutes.inc()
+            log.warning("answer_rerouted", response_id=self._asked.response_id, version=target.version)
+            await self._give_by_champion(target)
+
+    async def _give_by_champion(self, target: Target) -> None:
+        try:
+            await self._give_by(self._desk.router.champion(target))
+        except UnknownVersion:
+            raise EngineAway("no engine has the champion loaded") from None
+
+    async def _give_by(self, target: Target) -> None:
+        """Raises UnknownVersion where no replica has it, EngineAway where none can be reached."""
+        self._target = target
+        away = EngineAway("no engine is ready")
+        with self._desk.router.counting(target.version):
+            replicas = self._desk.router.replicas(target.version)
+            for replica in (replicas * TRIES)[:TRIES]:
+                try:
+                    return await self._give_from(replica, target)
+                except EngineAway as error:
+                    away = error
+        if not replicas and self._desk.router.has_ready_replica:
+            raise UnknownVersion(f"no engine has {target.version}")
+        raise away
+
+    async def _give_from(self, replica: Replica, target: Target) -> None:
+        asked, desk = self._asked, self._desk
+        model = replica.served_model if target.is_base else target.version
+        body = engine_body(asked.sent, model=model, cache_salt=desk.identity.cache_salt(asked.tenant))
+        with desk.router.occupying(replica):
+            async with await desk.engines.ask(replica, body, asked.response_id) as reply:
+                desk.metrics.first_byte_seconds.observe(time.perf_counter() - self._started)
+                if asked.request.stream:
+                    await self._stream(replica, reply)
+                else:
+                    await self._whole(replica, reply)
+
+    async def _whole(self, replica: Replica, reply: ClientResponse) -> None:
+        body = await whole(reply, replica)
+        self._capture.take_body(body)
+        await self._record(InferenceStatus.COMPLETED)
+        shown = orjson.dumps(self._view().body(body))
+        await self._begin({"content-type": "application/json", "content-length": str(len(shown))})
+        await self._send({"type": "http.response.body", "body": shown})
+
+    async def _stream(self, replica: Replica, reply: ClientResponse) -> None:
+        """What tells the client that the answer is complete is held back until the event is safe."""
+        view, held = self._view(), list[bytes]()
+        async for batch in Events(reply, replica):
+            ready: list[bytes] = []
+            for data in batch:
+                if data == DONE:
+                    await self._record(InferenceStatus.COMPLETED)
+                    return await self._write([*ready, *held, sse(DONE)], more=False)
+                chunk = decode(data, replica)
+                self._capture.take_chunk(chunk)
+                if (shown := view.chunk(chunk)) is not None:
+                    (held if self._capture.finished else ready).append(sse(orjson.dumps(shown)))
+            if ready:
+                await self._write(ready)
+        raise EngineFailed("the engine broke off")
+
+    async def _write(self, pieces: list[bytes], *, more: bool = True) -> None:
+        if not self._begun:
+            await self._begin({"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"})
+        await self._send({"type": "http.response.body", "body": b"".join(pieces), "more_body": more})
+
+    async def _end_with(self, error: GatewayError) -> None:
+        """The SDK raises on a chunk with `error`; no [DONE] follows, since nothing was completed."""
+        await self._write([sse(orjson.dumps(error_body(error)))], more=False)
+
+    async def _begin(self, headers: Mapping[str, str]) -> None:
+        self._begun = True
+        named = {**headers, **self._own_headers()}
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in named.items()]
+        await self._send({"type": "http.response.start", "status": 200, "headers": raw})
+
+    def _own_headers(self) -> dict[str, str]:
+        asked, target = self._asked, self._chosen
+        grant = FeedbackGrant(asked.tenant, asked.response_id, asked.rater)
+        return {
+            TOKEN_HEADER: self._desk.identity.sign(grant, ttl_s=self._desk.token_ttl_s),
+            "x-thumbwheel-version": target.version,
+            "x-thumbwheel-arm": target.arm,
+            "x-request-id": asked.response_id,
+        }
+
+    def _view(self) -> View:
+        request = self._asked.request
+        return View(
+            response_id=self._asked.response_id,
+            model=self._chosen.version,
+            logprobs=bool(request.logprobs),
+            token_ids=bool(request.return_token_ids),
+            usage=request.wants_usage,
+        )
+
+    @property
+    def _chosen(self) -> Target:
+        assert self._target is not None
+        return self._target
+
+    async def _record(self, status: InferenceStatus) -> None:
+        """Once: a client that leaves after the answer was recorded has still been answered."""
+        if self._target is None or self._recorded:
+            return
+        self._recorded = True
+        await self._desk.recorder.record(self._asked, self._target, self._capture, status)
+
+
+def sse(data: bytes) -> bytes:
+    """One server-sent event."""
+    return b"data: " + data + b"\n\n"

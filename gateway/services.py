@@ -1,0 +1,37 @@
+"""What the composition root has opened, for the handlers."""
+
+from dataclasses import dataclass
+
+from starlette.requests import Request
+
+from gateway.auth import Auth
+from gateway.chat import Desk
+from gateway.metrics import Metrics
+from gateway.routing import Router
+from gateway.votes import BallotBox
+from gateway.watch import Watch
+from infra.database.engine import Database
+from infra.settings import GatewaySettings
+from infra.shipping import Shipper
+from infra.spool import Spool
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """One per process, open between the start and the end of the app's lifespan."""
+
+    settings: GatewaySettings
+    auth: Auth
+    ballots: BallotBox
+    database: Database
+    desk: Desk
+    metrics: Metrics
+    router: Router
+    shipper: Shipper
+    spool: Spool
+    watch: Watch
+
+
+def services(request: Request) -> Services:
+    found: Services = request.app.state.services
+    return found
