@@ -34,10 +34,8 @@ def win_rate(results: Results) -> go.Figure:
         x=_names(results.cycles), y=rates, mode="lines+markers", name="served version",
         line={"color": ACCENT}, error_y=_whiskers(rates, [cycle.gold_win_rate_ci for cycle in results.cycles]),
     )  # fmt: skip
-    figure.add_hline(y=0.5, line={"color": QUIET, "dash": "dot"}, annotation_text="no better")
-    figure.add_hline(
-        y=results.base.greedy_win_rate, line={"color": WARN, "dash": "dash"}, annotation_text="base, greedy"
-    )
+    _mark(figure, 0.5, QUIET, "no better")
+    _mark(figure, results.base.greedy_win_rate, WARN, "base, greedy")
     return figure.update_yaxes(range=[0.3, 1])
 
 
@@ -49,7 +47,7 @@ def correct_rate(results: Results) -> go.Figure:
         x=_names(results.cycles), y=rates, mode="lines+markers", name="served version", line={"color": ACCENT},
         error_y=_whiskers(rates, [[base - high, base - low] for low, high in drops]),
     )  # fmt: skip
-    figure.add_hline(y=base, line={"color": QUIET, "dash": "dot"}, annotation_text="base")
+    _mark(figure, base, QUIET, "base")
     return figure.update_yaxes(range=[0.6, 1])
 
 
@@ -88,6 +86,12 @@ def _whiskers(values: Sequence[float], intervals: Sequence[Sequence[float]]) -> 
     above = [interval[1] - value for value, interval in zip(values, intervals, strict=True)]
     below = [value - interval[0] for value, interval in zip(values, intervals, strict=True)]
     return {"type": "data", "symmetric": False, "array": above, "arrayminus": below}
+
+
+def _mark(figure: go.Figure, at: float, colour: str, text: str) -> None:
+    """A level to compare with. The template draws shapes without an outline unless it is given its width."""
+    line = {"color": colour, "dash": "dash", "width": 1.5}
+    figure.add_hline(y=at, line=line, opacity=1, annotation_text=text, annotation_position="bottom right")
 
 
 def _figure(unit: str) -> go.Figure:
