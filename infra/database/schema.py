@@ -1,4 +1,4 @@
-"""Whether a database fits this code, asked without Alembic: its import alone costs half of what a gateway's start may."""
+"""Whether a database fits this code, asked without Alembic: importing that takes half of what a start may take."""
 
 import re
 from pathlib import Path
