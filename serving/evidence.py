@@ -1,0 +1,62 @@
+"""Read-only local copies of what is registered, so that nothing the trainer does reaches a live adapter."""
+
+import shutil
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from infra.artifacts import ArtifactStore, MissingArtifact, Tampered
+from infra.contracts.manifests import AdapterManifest, Evidence
+from serving.adapters import BaseShapes, validate
+from serving.errors import Refused
+
+EVIDENCE = "evidence.json"
+READ_ONLY_FILE, READ_ONLY_DIRECTORY, WRITABLE_DIRECTORY = 0o444, 0o555, 0o755
+
+
+class Shelf:
+    """`home/serving/adapters/<version>`: fetched once, checked each time before a load."""
+
+    def __init__(self, home: Path, store: ArtifactStore, base: BaseShapes, max_rank: int) -> None:
+        self._root = home / "serving" / "adapters"
+        self._store, self._base, self._max_rank = store, base, max_rank
+
+    def take(self, manifest: AdapterManifest, path: str) -> Path:
+        """The directory to load from, valid; a copy that went bad is fetched again. Raises Refused."""
+        local = self._root / manifest.version
+        if local.is_dir():
+            try:
+                return self._validated(local, manifest)
+            except Refused:
+                local.chmod(WRITABLE_DIRECTORY)
+        return self._validated(self._fetch(path, local), manifest)
+
+    def evidence(self, version: str) -> Evidence:
+        """Of a version taken before. One without measurements is empty: gates call that inconclusive."""
+        file = self._root / version / EVIDENCE
+        try:
+            found = Evidence.model_validate_json(file.read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return Evidence(version=version, champion="")
+        return found if found.version == version else Evidence(version=version, champion="")
+
+    def _validated(self, local: Path, manifest: AdapterManifest) -> Path:
+        validate(local, manifest, self._base, self._max_rank)
+        return local
+
+    def _fetch(self, path: str, local: Path) -> Path:
+        self._root.mkdir(parents=True, exist_ok=True)
+        self._sweep(local.name)
+        try:
+            self._store.fetch(path, local)
+        except (MissingArtifact, Tampered) as error:
+            raise Refused(str(error)) from None
+        for file in local.rglob("*"):
+            file.chmod(READ_ONLY_FILE if file.is_file() else READ_ONLY_DIRECTORY)
+        local.chmod(READ_ONLY_DIRECTORY)
+        return local
+
+    def _sweep(self, version: str) -> None:
+        """What a fetch that was killed has left behind."""
+        for aside in self._root.glob(f"{version}.*.tmp"):
+            shutil.rmtree(aside)

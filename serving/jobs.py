@@ -1,0 +1,88 @@
+"""Loads and unloads that run beside the reconciler: one per replica and name at a time, tried again after a while."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable
+
+import structlog
+
+from infra.registry.errors import RegistryError
+from infra.registry.leases import Lease
+from serving.errors import EngineRefused, EngineUnreachable, Refused, SmokeFailed
+from serving.metrics import Metrics
+from serving.reconcile import Prepare, Unload
+from serving.troubles import Trouble
+
+UNREACHABLE_S = 0.5
+REFUSED_S = 5.0
+
+Key = tuple[str, str]  # address, name
+Work = Callable[[Lease, Prepare | Unload], Awaitable[None]]
+
+log = structlog.get_logger()
+
+
+class Jobs:
+    """`troubles` grows by what is refused; whoever has dealt with one forgets it."""
+
+    def __init__(self, work: Work, changed: asyncio.Event, metrics: Metrics) -> None:
+        self._work, self._changed, self._metrics = work, changed, metrics
+        self._running: dict[Key, asyncio.Task[None]] = {}
+        self._not_before: dict[Key, float] = {}
+        self.troubles: dict[str, Trouble] = {}
+
+    def start(self, lease: Lease, jobs: Iterable[Prepare | Unload]) -> None:
+        """Begins what is not under way; raises what an earlier job did not expect."""
+        self._reap()
+        for job in jobs:
+            key = _key(job)
+            if key not in self._running and self._not_before.get(key, 0.0) <= time.monotonic():
+                self._running[key] = asyncio.create_task(self._run(lease, job))
+
+    def forget(self, still_wanted: Iterable[str]) -> None:
+        """Troubles with versions that nobody wants any more."""
+        kept = set(still_wanted)
+        self.troubles = {version: trouble for version, trouble in self.troubles.items() if version in kept}
+
+    async def close(self) -> None:
+        """A cancelled job leaves nothing half done: the next controller looks again."""
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._running.clear()
+
+    def _reap(self) -> None:
+        for key, task in list(self._running.items()):
+            if task.done():
+                del self._running[key]
+                task.result()
+
+    async def _run(self, lease: Lease, job: Prepare | Unload) -> None:
+        name = _key(job)[1]
+        try:
+            await self._work(lease, job)
+            self.troubles.pop(name, None)
+        except Refused as error:
+            self._refuse(job, Trouble(str(error), loads=isinstance(error, SmokeFailed)))
+        except EngineRefused as error:
+            self._refuse(job, Trouble(f"the engine refused it: {error}", loads=True))
+        except (EngineUnreachable, RegistryError) as error:
+            self._later(job, UNREACHABLE_S, str(error))
+        self._changed.set()
+
+    def _refuse(self, job: Prepare | Unload, trouble: Trouble) -> None:
+        if isinstance(job, Prepare):
+            self.troubles[job.version] = trouble
+            self._metrics.refused.inc()
+            log.error("version_refused", version=job.version, replica=job.replica.name, reason=trouble.reason)
+        self._later(job, REFUSED_S, trouble.reason)
+
+    def _later(self, job: Prepare | Unload, after_s: float, reason: str) -> None:
+        self._not_before[_key(job)] = time.monotonic() + after_s
+        self._metrics.failed.inc()
+        log.warning("job_postponed", name=_key(job)[1], replica=job.replica.name, reason=reason, after_s=after_s)
+
+
+def _key(job: Prepare | Unload) -> Key:
+    return job.replica.address, job.version if isinstance(job, Prepare) else job.name

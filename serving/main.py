@@ -1,0 +1,124 @@
+"""The serving controller's process: picks the parts, runs until SIGTERM."""
+
+import asyncio
+import fcntl
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import aiohttp
+import structlog
+
+from infra.base_model import NotAModel, check_model
+from infra.database.migrate import SchemaMismatch, check_schema
+from infra.http import Health
+from infra.logs import configure_logging
+from infra.ports import Ports
+from infra.processes import announce
+from infra.settings import SettingsError, load_settings
+from serving.adapters import read_base
+from serving.controller import Controller, Hands, Seat
+from serving.engine import Engine
+from serving.evidence import Shelf
+from serving.gating import Gating
+from serving.metrics import Metrics
+from serving.observer import Observer
+from serving.preparation import Preparation
+
+NAME = "controller"
+USAGE = 2
+
+log = structlog.get_logger()
+
+
+def main() -> int:
+    try:
+        settings = load_settings()
+        configure_logging(settings.infra, process=NAME)
+        check_model(Path(settings.serving.model))
+        ports = Ports(settings)
+        check_schema(ports.database)
+    except (SettingsError, NotAModel, SchemaMismatch) as error:
+        print(error, file=sys.stderr)  # noqa: T201 - the supervisor shows the last line of what could not start
+        return USAGE
+    with alone(settings.home):
+        asyncio.run(serve(ports))
+    ports.close()
+    return 0
+
+
+async def serve(ports: Ports) -> None:
+    """Until SIGTERM or SIGINT."""
+    stop, changed = asyncio.Event(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, _stop, stop, changed)
+    async with aiohttp.ClientSession() as session:
+        controller = await asyncio.to_thread(compose, ports, session, changed)
+        checks = {"leading": lambda: _check_leads(controller), "replicas": lambda: _check_replicas(controller)}
+        health = Health(checks, port=ports.settings.serving.port)
+        health.start()
+        announce(ports.home, NAME, health.address)
+        try:
+            await controller.run(stop)
+        finally:
+            health.close()
+
+
+def compose(ports: Ports, session: aiohttp.ClientSession, changed: asyncio.Event) -> Controller:
+    """Reads the base's shapes and revision, which takes a while for a large model."""
+    settings = ports.settings.serving
+    base = read_base(Path(settings.model))
+    metrics = Metrics()
+
+    def engine_at(address: str) -> Engine:
+        return Engine(session, address, ports.engine_key)
+
+    async def probe(address: str) -> frozenset[str]:
+        return await engine_at(address).loaded()
+
+    observer = Observer(probe, every_s=settings.poll_s, changed=changed)
+    shelf = Shelf(ports.home, ports.artifacts, base, settings.max_lora_rank)
+    preparation = Preparation(ports.database, shelf, settings, engine_at, observer.look, metrics)
+    gating = Gating(ports.database, ports.artifacts, shelf, settings, preparation.differences, metrics)
+    seat = Seat(
+        alias=ports.settings.gateway.alias,
+        base_revision=base.revision,
+        holder=f"{NAME}@{socket.gethostname()}:{ports.home}",
+        lease_ttl_s=ports.settings.infra.lease_ttl_s,
+    )
+    return Controller(ports.database, settings, seat, Hands(preparation, gating, observer, changed, metrics))
+
+
+@contextmanager
+def alone(home: Path) -> Iterator[None]:
+    """One controller per state directory. The kernel frees the lock of one that was killed, so that its successor,
+    under the same name, may take the lease over at once instead of waiting until it expires."""
+    path = home / "run" / "controller.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(str(os.getpid()))
+        yield
+
+
+def _stop(stop: asyncio.Event, changed: asyncio.Event) -> None:
+    stop.set()
+    changed.set()
+
+
+def _check_leads(controller: Controller) -> None:
+    if controller.lease is None:
+        raise RuntimeError("another controller leads")
+
+
+def _check_replicas(controller: Controller) -> None:
+    if not controller.ready:
+        raise RuntimeError("no replica may answer users yet")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""Asks every replica what it holds, each at its own pace, so that a slow one delays neither the others nor a flip."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+from serving.errors import EngineRefused, EngineUnreachable
+
+Probe = Callable[[str], Awaitable[frozenset[str]]]  # address -> names; raises EngineUnreachable
+
+
+class Observer:
+    """`loaded` holds the last word of each address that answers; the rest are missing."""
+
+    def __init__(self, probe: Probe, *, every_s: float, changed: asyncio.Event) -> None:
+        self._probe, self._every_s, self._changed = probe, every_s, changed
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._asked = 0
+        self._newest: dict[str, int] = {}
+        self.loaded: dict[str, frozenset[str]] = {}
+
+    def watch(self, addresses: Iterable[str]) -> None:
+        """Follows exactly these from now on."""
+        wanted = set(addresses)
+        for address in wanted - self._tasks.keys():
+            self._tasks[address] = asyncio.create_task(self._follow(address))
+        for address in self._tasks.keys() - wanted:
+            self._tasks.pop(address).cancel()
+            self.loaded.pop(address, None)
+
+    async def look(self, address: str) -> None:
+        """Once, now. Of two questions under way the answer to the later one counts, whichever comes last."""
+        self._asked += 1
+        number = self._asked
+        try:
+            found: frozenset[str] | None = await self._probe(address)
+        except (EngineUnreachable, EngineRefused):
+            found = None
+        if number < self._newest.get(address, 0):
+            return
+        self._newest[address] = number
+        if found == self.loaded.get(address):
+            return
+        if found is None:
+            self.loaded.pop(address, None)
+        else:
+            self.loaded[address] = found
+        self._changed.set()
+
+    async def close(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._tasks.clear()
+
+    async def _follow(self, address: str) -> None:
+        while True:
+            await self.look(address)
+            await asyncio.sleep(self._every_s)

@@ -1,0 +1,32 @@
+"""One gate report of a candidate, and what it means for the adapter and its cycle."""
+
+from datetime import datetime
+
+from infra.contracts.manifests import GateReport, GateResult, Verdict
+from infra.registry.adapters import AdapterState
+from infra.registry.cycles import CycleState
+from serving.gates import GATES
+from serving.gates.subject import Subject, worst
+
+OUTCOMES = {
+    Verdict.PASS: (AdapterState.ACCEPTED, CycleState.ACCEPTED),
+    Verdict.FAIL: (AdapterState.BLOCKED, CycleState.BLOCKED),
+    Verdict.INCONCLUSIVE: (AdapterState.AWAITING_PERSON, CycleState.AWAITING_PERSON),
+}
+
+
+def make_report(version: str, subject: Subject, at: datetime) -> GateReport:
+    """Passes only where every blocking gate did."""
+    results = [gate(subject) for gate in GATES]
+    verdict = worst([result.verdict for result in results if result.blocking])
+    return GateReport(version=version, champion=subject.champion, verdict=verdict, gates=results, decided_at=at)
+
+
+def summary(report: GateReport) -> str:
+    """One line: which blocking gates did not pass, and why."""
+    unpassed = [_told(result) for result in report.gates if result.blocking and result.verdict is not Verdict.PASS]
+    return "; ".join(unpassed) or "every blocking gate passed"
+
+
+def _told(result: GateResult) -> str:
+    return f"{result.name} {result.verdict}: {result.reason}"

@@ -1,0 +1,100 @@
+"""Carries out what was planned for the registry: all of it in one transaction under the controller's lease."""
+
+import structlog
+from sqlalchemy.orm import Session
+
+from infra.contracts.routing import BASE_VERSION, Replica, RoutingTable
+from infra.database.tables import ReplicaRow, RolloutRow
+from infra.registry import adapters, audit, cycles, fleet, leases, rollouts
+from infra.registry.adapters import AdapterState
+from infra.registry.cycles import CycleState
+from infra.registry.errors import Conflict
+from infra.registry.leases import Lease
+from infra.registry.rollouts import RolloutState
+from serving.reconcile import Plan
+from serving.world import World
+
+ACTOR = "controller"
+
+log = structlog.get_logger()
+
+
+def apply_plan(session: Session, lease: Lease, world: World, plan: Plan) -> None:
+    """Raises LeaseLost, or Conflict where a replica or the table has moved on since `world` was read."""
+    leases.fence(session, lease)
+    seen = {view.row.name: view.row for view in world.replicas}
+    for replica in plan.replicas:
+        _update_replica(session, seen[replica.name], replica)
+    for move in plan.moves:
+        row = rollouts.advance(session, lease, move.rollout_id, move.target, error=move.error)
+        if move.target is RolloutState.DRAINING:
+            _flip(session, world, row)
+        if move.target is RolloutState.FAILED:
+            _refuse(session, row)
+    if plan.table is not None:
+        _retire_strays(session, world, plan)
+        fleet.publish_routing(session, lease, plan.table)
+
+
+def mark_verified(session: Session, lease: Lease, replica: Replica, version: str) -> None:
+    """The smoke on this engine has passed; a replica that restarted meanwhile must pass it again."""
+    leases.fence(session, lease)
+    row = session.get(ReplicaRow, replica.name)
+    if row is None or row.address != replica.address or BASE_VERSION not in row.versions:
+        raise Conflict(f"{replica.name} has restarted since")
+    row.versions = sorted({*row.versions, version})
+
+
+def _update_replica(session: Session, seen: Replica, replica: Replica) -> None:
+    row = session.get(ReplicaRow, seen.name)
+    if row is None or Replica.model_validate(row, from_attributes=True) != seen:
+        raise Conflict(f"{seen.name} has moved on since it was read")
+    fleet.report_replica(session, replica)
+    log.info("replica_changed", replica=replica.name, state=replica.state, versions=replica.versions)
+
+
+def _flip(session: Session, world: World, row: RolloutRow) -> None:
+    """The registry's side of the new table: who is champion now, and the cycle that waited for this word."""
+    row.from_version = _champion(world.table, row.alias)
+    rollouts.champion_states(session, row)
+    _close_cycle(session, row)
+    audit.record(
+        session, tenant=row.tenant, actor=ACTOR, action="rollout.flip", subject=row.version, reason=row.reason,
+        before={"champion": row.from_version}, after={"champion": row.version, "revision": world.revision + 1},
+    )  # fmt: skip
+    log.info("rollout_flipped", rollout=row.rollout_id, version=row.version, replaced=row.from_version)
+
+
+def _champion(table: RoutingTable | None, alias: str) -> str:
+    return table.aliases[alias].champion if table and alias in table.aliases else BASE_VERSION
+
+
+def _close_cycle(session: Session, row: RolloutRow) -> None:
+    if row.version == BASE_VERSION:
+        return
+    cycle_id = adapters.get(session, row.version).cycle_id
+    if cycle_id and cycles.get(session, cycle_id).state == CycleState.AWAITING_PERSON:
+        cycles.decide(session, cycle_id, CycleState.ACCEPTED, reason=f"{row.actor}: {row.reason}")
+
+
+def _refuse(session: Session, row: RolloutRow) -> None:
+    """What can't be loaded is never tried again, unless it has served before."""
+    if row.version == BASE_VERSION:
+        return
+    if adapters.get(session, row.version).state == AdapterState.ACCEPTED:
+        adapters.move(session, row.version, AdapterState.REFUSED, reason=row.error)
+    log.warning("rollout_failed", rollout=row.rollout_id, version=row.version, reason=row.error)
+
+
+def _retire_strays(session: Session, world: World, plan: Plan) -> None:
+    """Champions whose alias starts again from the base because another base model is served now."""
+    assert plan.table is not None
+    for name, route in world.routes.items():
+        if plan.table.aliases[name].base_revision == route.base_revision or route.champion == BASE_VERSION:
+            continue
+        reason = f"made for base {route.base_revision}"
+        row = adapters.move(session, route.champion, AdapterState.RETIRED, reason=reason)
+        audit.record(
+            session, tenant=row.tenant, actor=ACTOR, action="routing.rebase", subject=name, reason=reason,
+            before={"champion": route.champion}, after={"champion": BASE_VERSION},
+        )  # fmt: skip

@@ -1,0 +1,64 @@
+"""Reads the registry's side of the world in one look."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from infra.clock import now
+from infra.database.tables import AdapterRow, RolloutRow
+from infra.registry import cycles, fleet, rollouts
+from infra.registry.adapters import AdapterState
+from infra.registry.rollouts import RolloutState
+from infra.settings import ServingSettings
+from serving.world import TRAINING_SLOTS, GatewayView, ReplicaView, RolloutView, World
+
+WAITING = (AdapterState.ACCEPTED, AdapterState.AWAITING_PERSON)
+
+
+def read_world(
+    session: Session,
+    settings: ServingSettings,
+    *,
+    alias: str,
+    base_revision: str,
+    loaded: Mapping[str, frozenset[str]],
+    refused: Mapping[str, str],
+) -> World:
+    """`loaded`: address -> names, of each replica that answered lately."""
+    return World(
+        table=fleet.routing_table(session),
+        alias=alias,
+        base_revision=base_revision,
+        replicas=[ReplicaView(row, loaded.get(row.address)) for row in fleet.replicas(session)],
+        rollouts=[_rollout(row, settings, now()) for row in _active(session)],
+        gateways=[
+            GatewayView(row.applied_revision, row.in_flight)
+            for row in fleet.live_gateways(session, settings.gateway_ttl_s)
+        ],
+        candidates=_candidates(session, alias),
+        training=frozenset(row.cycle_id for row in cycles.in_states(session, cycles.TRAINER_STATES)),
+        refused=refused,
+        slots=max(1, settings.max_loras - TRAINING_SLOTS),
+    )
+
+
+def _active(session: Session) -> list[RolloutRow]:
+    query = select(RolloutRow).where(RolloutRow.state.not_in(rollouts.FINAL_STATES))
+    return list(session.scalars(query.order_by(RolloutRow.requested_at)))
+
+
+def _rollout(row: RolloutRow, settings: ServingSettings, at: datetime) -> RolloutView:
+    allowed = timedelta(seconds=settings.drain_timeout_s)
+    overdue = row.flipped_at is not None and at - row.flipped_at > allowed
+    return RolloutView(row.rollout_id, row.alias, row.version, RolloutState(row.state), overdue)
+
+
+def _candidates(session: Session, alias: str) -> list[str]:
+    """What is in gating; then the newest version, where it waits for its promotion."""
+    gating = [row.version for row in cycles.in_states(session, cycles.SERVING_STATES) if row.version]
+    query = select(AdapterRow).where(AdapterRow.alias == alias).order_by(AdapterRow.created_at.desc()).limit(1)
+    newest = session.scalars(query).first()
+    waits = newest is not None and newest.state in WAITING
+    return [*gating, newest.version] if newest is not None and waits else gating

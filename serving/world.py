@@ -1,0 +1,82 @@
+"""What the reconciler looks at: the registry's wishes and what each replica itself reports, at one moment."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from infra.contracts.routing import BASE_VERSION, AliasRoute, Replica, RoutingTable
+from infra.registry.rollouts import RolloutState
+
+TRAINING_SLOTS = 2  # of the engine's adapters, for `train-<cycle>-<step>`
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaView:
+    """`row.versions` are those verified on it; `loaded` is its own word, None where it does not answer."""
+
+    row: Replica
+    loaded: frozenset[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutView:
+    """`overdue`: drained for too long. It counts as done; the unload still waits for the last answer."""
+
+    rollout_id: str
+    alias: str
+    version: str
+    state: RolloutState
+    overdue: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayView:
+    """A live gateway: the newest table it applies, and answers under way per version."""
+
+    applied_revision: int
+    in_flight: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """`candidates` are versions in gating or waiting for a person; `training` are the cycles whose
+    `train-` adapters are in use."""
+
+    table: RoutingTable | None
+    alias: str
+    base_revision: str
+    replicas: Sequence[ReplicaView] = ()
+    rollouts: Sequence[RolloutView] = ()
+    gateways: Sequence[GatewayView] = ()
+    candidates: Sequence[str] = ()
+    training: frozenset[str] = frozenset()
+    refused: Mapping[str, str] = field(default_factory=dict)
+    slots: int = 4
+
+    @property
+    def routes(self) -> dict[str, AliasRoute]:
+        return self.table.aliases if self.table else {}
+
+    @property
+    def revision(self) -> int:
+        return self.table.revision if self.table else 0
+
+
+def live(routes: Mapping[str, AliasRoute]) -> list[str]:
+    """Versions that users may get, the base left out: it needs no adapter."""
+    return _distinct(entry.version for route in routes.values() for entry in route.versions if entry.weight > 0)
+
+
+def wanted(world: World) -> list[str]:
+    """What every replica should hold, the most urgent first. Live versions and a rollout's target always count; what
+    else fits: candidates, then what each alias served before, so that a rollback needs no load."""
+    needed = _distinct([*live(world.routes), *(rollout.version for rollout in world.rollouts)])
+    before = [list(route.previous) for route in world.routes.values()]
+    latest = [versions[0] for versions in before if versions]
+    older = [version for versions in before for version in versions[1:]]
+    optional = _distinct([*world.candidates[:1], *latest, *world.candidates[1:], *older])
+    room = max(0, world.slots - len(needed))
+    return needed + [version for version in optional if version not in needed][:room]
+
+
+def _distinct(versions: Iterable[str]) -> list[str]:
+    return [version for version in dict.fromkeys(versions) if version != BASE_VERSION]
