@@ -118,16 +118,23 @@ class Loop:
             self.turn()
 
     def turn(self) -> int:
-        """One poll; returns how many records it brought."""
+        """One poll; returns how many records it brought. Whatever is raised, the same records come again."""
         records = self.consumer.poll(self.batch_size, self.poll_s)
         if not records:
             return 0
-        with self.intake.metrics.batch_seconds.time():
-            batch = self.insist(lambda: self.intake.sort(records))
-            self.insist(lambda: self.intake.refuse(batch))
-            self.insist(lambda: self.intake.store(batch))
-            self.insist(lambda: self.consumer.commit(following(records)))
+        try:
+            with self.intake.metrics.batch_seconds.time():
+                self._settle(records)
+        except BaseException:
+            self.consumer.seek(preceding(records))
+            raise
         return len(records)
+
+    def _settle(self, records: Sequence[Record]) -> None:
+        batch = self.insist(lambda: self.intake.sort(records))
+        self.insist(lambda: self.intake.refuse(batch))
+        self.insist(lambda: self.intake.store(batch))
+        self.insist(lambda: self.consumer.commit(following(records)))
 
     def insist(self, step: Callable[[], T]) -> T:
         """Tries until it works. Raises Stopping, so that nothing uncommitted is left behind as if it were done."""
@@ -148,6 +155,15 @@ def following(records: Sequence[Record]) -> dict[tuple[str, int], int]:
     for record in records:
         at = record.position
         offsets[at.topic, at.partition] = max(at.offset + 1, offsets.get((at.topic, at.partition), 0))
+    return offsets
+
+
+def preceding(records: Sequence[Record]) -> dict[tuple[str, int], int]:
+    """Where to go on reading when none of these is handled."""
+    offsets: dict[tuple[str, int], int] = {}
+    for record in records:
+        at = record.position
+        offsets[at.topic, at.partition] = min(at.offset, offsets.get((at.topic, at.partition), at.offset))
     return offsets
 
 

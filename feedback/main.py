@@ -1,0 +1,144 @@
+"""Composition root of the feedback process: consumes events, builds the datasets of cycles, says how it is."""
+
+import contextvars
+import signal
+import sqlite3
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from feedback.builder import Builder
+from feedback.consumer import GROUP, Intake, Loop
+from feedback.cut import Cutter
+from feedback.decode import TOPICS
+from feedback.errors import Stopping
+from feedback.housekeeping import Housekeeping
+from feedback.metrics import Metrics
+from feedback.snapshot import Snapshots
+from infra.database.migrate import check_schema
+from infra.http import Health
+from infra.logs import configure_logging
+from infra.ports import Ports
+from infra.processes import announce
+from infra.settings import Settings, load_settings
+
+log = structlog.get_logger()
+HOUSEKEEPING_S = 5.0
+BUILDER_S = 0.2
+AFTER_ERROR_S = 1.0  # before a loop that broke goes on
+
+
+@dataclass
+class Repeater:
+    """A thread that does one thing over and over until `stop`, and outlives its errors."""
+
+    name: str
+    turn: Callable[[], object]
+    every_s: float
+    stop: threading.Event
+    thread: threading.Thread = field(init=False)
+
+    def __post_init__(self) -> None:
+        context = contextvars.copy_context()  # what every line of this process' log says
+        self.thread = threading.Thread(target=context.run, args=(self._run,), name=self.name)
+
+    def _run(self) -> None:
+        pause = 0.0
+        while not self.stop.wait(pause):
+            try:
+                self.turn()
+                pause = self.every_s
+            except Stopping:
+                return
+            except Exception:
+                log.exception("turn_failed", loop=self.name)
+                pause = max(self.every_s, AFTER_ERROR_S)
+
+
+def main() -> int:
+    settings = load_settings()
+    configure_logging(settings.infra, process="feedback")
+    ports, stop = Ports(settings), threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        check_schema(ports.database)
+        serve(ports, settings, stop)
+    finally:
+        ports.close()
+    return 0
+
+
+def serve(ports: Ports, settings: Settings, stop: threading.Event) -> None:
+    """Until `stop`: then the batch under way is stored, and a snapshot under way is left to the next process."""
+    metrics = Metrics()
+    producer, consumer = ports.eventlog.producer(), ports.eventlog.consumer(GROUP, TOPICS)
+    loop = Loop(
+        Intake(ports.database, ports.sealer, producer, metrics), consumer, stop,
+        batch_size=settings.feedback.batch_size, poll_s=settings.feedback.poll_s,
+    )  # fmt: skip
+    keeping = Housekeeping(ports.database, ports.eventlog, metrics, settings)
+    health = Health(
+        {"database": lambda: reach(ports), "event log": lambda: reach_log(ports)}, port=settings.feedback.port
+    )
+    repeaters = [
+        Repeater("consumer", loop.turn, 0.0, stop),
+        Repeater("builder", make_builder(ports, settings, metrics, stop).turn, BUILDER_S, stop),
+        Repeater("housekeeping", keeping.turn, HOUSEKEEPING_S, stop),
+    ]
+    health.start()
+    for repeater in repeaters:
+        repeater.thread.start()
+    announce(settings.home, "feedback", health.address)
+    log.info("feedback_started", address=health.address)
+    stop.wait()
+    for repeater in repeaters:
+        repeater.thread.join()
+    consumer.close()
+    producer.close()
+    health.close()
+    log.info("feedback_stopped")
+
+
+def make_builder(ports: Ports, settings: Settings, metrics: Metrics, stop: threading.Event) -> Builder:
+    return Builder(
+        ports.database,
+        make_snapshots(ports, settings),
+        make_cutter(ports, stop),
+        metrics,
+        settings.infra.lease_ttl_s,
+    )
+
+
+def make_cutter(ports: Ports, stop: threading.Event) -> Cutter:
+    return Cutter(ports.eventlog, stop, ports.settings.feedback.cut_timeout_s)
+
+
+def make_snapshots(ports: Ports, settings: Settings) -> Snapshots:
+    scratch = settings.home / "snapshots"
+    return Snapshots(ports.database, ports.sealer, ports.artifacts, scratch, settings.feedback)
+
+
+def reach(ports: Ports) -> None:
+    """Raises RuntimeError where the database does not answer."""
+    try:
+        with ports.database.reading() as session:
+            session.connection().exec_driver_sql("SELECT 1")
+    except SQLAlchemyError as error:
+        raise RuntimeError(str(error)) from error
+
+
+def reach_log(ports: Ports) -> None:
+    """Raises RuntimeError where the event log does not answer."""
+    try:
+        ports.eventlog.end_offsets(TOPICS)
+    except sqlite3.Error as error:
+        raise RuntimeError(str(error)) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,28 @@
+"""Why events made no rows, in words, and what to set where that can be helped."""
+
+from collections.abc import Mapping
+
+HINTS = {
+    "no_consent": "set gateway.consent_default, or send metadata.consent_train with chats and consent_train with votes",
+    "too_fast": "see feedback.too_fast_share and feedback.too_fast_words_per_second",
+    "held_out_prompt": "see feedback.gate_share and feedback.report_share",
+    "leaks_from_train": "held-out raters judged what training already has",
+    "rater_cap": "see feedback.rater_cap",
+    "prompt_cap": "see feedback.prompt_cap",
+    "inference_missing": "their answers have not arrived: is a gateway's spool waiting?",
+    "not_stored": "their requests said store: false",
+    "not_a_judgement": "comments and custom metrics make no rows",
+    "other_criterion": "only comparisons named overall make rows",
+    "erased": "the person has been erased",
+}
+
+
+def explain_no_rows(alias: str, votes: int, window_days: float, counts: Mapping[str, int]) -> str:
+    """One sentence, then a clause per reason, the most frequent first."""
+    if not votes:
+        return f"no votes on {alias} in the last {window_days:g} days: rate some answers first"
+    parts = []
+    for reason, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        hint = f" ({HINTS[reason]})" if reason in HINTS else ""
+        parts.append(f"{count} {reason}{hint}")
+    return f"none of {votes} votes on {alias} made a row to train on: {'; '.join(parts) or 'all were held out'}"

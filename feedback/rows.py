@@ -1,0 +1,99 @@
+"""One row of a dataset, and the Parquet schema of each table.
+
+Nested columns have fixed fields, absent ones null; whoever feeds a chat template leaves the nulls out (TRL's
+`remove_none_values`). `tools` is JSON text, as TRL's trainers take it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import pyarrow as pa
+
+
+class Table(StrEnum):
+    PREFERENCE = "preference"
+    TIES = "ties"
+    UNPAIRED = "unpaired"
+    DEMONSTRATIONS = "demonstrations"
+    PROMPTS = "prompts"
+
+
+JUDGED = (Table.PREFERENCE, Table.TIES, Table.UNPAIRED, Table.DEMONSTRATIONS)
+SIDES: dict[Table, tuple[str, ...]] = {
+    Table.PREFERENCE: ("chosen", "rejected"),
+    Table.TIES: ("completion_a", "completion_b"),
+    Table.UNPAIRED: ("completion",),
+    Table.DEMONSTRATIONS: ("completion",),
+    Table.PROMPTS: (),
+}
+EXTRA: dict[Table, list[tuple[str, pa.DataType]]] = {
+    Table.TIES: [("kind", pa.string())],
+    Table.UNPAIRED: [("label", pa.bool_())],
+}
+MARGIN = "margin"  # TRL subtracts any column of that name, so only rows with a stated strength have it
+CALL = pa.struct(
+    [
+        ("id", pa.string()),
+        ("type", pa.string()),
+        ("function", pa.struct([("name", pa.string()), ("arguments", pa.string())])),
+    ]
+)
+MESSAGE = pa.struct(
+    [
+        ("role", pa.string()),
+        ("content", pa.string()),
+        ("reasoning_content", pa.string()),
+        ("name", pa.string()),
+        ("tool_calls", pa.list_(CALL)),
+        ("tool_call_id", pa.string()),
+    ]
+)
+MESSAGES = pa.list_(MESSAGE)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`unit` is who it is split by, `digests` the texts by which a test row may leak from train."""
+
+    table: Table
+    row_id: str
+    prompt_id: str
+    unit: str
+    digests: frozenset[str]
+    occurred_at: datetime
+    values: Mapping[str, Any]
+
+    @property
+    def has_margin(self) -> bool:
+        return MARGIN in self.values
+
+
+def schema(table: Table, *, margin: bool = False) -> pa.Schema:
+    """Columns in a fixed order: the bytes of a shard depend on it."""
+    sides = SIDES[table]
+    columns: list[tuple[str, pa.DataType]] = [("prompt", MESSAGES), *((side, MESSAGES) for side in sides)]
+    columns += [*EXTRA.get(table, ()), ("tools", pa.string()), *_provenance(table, sides)]
+    return pa.schema([*columns, (MARGIN, pa.float64())] if margin else columns)
+
+
+def _provenance(table: Table, sides: tuple[str, ...]) -> list[tuple[str, pa.DataType]]:
+    """Whose judgement of whose answers it is. Per-side columns are structs with the sides as fields."""
+    who = [("prompt_id", pa.string()), ("rater", pa.string()), ("rater_group", pa.string()), ("segment", pa.string())]
+    when = [("occurred_at", pa.timestamp("us", tz="UTC")), ("source_event_ids", pa.list_(pa.string()))]
+    if table is Table.PROMPTS:
+        return [*who, ("source", pa.string()), *when, ("weight", pa.float64())]
+    return [
+        ("pair_id", pa.string()),
+        *who,
+        ("source", pa.string()),
+        ("versions", pa.struct([(side, pa.string()) for side in sides])),
+        ("behaviour_logprob", pa.struct([(side, pa.float64()) for side in sides])),
+        ("finish_reason", pa.struct([(side, pa.string()) for side in sides])),
+        ("shown_first", pa.string()),
+        ("latency_ms", pa.float64()),
+        *when,
+        ("weight", pa.float64()),
+    ]

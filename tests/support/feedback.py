@@ -1,0 +1,202 @@
+"""The feedback room on a directory: a log to write to, a consumer to run, datasets to build."""
+
+import random
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from feedback.archive import Material
+from feedback.consumer import GROUP, Intake, Loop
+from feedback.cut import Cutter
+from feedback.decode import TOPICS
+from feedback.exchange import Exchange, make_exchange
+from feedback.join import join
+from feedback.judgement import Judgement
+from feedback.metrics import Metrics
+from feedback.snapshot import Order, Snapshots
+from feedback.votes import Answered, Vote
+from infra.artifacts import ArtifactStore
+from infra.contracts.events import FEEDBACK_TOPIC, INFERENCE_TOPIC, Consent, Envelope, Feedback, Inference
+from infra.contracts.manifests import DatasetManifest
+from infra.database.engine import Database, open_database, sqlite_url
+from infra.database.migrate import migrate
+from infra.envelopes import Sealer
+from infra.eventlog.base import EventLog, Position
+from infra.eventlog.sqlite import SqliteEventLog
+from infra.settings import FeedbackSettings
+from tests.support.events import (
+    NOON,
+    TENANT,
+    event_id,
+    key_of,
+    make_comparison,
+    make_envelope,
+    make_feedback,
+    make_inference,
+    make_sealer,
+    moment,
+    topic_of,
+)
+
+ALIAS = "assistant"
+EVERYTHING = {"test_share": 1e-9, "gate_share": 0.0, "report_share": 0.0}  # nothing is held out
+AS_OF = NOON + timedelta(days=1)
+
+
+def make_settings(**overrides: Any) -> FeedbackSettings:
+    """Holds nothing out, unless told otherwise."""
+    return FeedbackSettings(**{**EVERYTHING, **overrides})
+
+
+def opened_envelope(name: str, **overrides: Any) -> Envelope:
+    """An envelope whose body has been opened already."""
+    fields: dict[str, Any] = {
+        "event_id": event_id(name), "occurred_at": NOON, "tenant": TENANT, "rater": "rater-1",
+        "consent": Consent(train=True), "key_id": "key", "sealed": b"",
+    }  # fmt: skip
+    return Envelope.model_validate({**fields, **overrides})
+
+
+def make_answered(body: Inference | None = None, name: str | None = None, **envelope: Any) -> Answered:
+    body = body or make_inference()
+    name = name or f"inference {body.response_id}"
+    return Answered(opened_envelope(name, **envelope), body, Position(INFERENCE_TOPIC, 0, 0))
+
+
+def make_vote(body: Feedback | None = None, name: str = "vote", **envelope: Any) -> Vote:
+    return Vote(opened_envelope(name, **envelope), body or make_feedback(), Position(FEEDBACK_TOPIC, 0, 0))
+
+
+def make_judgements(votes: Iterable[Vote], answered: Iterable[Answered]) -> list[Judgement]:
+    """As the join makes them; raises where one of the votes cannot be joined."""
+    exchanges = {event.body.response_id: make_exchange(event) for event in answered}
+    found, lost = join(votes, exchanges, ALIAS)
+    if lost:
+        raise ValueError(f"not joined: {dict(lost)}")
+    return found
+
+
+def make_judgement(
+    body: Feedback | None = None, *, texts: Sequence[str] = ("Good answer.", "Bad answer."), name: str = "vote",
+    prompt: str = "What does math.cos do?", inference: dict[str, Any] | None = None, **envelope: Any,
+) -> Judgement:  # fmt: skip
+    """A comparison of r1 (the first text) and r2 (the second), unless told otherwise; r3, r4 have the others."""
+    answered = [
+        make_answered(make_inference(f"r{at}", prompt=prompt, texts=[text], **(inference or {})))
+        for at, text in enumerate(texts, start=1)
+    ]
+    return make_judgements([make_vote(body or make_comparison(), name, **envelope)], answered)[0]
+
+
+def make_exchanges(*bodies: Inference, **envelope: Any) -> list[Exchange]:
+    made = [make_exchange(make_answered(body, **envelope)) for body in bodies]
+    return [one for one in made if isinstance(one, Exchange)]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A body with what its envelope is to say."""
+
+    body: Inference | Feedback
+    name: str
+    header: dict[str, Any] = field(default_factory=dict)
+
+
+def make_material(events: Iterable[Event]) -> Material:
+    material = Material()
+    for event in events:
+        if isinstance(event.body, Inference):
+            material.answered.append(make_answered(event.body, event.name, **event.header))
+        else:
+            material.votes.append(make_vote(event.body, event.name, **event.header))
+    return material
+
+
+def a_days_events(pairs: int = 20, raters: int = 5, seed: int = 0) -> list[Event]:
+    """Chats in twos with the same question, each pair compared, some also rated or corrected."""
+    rng = random.Random(seed)
+    events: list[Event] = []
+    for at in range(pairs):
+        header = {"rater": f"rater-{at % raters}", "occurred_at": moment(60 * at)}
+        a, b = f"r{at}a", f"r{at}b"
+        for response, text in ((a, f"Answer number {at}."), (b, f"Perhaps the answer is {at}, perhaps not.")):
+            chat = make_inference(response, prompt=f"Question {at}?", texts=[text])
+            events.append(Event(chat, f"inference {response}", header))
+        choice = rng.choice(["a", "a", "b", "tie", "both_bad"])
+        events.append(Event(make_comparison(a, b, choice), f"comparison {at}", header))
+        if at % 4 == 0:
+            events.append(Event(make_feedback(b, value=False), f"thumb {at}", header))
+        if at % 5 == 0:
+            fix = make_feedback(b, kind="correction", name="correction", value=f"It is {at}.")
+            events.append(Event(fix, f"correction {at}", header))
+    return events
+
+
+@dataclass
+class Room:
+    """Everything on one directory; close it."""
+
+    home: Path
+    database: Database
+    sealer: Sealer
+    eventlog: EventLog
+    metrics: Metrics = field(default_factory=lambda: Metrics(CollectorRegistry()))
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def append(self, events: Iterable[Event]) -> None:
+        """Onto the log, in this order, durable when it returns."""
+        self.append_raw(
+            (topic_of(e.body), key_of(e.body), make_envelope(self.sealer, e.body, e.name, **e.header)) for e in events
+        )
+
+    def append_raw(self, records: Iterable[tuple[str, str, Envelope | bytes]]) -> None:
+        producer = self.eventlog.producer()
+        for topic, key, value in records:
+            encoded = value if isinstance(value, bytes) else value.model_dump_json().encode()
+            producer.append(topic, key, encoded)
+        producer.close()
+
+    def consume(self, *, batch_size: int = 500) -> int:
+        """Until the log has nothing more; returns how many records that were."""
+        producer, consumer = self.eventlog.producer(), self.eventlog.consumer(GROUP, TOPICS)
+        loop = Loop(self.intake(producer), consumer, self.stop, batch_size=batch_size, poll_s=0.01)
+        total = 0
+        while count := loop.turn():
+            total += count
+        consumer.close()
+        producer.close()
+        return total
+
+    def intake(self, producer: Any) -> Intake:
+        return Intake(self.database, self.sealer, producer, self.metrics)
+
+    def cutter(self, **overrides: Any) -> Cutter:
+        return Cutter(self.eventlog, self.stop, **{"timeout_s": 5.0, "spool_s": 0.2, **overrides})
+
+    def snapshots(self, **settings: Any) -> Snapshots:
+        return Snapshots(self.database, self.sealer, self.artifacts, self.home / "snapshots", make_settings(**settings))
+
+    def build(self, *, as_of: datetime = AS_OF, alias: str = ALIAS, **settings: Any) -> DatasetManifest:
+        """A dataset of everything that is stored."""
+        order = Order(TENANT, alias, as_of=as_of, cut=self.eventlog.end_offsets(TOPICS))
+        return self.snapshots(**settings).build(order)
+
+    @property
+    def artifacts(self) -> ArtifactStore:
+        return ArtifactStore(str(self.home / "artifacts"))
+
+    def close(self) -> None:
+        self.database.close()
+        self.eventlog.close()
+
+
+def make_room(home: Path) -> Room:
+    home.mkdir(parents=True, exist_ok=True)
+    database = open_database(sqlite_url(home / "state.db"))
+    migrate(database)
+    return Room(home, database, make_sealer(home), SqliteEventLog(home / "log.db", 2))
