@@ -87,14 +87,15 @@ class Recorder:
             log.error("inference_event_lost", response_id=event.response_id, reason=str(error))
 
     def _header(self, asked: Asked) -> Header:
-        about = asked.request.about
-        train = self._consent_default if about.consent_train is None else about.consent_train == "true"
+        about, unsaid = asked.request.about, asked.request.about.consent_train is None
+        train = self._consent_default if unsaid else about.consent_train == "true"
+        nothing_kept = asked.request.store is False
         return Header(
             tenant=asked.tenant,
             rater=asked.rater,
             session_id=about.session_id,
             segment=about.segment,
-            consent=Consent(train=train and asked.request.store is not False),
+            consent=Consent(train=train and not nothing_kept, explicit=nothing_kept or not unsaid),
         )
 
     def _sampling(self, sent: Mapping[str, Any], stored: bool) -> dict[str, Any]:

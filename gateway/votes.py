@@ -130,13 +130,14 @@ class BallotBox:
         self.spool.sync(self.spool.append(entry))
 
     def _header(self, voter: Voter, body: VoteBody, vote: Feedback, idempotency_key: str | None) -> Header:
-        train = self.settings.consent_default if body.consent_train is None else body.consent_train
+        unsaid = body.consent_train is None
+        train = self.settings.consent_default if unsaid else bool(body.consent_train)
         return Header(
             tenant=voter.tenant,
             rater=voter.rater,
             session_id=vote.session_id,
             source=body.source,
-            consent=Consent(train=train),
+            consent=Consent(train=train, explicit=not unsaid),
             event_id=event_id(voter, vote, idempotency_key) if idempotency_key else None,
             occurred_at=now(),
         )

@@ -42,7 +42,11 @@ class Health:
             return "200 OK", "text/plain", b"ok\n"
         if path == "/readyz":
             failed = failures(self._checks)
-            return ("503 Service Unavailable" if failed else "200 OK"), "text/plain", ("\n".join(failed) or "ok").encode()
+            return (
+                ("503 Service Unavailable" if failed else "200 OK"),
+                "text/plain",
+                ("\n".join(failed) or "ok").encode(),
+            )
         return "404 Not Found", "text/plain", b"see /metrics, /healthz, /readyz\n"
 
 

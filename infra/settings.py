@@ -122,6 +122,9 @@ class TrainerSettings(Section):
     reward_features: bool = Field(
         False, description="The head also sees log-probability features under the adapter-free base."
     )
+    reward_compare: bool = Field(
+        False, description="Also train the reward model's other variant (features or none), only to compare both."
+    )
     policy_learning_rate: float = Field(2e-5, gt=0, description="Policy learning rate.")
     policy_steps: int = Field(50, ge=1, description="Policy steps per cycle.")
     policy_prompts: int = Field(16, ge=1, description="Prompts per policy step.")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from infra.console import err, print_json, print_table
-from infra.database.migrate import check_schema
+from infra.database.schema import check_schema
 from infra.database.tables import CycleRow
 from infra.ports import Ports
 from infra.registry import cycles

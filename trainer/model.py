@@ -14,14 +14,19 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from infra.base_model import base_revision, check_model, file_sha256
-from trainer.switch import Switch, lora_layers, turn_unguarded, without_peft_warnings
+from trainer.errors import TrainerError
+from trainer.switch import Switch, SwitchRefused, lora_layers, turn_unguarded, without_peft_warnings
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
 PREFIX = "base_model.model."  # what PEFT and vLLM expect before a module's name
 
 
-class AdapterMismatch(ValueError):
+class UnsupportedModel(TrainerError):
+    """The model does more between its decoder and its logits than a linear head."""
+
+
+class AdapterMismatch(TrainerError):
     """An adapter's tensors are not those that this base takes."""
 
 
@@ -45,6 +50,11 @@ class Base:
         return self.model.base_model
 
     @property
+    def head(self) -> nn.Module:
+        """Hidden states to logits. It never has an adapter."""
+        return self.model.get_output_embeddings()
+
+    @property
     def hidden_size(self) -> int:
         return int(self.model.config.hidden_size)
 
@@ -57,7 +67,10 @@ class Base:
 
 
 def load_base(directory: Path, *, device: str = "cpu", dtype: str = "float32") -> Base:
-    """Any Hugging Face causal LM directory with a chat template; raises infra.base_model.NotAModel otherwise."""
+    """Any Hugging Face causal LM directory with a chat template.
+
+    Raises infra.base_model.NotAModel where it is none, UnsupportedModel where its logits are not head(decoder(ids)).
+    """
     check_model(directory)
     transformers.logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
@@ -65,7 +78,9 @@ def load_base(directory: Path, *, device: str = "cpu", dtype: str = "float32") -
         directory, dtype=getattr(torch, dtype), local_files_only=True, attn_implementation="sdpa"
     )
     model.to(device).eval().requires_grad_(False)
-    return Base(model, tokenizer, directory, base_revision(directory), Switch(model, model.base_model))
+    base = Base(model, tokenizer, directory, base_revision(directory), Switch(model, model.base_model))
+    _check_head(base)
+    return base
 
 
 def using(base: Base, name: str | None) -> AbstractContextManager[None]:
@@ -114,7 +129,7 @@ def copy_adapter(base: Base, source: str, target: str, *, alpha: int, rank: int)
 def remove_adapter(base: Base, name: str) -> None:
     """The adapter must not be on."""
     if base.switch.active == name:
-        raise RuntimeError(f"adapter {name!r} is on: it can't be removed")
+        raise SwitchRefused(f"adapter {name!r} is on: it can't be removed")
     with without_peft_warnings():
         for layer in lora_layers(base.model):
             layer.delete_adapter(name)
@@ -128,6 +143,15 @@ def save_adapter(base: Base, name: str, directory: Path) -> str:
     save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
     (directory / CONFIG).write_text(json.dumps(_config(base, name), indent=1, sort_keys=True))
     return file_sha256(directory / WEIGHTS)
+
+
+@torch.no_grad()
+def _check_head(base: Base) -> None:
+    """Training runs the head on answer positions only; soft caps and scales of the logits would be lost."""
+    ids = torch.arange(8, device=base.device)[None]
+    logits = base.head(base.decoder(input_ids=ids).last_hidden_state)
+    if not torch.allclose(logits, base.model(input_ids=ids).logits, atol=1e-3, rtol=1e-3):
+        raise UnsupportedModel(f"{base.directory}: the logits of {type(base.model).__name__} are no plain linear head")
 
 
 def _config(base: Base, name: str) -> dict[str, Any]:

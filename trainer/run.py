@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 
 import structlog
 
@@ -23,11 +24,11 @@ from trainer.workdir import work_dir
 LOST, CANCELLED = 3, 4
 PARENT_POLL_S = 0.5
 
-MakeStages = Callable[[Ports, Holding], Mapping[CycleState, Stage]]
+MakeStages = Callable[[Ports, Holding], AbstractContextManager[Mapping[CycleState, Stage]]]
 
 
-def main(arguments: list[str] | None = None, make_stages: MakeStages | None = None) -> int:
-    """Exit status: 0 done, 1 failed, 3 lease lost, 4 cancelled, 75 try again. `make_stages` None means the real ones."""
+def main(arguments: list[str] | None = None, stages: MakeStages | None = None) -> int:
+    """Exit status: 0 done, 1 failed, 3 lease lost, 4 cancelled, 75 try again. `stages` None means the real ones."""
     options = _parse(arguments)
     watch_parent(options.parent)
     settings = load_settings()
@@ -37,14 +38,15 @@ def main(arguments: list[str] | None = None, make_stages: MakeStages | None = No
     lease = Lease(cycle_lease(options.cycle), options.holder, options.epoch)
     holding = Holding(ports.database, options.cycle, lease, work_dir(settings.home, options.cycle))
     try:
-        return _run(holding, lambda: (make_stages or _real_stages())(ports, holding))
+        return _run(holding, lambda: (stages or _real_stages())(ports, holding))
     finally:
         ports.close()
 
 
-def _run(holding: Holding, stages: Callable[[], Mapping[CycleState, Stage]]) -> int:
+def _run(holding: Holding, opened: Callable[[], AbstractContextManager[Mapping[CycleState, Stage]]]) -> int:
     try:
-        run_stages(holding, stages())
+        with opened() as stages:
+            run_stages(holding, stages)
         return 0
     except LeaseLost as error:
         return _say(error, LOST)
@@ -63,9 +65,9 @@ def _say(error: Exception, status: int) -> int:
 
 
 def _real_stages() -> MakeStages:
-    from trainer.stages import make_stages  # loads torch: only once the arguments are known to be right
+    from trainer.stages.table import open_stages  # loads torch: only once the arguments are known to be right
 
-    return make_stages
+    return open_stages
 
 
 def watch_parent(parent: int) -> None:

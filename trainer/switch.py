@@ -14,8 +14,10 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from trainer.errors import TrainerError
 
-class SwitchRefused(RuntimeError):
+
+class SwitchRefused(TrainerError):
     """An adapter switch between a forward with gradient and its backward."""
 
 

@@ -7,7 +7,7 @@ import structlog
 from celery import Celery, signals
 
 from infra.contracts.tasks import SWEEP
-from infra.database.migrate import check_schema
+from infra.database.schema import check_schema
 from infra.http import Health
 from infra.logs import configure_logging
 from infra.ports import Ports

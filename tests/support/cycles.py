@@ -1,25 +1,14 @@
-"""A state directory with a real registry, and cycles in it in any state."""
+"""Cycles of a real registry, in any state."""
 
-from pathlib import Path
 from typing import Any
 
-from infra.database.migrate import migrate
 from infra.database.tables import CycleRow
 from infra.ports import Ports
 from infra.registry import cycles, leases
 from infra.registry.cycles import CycleState
 from infra.registry.leases import Lease
-from infra.settings import HOME_VARIABLE, load_settings
 
 TRAINER_PATH = [CycleState.SNAPSHOTTING, CycleState.SFT, CycleState.REWARD, CycleState.POLICY, CycleState.EVALUATING, CycleState.PUBLISHING]  # fmt: skip
-
-
-def make_ports(home: Path, **environ: str) -> Ports:
-    """A migrated, empty state directory. `environ` holds THUMBWHEEL_ variables."""
-    home.mkdir(parents=True, exist_ok=True)
-    ports = Ports(load_settings(environ={HOME_VARIABLE: str(home), **environ}))
-    migrate(ports.database)
-    return ports
 
 
 def make_cycle(ports: Ports, *, state: CycleState = CycleState.SFT, alias: str = "assistant", **overrides: Any) -> str:

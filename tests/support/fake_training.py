@@ -8,7 +8,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,10 @@ def fake_command(cycle_id: str, lease: Lease) -> list[str]:
     return [part.replace("trainer.run", "tests.support.fake_training") for part in command]
 
 
-def make_stages(ports: Ports, holding: Holding) -> Mapping[CycleState, Stage]:
+@contextmanager
+def open_stages(ports: Ports, holding: Holding) -> Iterator[Mapping[CycleState, Stage]]:
     plan = json.loads(os.environ.get(VARIABLE, "{}"))
-    return {state: Stage(partial(_stage, holding, plan, state)) for state in FOLLOWING}
+    yield {state: Stage(partial(_stage, holding, plan, state)) for state in FOLLOWING}
 
 
 def _stage(holding: Holding, plan: dict[str, str], state: CycleState, part: Path, progress: StageProgress) -> dict[str, Any]:
@@ -53,4 +55,4 @@ def _stage(holding: Holding, plan: dict[str, str], state: CycleState, part: Path
 
 
 if __name__ == "__main__":
-    sys.exit(main(make_stages=make_stages))
+    sys.exit(main(stages=open_stages))

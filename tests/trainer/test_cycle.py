@@ -10,7 +10,8 @@ from infra.ports import Ports
 from infra.registry import cycles, leases
 from infra.registry.cycles import TRAINER_STATES, CycleState
 from infra.registry.errors import LeaseLost
-from tests.support.cycles import cycle_row, hold, make_cycle, make_ports
+from tests.support.cycles import cycle_row, hold, make_cycle
+from tests.support.home import make_ports
 from trainer.cycle import FOLLOWING, Holding, Stage, run_stages
 from trainer.errors import CancelRequested
 from trainer.progress import StageProgress

@@ -18,7 +18,8 @@ from infra.database.tables import LeaseRow
 from infra.ports import Ports
 from infra.registry import cycles, leases
 from infra.registry.cycles import CycleState
-from tests.support.cycles import cycle_row, hold, make_cycle, make_ports
+from tests.support.cycles import cycle_row, hold, make_cycle
+from tests.support.home import make_ports
 from tests.support.fake_training import VARIABLE, fake_command
 from trainer.launch import MOST_CRASHES, Launcher
 from trainer.workdir import work_dir

@@ -11,7 +11,8 @@ from infra.ports import Ports
 from infra.registry import cycles, fleet, leases
 from infra.registry.cycles import CycleState
 from infra.settings import TrainerSettings
-from tests.support.cycles import hold, make_cycle, make_ports
+from tests.support.cycles import hold, make_cycle
+from tests.support.home import make_ports
 from trainer import triggers
 from trainer.sweep import sweep, unheld
 from trainer.triggers import Standing, reason_to_start

@@ -1,0 +1,205 @@
+"""Dataset rows as the trainer sees them, and their encoding: prompt ids, answer ids, nothing re-tokenised twice."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+from transformers import PreTrainedTokenizerBase
+
+from trainer.errors import TrainerError
+
+Message = dict[str, Any]
+CORRECTION = "correction"  # `source` of rows that a person's own text won
+
+
+class BadRow(TrainerError):
+    """A dataset row is not in the format that its table has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A whole conversation so far, tools included."""
+
+    messages: Sequence[Message]
+    tools: Sequence[dict[str, Any]] | None = None
+    prompt_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """One rater's strict choice. `weight` scales its loss."""
+
+    prompt: Prompt
+    chosen: Message
+    rejected: Message
+    weight: float = 1.0
+    source: str = "human"
+    rater: str = ""
+    pair_id: str = ""
+
+    @property
+    def sampled(self) -> bool:
+        """Whether a policy wrote both sides. A correction's text has log-probabilities of quite another size."""
+        return self.source != CORRECTION
+
+
+@dataclass(frozen=True, slots=True)
+class Tie:
+    """No side was better; `kind` says whether both were fine (`tie`) or neither (`both_bad`)."""
+
+    prompt: Prompt
+    completion_a: Message
+    completion_b: Message
+    kind: str = "tie"
+    weight: float = 1.0
+    source: str = "human"
+    rater: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unpaired:
+    """One answer that was found good or bad by itself."""
+
+    prompt: Prompt
+    completion: Message
+    label: bool
+    weight: float = 1.0
+    source: str = "human"
+    rater: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """An answer to imitate."""
+
+    prompt: Prompt
+    completion: Message
+    weight: float = 1.0
+
+
+def read_table(dataset: Path, table: str, split: str) -> list[dict[str, Any]]:
+    """All rows of `<table>/<split>/*.parquet` in the order of the shards' names; none where there are no files."""
+    shards = sorted((dataset / table / split).glob("*.parquet"))
+    return [row for shard in shards for row in pyarrow.parquet.ParquetFile(shard).read().to_pylist()]
+
+
+def preferences(rows: Iterable[dict[str, Any]]) -> list[Preference]:
+    """Raises BadRow, as the four below do."""
+    return [
+        Preference(
+            prompt=_prompt(row),
+            chosen=_answer(row, "chosen"),
+            rejected=_answer(row, "rejected"),
+            pair_id=str(row.get("pair_id") or ""),
+            **_judgement(row),
+        )
+        for row in rows
+    ]
+
+
+def ties(rows: Iterable[dict[str, Any]]) -> list[Tie]:
+    return [
+        Tie(
+            prompt=_prompt(row),
+            completion_a=_answer(row, "completion_a"),
+            completion_b=_answer(row, "completion_b"),
+            kind=str(row.get("kind") or "tie"),
+            **_judgement(row),
+        )
+        for row in rows
+    ]
+
+
+def unpaired(rows: Iterable[dict[str, Any]]) -> list[Unpaired]:
+    return [
+        Unpaired(prompt=_prompt(row), completion=_answer(row, "completion"), label=bool(row["label"]), **_judgement(row))
+        for row in rows
+    ]
+
+
+def demonstrations(rows: Iterable[dict[str, Any]]) -> list[Demonstration]:
+    return [Demonstration(_prompt(row), _answer(row, "completion"), _judgement(row)["weight"]) for row in rows]
+
+
+def prompts(rows: Iterable[dict[str, Any]]) -> list[Prompt]:
+    return [_prompt(row) for row in rows]
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
+    """As the engine encodes a chat request: the template with the generation prompt, no further special tokens."""
+    return _ids(tokenizer, _render(tokenizer, prompt, None))
+
+
+def encode_answer(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, answer: Message | str) -> list[int]:
+    """What the template writes for the answer up to and with the end token.
+
+    A template that rewrites the conversation's past with each answer gets the bare content and the end token.
+    """
+    message = {"role": "assistant", "content": answer} if isinstance(answer, str) else answer
+    before, whole = _render(tokenizer, prompt, None), _render(tokenizer, prompt, message)
+    end = tokenizer.eos_token_id
+    written = whole.removeprefix(before) if whole.startswith(before) else str(message.get("content") or "")
+    ids = _ids(tokenizer, written)
+    return [*ids[: ids.index(end)], end] if end in ids else [*ids, end]
+
+
+def _render(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, answer: Message | None) -> str:
+    messages = [_parsed_calls(message) for message in (*prompt.messages, *([answer] if answer else []))]
+    tools = list(prompt.tools) if prompt.tools else None
+    rendered = tokenizer.apply_chat_template(
+        messages,
+        tools=tools,  # type: ignore[arg-type]  # JSON schemas, as OpenAI has them
+        add_generation_prompt=answer is None,
+        tokenize=False,
+    )
+    return str(rendered)
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _parsed_calls(message: Message) -> Message:
+    """OpenAI has a call's arguments as a JSON string; templates, and so the engine, want the object."""
+    if not message.get("tool_calls"):
+        return message
+    calls = [{**call, "function": _parsed_arguments(call["function"])} for call in message["tool_calls"]]
+    return {**message, "tool_calls": calls}
+
+
+def _parsed_arguments(function: dict[str, Any]) -> dict[str, Any]:
+    arguments = function.get("arguments")
+    return {**function, "arguments": json.loads(arguments)} if isinstance(arguments, str) else function
+
+
+def _prompt(row: dict[str, Any]) -> Prompt:
+    tools = _decoded(row.get("tools"))
+    return Prompt(_messages(row, "prompt"), tools or None, str(row.get("prompt_id") or ""))
+
+
+def _answer(row: dict[str, Any], column: str) -> Message:
+    return _messages(row, column)[-1]
+
+
+def _messages(row: dict[str, Any], column: str) -> list[Message]:
+    found = _decoded(row.get(column))
+    if not isinstance(found, list) or not found:
+        raise BadRow(f"column {column} of a row holds no messages: {str(found)[:80]}")
+    return [{key: value for key, value in message.items() if value is not None} for message in map(_decoded, found)]
+
+
+def _decoded(value: Any) -> Any:
+    """Nested columns come as they are or as JSON text."""
+    return json.loads(value) if isinstance(value, str) and value else value
+
+
+def _judgement(row: dict[str, Any]) -> dict[str, Any]:
+    weight = row.get("weight")
+    return {
+        "weight": 1.0 if weight is None else float(weight),
+        "source": str(row.get("source") or "human"),
+        "rater": str(row.get("rater") or ""),
+    }

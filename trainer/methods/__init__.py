@@ -1,0 +1,1 @@
+"""One objective per file. Policy methods share one interface, `train(context) -> result`; see `policy.py`."""

@@ -1,0 +1,74 @@
+"""The interface of all policy methods: what they get, what they give back, and the table of them by name."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+
+from infra.settings import TrainerSettings
+from trainer.data import Preference, Prompt, Unpaired
+from trainer.errors import StageFailed
+from trainer.model import Base
+from trainer.progress import Progress, silent
+from trainer.rewarding import RewardModel
+from trainer.sampling import Sampler
+
+METHODS = {"grpo": "trainer.methods.grpo"}  # the setting trainer.method -> the module with `train`
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyContext:
+    """`adapter` is attached to the base already (fresh, or a copy of the champion) and is what gets trained.
+
+    `anchor` names the adapter that KL is taken to, None the bare base. Samples are drawn under the reserved names
+    `<samples_name>-<step>`; an engine may never see one of them twice, so `samples_name` is unique to this attempt.
+    """
+
+    base: Base
+    adapter: str
+    anchor: str | None
+    settings: TrainerSettings
+    seed: int
+    directory: Path
+    samples_name: str
+    sampler: Sampler | None = None
+    reward: RewardModel | None = None
+    prompts: Sequence[Prompt] = ()
+    pairs: Sequence[Preference] = ()
+    unpaired: Sequence[Unpaired] = ()
+    progress: Progress = silent
+
+    @property
+    def needed_sampler(self) -> Sampler:
+        if self.sampler is None:
+            raise StageFailed(f"{self.settings.method} needs a sampler")
+        return self.sampler
+
+    @property
+    def needed_reward(self) -> RewardModel:
+        if self.reward is None:
+            raise StageFailed(f"{self.settings.method} needs a reward model")
+        return self.reward
+
+    @property
+    def needed_prompts(self) -> Sequence[Prompt]:
+        if not self.prompts:
+            raise StageFailed(f"{self.settings.method} needs prompts, and the dataset has none")
+        return self.prompts
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyResult:
+    """The adapter under training is on the base, ready to be saved. `history` has one entry per step."""
+
+    metrics: dict[str, float]
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+PolicyMethod = Callable[[PolicyContext], PolicyResult]
+
+
+def policy_method(name: str) -> PolicyMethod:
+    """Raises KeyError where there is no such method."""
+    method: PolicyMethod = import_module(METHODS[name]).train
+    return method

@@ -1,0 +1,55 @@
+"""What every method's loop shares: the optimizer's step, the learning rate's course, seeds and threads."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+MAX_GRAD_NORM = 1.0
+WARMUP_SHARE = 0.05
+
+
+def cosine(step: int, total: int, *, floor: float = 0.0) -> float:
+    """Factor on the learning rate at `step` of `total`: a short linear warm-up, then half a cosine down to `floor`."""
+    warmup = max(1, round(WARMUP_SHARE * total))
+    if step < warmup:
+        return (step + 1) / warmup
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Groups remember their own full rate as `initial_lr`."""
+    for group in optimizer.param_groups:
+        group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+
+
+def apply_gradients(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> float:
+    """Clips, steps and clears; returns the norm before clipping."""
+    norm = nn.utils.clip_grad_norm_(list(parameters), MAX_GRAD_NORM)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return float(norm)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Beside a running engine one thread trains fastest: two would fight with the engine's own."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def shuffled_batches(lengths: Sequence[int], size: int, *, seed: int, window: int = 16) -> list[list[int]]:
+    """One pass over all rows: random order, but rows of like length share a batch (sorted within `window` batches)."""
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(lengths), generator=generator).tolist()
+    batches = []
+    for start in range(0, len(order), size * window):
+        picked = sorted(order[start : start + size * window], key=lambda index: lengths[index])
+        batches += [picked[i : i + size] for i in range(0, len(picked), size)]
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]

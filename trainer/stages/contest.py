@@ -1,0 +1,80 @@
+"""Candidate and champion answer the same prompts, each under its own name wherever the samples come from."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.contracts.routing import BASE_VERSION
+from trainer.data import Prompt
+from trainer.regression import Case
+from trainer.sampling import Sampled
+from trainer.stages.material import Material
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two. `files` None is the base with adapters off."""
+
+    role: str
+    version: str
+    files: Path | None
+
+    @property
+    def adapter(self) -> str | None:
+        """Its name on the base in memory."""
+        return None if self.files is None else self.role
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """`gate[prompt][sample]` at temperature 1; `checks[case][answer]` as the regression settings ask."""
+
+    gate: list[list[Sampled]]
+    checks: list[list[Sampled]]
+
+
+def champion_side(material: Material) -> Side:
+    version = material.champion()
+    return Side("champion", version, None if version == BASE_VERSION else material.adapter_files(version))
+
+
+def ask(material: Material, side: Side, prompts: Sequence[Prompt], cases: Sequence[Case]) -> Answers:
+    """Few big requests: an engine is good at many samples at once."""
+    settings = material.settings
+    with _voice(material, side) as name:
+        gate = material.sampler.sample(
+            prompts,
+            adapter=name,
+            n=settings.evaluate_samples,
+            temperature=1.0,
+            top_p=1.0,
+            max_tokens=settings.policy_max_new_tokens,
+            seed=settings.seed,
+        )
+        checks = material.sampler.sample(
+            [Prompt(case.messages) for case in cases],
+            adapter=name,
+            n=settings.regression_samples,
+            temperature=0.0 if settings.regression_samples == 1 else 1.0,
+            top_p=1.0,
+            max_tokens=settings.policy_max_new_tokens,
+            seed=settings.seed,
+        )
+    return Answers(gate, checks)
+
+
+@contextmanager
+def _voice(material: Material, side: Side) -> Iterator[str | None]:
+    """The name under which the sampler knows this side; what serves already isn't loaded twice."""
+    if side.files is None:
+        yield None
+    elif material.replicas and all(side.version in replica.versions for replica in material.replicas):
+        yield side.version
+    else:
+        name = material.sample_name(f"-{side.role}")
+        material.sampler.publish(name, side.files)
+        try:
+            yield name
+        finally:
+            material.sampler.retire(name)

@@ -1,0 +1,191 @@
+"""Measures the candidate against anchor and champion, and writes what the gates will read."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infra.contracts.manifests import Evidence, Interval, SmokeCase
+from infra.registry.cycles import CycleState
+from trainer import data
+from trainer.batches import Encoded
+from trainer.cycle import Result
+from trainer.data import Prompt, encode_prompt, read_table
+from trainer.divergence import answer_kls, sequence_logprobs
+from trainer.evaluate import length_ratio, mean_by_prompt, probe_drift, probe_rates, samples, win_rate
+from trainer.model import Base, load_adapter, remove_adapter
+from trainer.progress import StageProgress
+from trainer.publish import EVIDENCE, version_name, write_contract
+from trainer.regression import Case, judge_cases, read_cases
+from trainer.rewarding import RewardModel
+from trainer.sampling import Sampled
+from trainer.stages.contest import Answers, Side, ask, champion_side
+from trainer.stages.material import Material
+
+SMOKE_CASES = 4
+SMOKE_TOKENS = 192  # most per case: a load is checked in milliseconds
+MOST_SAMPLES = 50
+STEPS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is measured: two sides, the anchor's name on the base in memory, and what they are asked."""
+
+    candidate: Side
+    champion: Side
+    anchor: str | None
+    prompts: Sequence[Prompt]
+    cases: Sequence[Case]
+
+
+def evaluating(material: Material, part: Path, progress: StageProgress) -> Result:
+    policy = material.holding.work.result(CycleState.POLICY) or {}
+    version = version_name(material.row.alias, material.row.cycle_id, policy["sha256"])
+    sft = material.holding.work.at(CycleState.SFT) / "adapter"
+    subject = Subject(
+        candidate=Side("candidate", version, material.holding.work.at(CycleState.POLICY) / "adapter"),
+        champion=champion_side(material),
+        anchor="anchor" if sft.is_dir() else None,
+        prompts=gate_prompts(material),
+        cases=read_cases(material.settings.regression_file),
+    )
+    candidate = ask(material, subject.candidate, subject.prompts, subject.cases)
+    progress(1, STEPS, {})
+    champion = ask(material, subject.champion, subject.prompts, subject.cases)
+    progress(2, STEPS, {})
+    files = {"candidate": subject.candidate.files, "champion": subject.champion.files, "anchor": sft if subject.anchor else None}
+    with loaded(material.base, files):
+        evidence = _evidence(material, subject, (candidate, champion), progress)
+    write_contract(part / EVIDENCE, evidence)
+    return {"version": version, "champion": subject.champion.version, "metrics": _metrics(evidence)}
+
+
+def gate_prompts(material: Material, split: str = "gate") -> list[Prompt]:
+    """At most `evaluate_prompts` that leave room for an answer, the same ones for the same seed."""
+    settings, tokenizer = material.settings, material.base.tokenizer
+    room = settings.max_length - settings.policy_max_new_tokens
+    known = data.prompts(read_table(material.dataset, "prompts", split))
+    fitting = [prompt for prompt in known if len(encode_prompt(tokenizer, prompt)) <= room]
+    return sorted(fitting, key=lambda prompt: _place(prompt, settings.seed))[: settings.evaluate_prompts]
+
+
+@contextmanager
+def loaded(base: Base, files: dict[str, Path | None]) -> Iterator[None]:
+    """Adapters on the base in memory for as long as they are measured."""
+    present = {name: directory for name, directory in files.items() if directory is not None}
+    for name, directory in present.items():
+        load_adapter(base, name, directory)
+    try:
+        yield
+    finally:
+        for name in present:
+            remove_adapter(base, name)
+
+
+def _evidence(
+    material: Material, subject: Subject, answers: tuple[Answers, Answers], progress: StageProgress
+) -> Evidence:
+    candidate, champion = answers
+    texts = _texts(candidate.gate), _texts(champion.gate)
+    kl_anchor, kl_champion = _kls(material.base, subject, candidate.gate)
+    progress(3, STEPS, {"objective/kl": kl_anchor.value} if kl_anchor else {})
+    scores = _judge(material, subject.prompts, (candidate.gate, champion.gate))
+    progress(4, STEPS, {})
+    results, drop = judge_cases(subject.cases, _texts(candidate.checks), _texts(champion.checks))
+    reward = material.holding.work.result(CycleState.REWARD) or {}
+    smoke = smoke_cases(material, subject.prompts, candidate.gate)
+    progress(5, STEPS, {})
+    return Evidence(
+        version=subject.candidate.version,
+        champion=subject.champion.version,
+        smoke=smoke,
+        kl_anchor=kl_anchor,
+        kl_champion=kl_champion,
+        judge_win_rate=win_rate(*scores) if scores else None,
+        length_ratio=length_ratio(_lengths(candidate.gate), _lengths(champion.gate)),
+        probes=probe_drift(*texts),
+        probe_rates=probe_rates(*texts) if subject.prompts else {},
+        reward_accuracy=reward.get("accuracy"),
+        reward_metrics=reward.get("metrics", {}),
+        regressions=results,
+        regression_drop=drop,
+        samples=samples(_asked(subject.prompts), texts, scores, most=MOST_SAMPLES),
+    )
+
+
+def _kls(base: Base, subject: Subject, gate: Sequence[Sequence[Sampled]]) -> tuple[Interval | None, Interval | None]:
+    references = list({subject.anchor, subject.champion.adapter})
+    flat = [Encoded(answer.prompt_ids, answer.token_ids) for group in gate for answer in group]
+    found = answer_kls(base, flat, policy=subject.candidate.adapter, references=references)
+    to_anchor, to_champion = (
+        mean_by_prompt(_regrouped(found[name], gate)) for name in (subject.anchor, subject.champion.adapter)
+    )
+    return to_anchor, to_champion
+
+
+def _judge(
+    material: Material, prompts: Sequence[Prompt], sides: tuple[Sequence[Sequence[Sampled]], ...]
+) -> tuple[list[list[float]], list[list[float]]] | None:
+    """Scores of both sides by the reward model of other raters; None where there were too few of those."""
+    directory = material.holding.work.at(CycleState.REWARD) / "judge"
+    if not directory.is_dir() or not prompts:
+        return None
+    judge = RewardModel.load(material.base, directory)
+    mine, theirs = (_scores(judge, gate) for gate in sides)
+    judge.close()
+    return mine, theirs
+
+
+def _scores(judge: RewardModel, gate: Sequence[Sequence[Sampled]]) -> list[list[float]]:
+    rows = [Encoded(answer.prompt_ids, answer.token_ids) for group in gate for answer in group]
+    return _regrouped(judge.score_encoded(rows).tolist(), gate)
+
+
+def smoke_cases(material: Material, prompts: Sequence[Prompt], gate: Sequence[Sequence[Sampled]]) -> list[SmokeCase]:
+    """The candidate's own answers, so that every layer of it matters to their log-probabilities."""
+    sequences = [[*group[0].prompt_ids, *group[0].token_ids][:SMOKE_TOKENS] for group in gate[:SMOKE_CASES] if group]
+    if not sequences:
+        train = gate_prompts(material, "train")[:SMOKE_CASES]
+        sequences = [encode_prompt(material.base.tokenizer, prompt)[:SMOKE_TOKENS] for prompt in train]
+    return [
+        SmokeCase(token_ids=ids, logprobs=sequence_logprobs(material.base, ids, "candidate"))
+        for ids in sequences
+        if len(ids) > 1
+    ]
+
+
+def _asked(prompts: Sequence[Prompt]) -> list[tuple[str, list[dict[str, Any]]]]:
+    return [(prompt.prompt_id, list(prompt.messages)) for prompt in prompts]
+
+
+def _texts(groups: Sequence[Sequence[Sampled]]) -> list[list[str]]:
+    return [[answer.text for answer in group] for group in groups]
+
+
+def _lengths(groups: Sequence[Sequence[Sampled]]) -> list[list[float]]:
+    return [[float(len(answer.token_ids)) for answer in group] for group in groups]
+
+
+def _regrouped(values: Sequence[float], like: Sequence[Sequence[object]]) -> list[list[float]]:
+    rest = iter(values)
+    return [[next(rest) for _ in group] for group in like]
+
+
+def _place(prompt: Prompt, seed: int) -> str:
+    return hashlib.sha256(f"{seed}\0{prompt.prompt_id}".encode()).hexdigest()
+
+
+def _metrics(evidence: Evidence) -> dict[str, float]:
+    """What the manifest and the report show of it."""
+    intervals = {
+        "objective/kl": evidence.kl_anchor,
+        "kl_champion": evidence.kl_champion,
+        "judge_win_rate": evidence.judge_win_rate,
+        "length_ratio": evidence.length_ratio,
+        "regression_drop": evidence.regression_drop,
+        "reward_accuracy": evidence.reward_accuracy,
+    }
+    return {name: interval.value for name, interval in intervals.items() if interval is not None}

@@ -1,0 +1,114 @@
+"""What the stages of one cycle share, each loaded when first asked for: settings, dataset, base, sampler, champion."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import structlog
+import torch
+
+from infra.base_model import NotAModel
+from infra.contracts.manifests import DatasetManifest
+from infra.contracts.routing import BASE_VERSION, Replica
+from infra.database.tables import CycleRow
+from infra.ports import Ports
+from infra.registry import adapters, fleet
+from infra.settings import TrainerSettings
+from trainer.cycle import Holding
+from trainer.engine_sampler import EngineSampler
+from trainer.errors import StageFailed
+from trainer.model import Base, load_base
+from trainer.overrides import effective
+from trainer.publish import adapter_path
+from trainer.sampling import Sampler
+from trainer.stages.engines import ready_replicas
+from trainer.transformers_sampler import TransformersSampler
+
+log = structlog.get_logger()
+
+
+@dataclass
+class Material:
+    ports: Ports
+    holding: Holding
+
+    @cached_property
+    def row(self) -> CycleRow:
+        """As it was when the child started; the state moves on, the rest that is read here doesn't."""
+        return self.holding.row()
+
+    @cached_property
+    def settings(self) -> TrainerSettings:
+        return effective(self.ports.settings.trainer, self.row.settings)
+
+    @cached_property
+    def dataset_manifest(self) -> DatasetManifest:
+        if self.row.dataset_id is None:
+            raise StageFailed(f"cycle {self.row.cycle_id} came without a dataset")
+        with self.ports.database.reading() as session:
+            row = adapters.get_dataset(session, self.row.tenant, self.row.dataset_id)
+        manifest = DatasetManifest.model_validate(row.manifest)
+        if manifest.erased or row.erased_at is not None:
+            raise StageFailed(f"dataset {row.dataset_id} was erased")
+        return manifest
+
+    @cached_property
+    def dataset(self) -> Path:
+        """A checked copy: what is trained on is what was hashed."""
+        with self.ports.database.reading() as session:
+            stored = adapters.get_dataset(session, self.row.tenant, self.dataset_manifest.dataset_id).path
+        self.holding.work.root.mkdir(parents=True, exist_ok=True)
+        return self.ports.artifacts.fetch(stored, self.holding.work.at("dataset"))
+
+    @cached_property
+    def base(self) -> Base:
+        torch.set_num_threads(self.settings.threads)
+        model = self.ports.settings.serving.model
+        if not model:
+            raise StageFailed("serving.model is not set: there is no base to train")
+        try:
+            return load_base(Path(model))
+        except NotAModel as error:
+            raise StageFailed(str(error)) from error
+
+    @cached_property
+    def replicas(self) -> list[Replica]:
+        """Engines that sample for this cycle; empty means that the model in memory does."""
+        if self.settings.sampler == "transformers":
+            return []
+        found = ready_replicas(self.ports.database)
+        wrong = [replica.name for replica in found if replica.base_revision != self.base.revision]
+        if wrong:
+            raise StageFailed(f"{wrong[0]} serves another base than serving.model ({self.base.revision})")
+        return found
+
+    @cached_property
+    def sampler(self) -> Sampler:
+        if not self.replicas:
+            log.info("sampler_chosen", sampler="transformers")
+            return TransformersSampler(self.base)
+        addresses = [replica.address for replica in self.replicas]
+        log.info("sampler_chosen", sampler="engine", addresses=addresses)
+        return EngineSampler(addresses, self.ports.engine_key, self.replicas[0].served_model)
+
+    def champion(self) -> str:
+        """What the alias serves now, `base` where it never served anything else."""
+        with self.ports.database.reading() as session:
+            table = fleet.routing_table(session)
+        route = table.aliases.get(self.row.alias) if table else None
+        return route.champion if route else BASE_VERSION
+
+    def adapter_files(self, version: str) -> Path:
+        """A checked copy of a published adapter."""
+        target = self.holding.work.at(f"fetched-{version}")
+        return target if target.is_dir() else self.ports.artifacts.fetch(adapter_path(version), target)
+
+    def sample_name(self, part: str) -> str:
+        """A reserved, unroutable name that was never used: the epoch tells this child from an earlier one."""
+        return f"train-{self.row.cycle_id}-{self.holding.lease.epoch}{part}"
+
+    def close(self) -> None:
+        """Ends the engine client's connections, where there are any."""
+        sampler = self.__dict__.get("sampler")
+        if isinstance(sampler, EngineSampler):
+            sampler.close()

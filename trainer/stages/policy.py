@@ -1,0 +1,90 @@
+"""Trains the policy against the reward model, from the anchor or from the champion."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.contracts.routing import BASE_VERSION
+from infra.registry.cycles import CycleState
+from trainer import data
+from trainer.cycle import Result
+from trainer.data import read_table
+from trainer.errors import StageFailed
+from trainer.methods.policy import PolicyContext, PolicyResult, policy_method
+from trainer.model import CONFIG, attach_adapter, load_adapter, remove_adapter, save_adapter
+from trainer.progress import StageProgress
+from trainer.rewarding import RewardModel
+from trainer.stages.material import Material
+
+POLICY, ANCHOR = "policy", "anchor"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where the policy begins. `parent` is a published version, `files` None a fresh LoRA on the base."""
+
+    parent: str | None
+    files: Path | None
+
+
+def policy(material: Material, part: Path, progress: StageProgress) -> Result:
+    base, work, seed = material.base, material.holding.work, material.settings.seed + 2
+    sft = work.at(CycleState.SFT) / "adapter"
+    start = _start(material, sft if sft.is_dir() else None)
+    reward = RewardModel.load(base, work.at(CycleState.REWARD) / "reward")
+    if sft.is_dir():
+        load_adapter(base, ANCHOR, sft)
+    _attach(material, start, seed)
+    result = _train(material, reward, ANCHOR if sft.is_dir() else None, seed, progress)
+    sha256 = save_adapter(base, POLICY, part / "adapter")
+    for name in (POLICY, *([ANCHOR] if sft.is_dir() else [])):
+        remove_adapter(base, name)
+    reward.close()
+    (part / "history.json").write_text(json.dumps(result.history))
+    rank = json.loads((part / "adapter" / CONFIG).read_text())["r"]
+    seeds = {"sft": seed - 2, "reward": seed - 2, "judge": seed - 1, "policy": seed}
+    return {"sha256": sha256, "rank": rank, "parent": start.parent, "seeds": seeds, "metrics": result.metrics}
+
+
+def _start(material: Material, sft: Path | None) -> Start:
+    champion = material.champion() if material.settings.init == "champion" else BASE_VERSION
+    if champion == BASE_VERSION:
+        return Start(None, sft)
+    return Start(champion, material.adapter_files(champion))
+
+
+def _attach(material: Material, start: Start, seed: int) -> None:
+    settings = material.settings
+    if start.files is None:
+        attach_adapter(material.base, POLICY, rank=settings.lora_rank, alpha=settings.lora_alpha, seed=seed)
+    else:
+        load_adapter(material.base, POLICY, start.files)
+
+
+def _train(
+    material: Material, reward: RewardModel, anchor: str | None, seed: int, progress: StageProgress
+) -> PolicyResult:
+    prompts = data.prompts(read_table(material.dataset, "prompts", "train"))
+    if not prompts:
+        raise StageFailed(f"dataset {material.dataset_manifest.dataset_id} has no train prompts to sample from")
+    samples = material.holding.work.root / f"samples-{material.holding.lease.epoch}"
+    context = PolicyContext(
+        base=material.base,
+        adapter=POLICY,
+        anchor=anchor,
+        settings=material.settings,
+        seed=seed,
+        directory=samples,
+        samples_name=material.sample_name(""),
+        sampler=material.sampler,
+        reward=reward,
+        prompts=prompts,
+        pairs=data.preferences(read_table(material.dataset, "preference", "train")),
+        unpaired=data.unpaired(read_table(material.dataset, "unpaired", "train")),
+        progress=progress,
+    )
+    try:
+        return policy_method(material.settings.method)(context)
+    finally:
+        shutil.rmtree(samples, ignore_errors=True)
