@@ -120,7 +120,7 @@ def _accumulate(context: PolicyContext, scored: Scored, picked: list[int], token
             beta=settings.policy_beta,
         )
         (found.loss * (kept_BT.sum() / tokens)).backward()
-    updates.loss.append(float(found.loss))
+    updates.loss.append(float(found.loss.detach()))
     updates.kl.append(found.kl)
     updates.clip_fraction.append(found.clip_fraction)
     updates.importance.append(float(importance_BT[batch.mask_BT].mean()))

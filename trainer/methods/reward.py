@@ -146,4 +146,4 @@ def _metrics(loss: Tensor, margins_C: Tensor, chosen: Sequence[Comparison], norm
     """TRL's names; accuracy over strict choices only."""
     strict = [float(margin) for margin, one in zip(margins_C.detach(), chosen, strict=True) if not one.tie]
     accuracy = sum(margin > 0 for margin in strict) / len(strict) if strict else 0.5
-    return {"loss": float(loss), "accuracy": accuracy, "margin": float(margins_C.detach().mean()), "grad_norm": norm}
+    return {"loss": float(loss.detach()), "accuracy": accuracy, "margin": float(margins_C.detach().mean()), "grad_norm": norm}

@@ -55,7 +55,7 @@ def train(
                 loss = sft_loss(base, [encoded[index] for index in picked])
                 loss.backward()
             norm = apply_gradients(optimizer, parameters)
-            losses.append(float(loss))
+            losses.append(float(loss.detach()))
             progress(step + 1, len(batches), {"loss": losses[-1], "grad_norm": norm})
     return {"loss": fmean(losses[-max(1, len(losses) // 4) :]), "rows": float(len(encoded))}
 
