@@ -76,7 +76,8 @@ def settle_truncated(
         return rewards_S, everyone_S
     if treatment == "mask":
         return rewards_S, ~truncated_S
-    floor = whole.min() - whole.std().nan_to_num(1.0) if len(whole) else rewards_S.min()
+    spread = whole.std() if len(whole) > 1 else torch.ones(())
+    floor = whole.min() - spread if len(whole) else rewards_S.min()
     return rewards_S.masked_fill(truncated_S, float(floor)), everyone_S
 
 
