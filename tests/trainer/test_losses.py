@@ -59,7 +59,7 @@ def trl_grpo_loss(inputs: dict[str, Tensor], *, clip: float, beta: float) -> flo
             inputs["logps_BT"], torch.zeros_like(inputs["logps_BT"]), None
         ),
         args=SimpleNamespace(use_bias_correction_kl=False, delta=None),
-        accelerator=SimpleNamespace(gather=lambda value: value, num_processes=1),
+        accelerator=SimpleNamespace(gather=lambda it: it, reduce=lambda it, reduction: it, num_processes=1),
         model=SimpleNamespace(training=True),
         _metrics={"train": Metrics(), "eval": Metrics()},
         aux_loss_enabled=False, top_entropy_quantile=1.0, off_policy_mask_threshold=None,
