@@ -46,7 +46,9 @@ def trigger(
     tenant: Tenant = "default",
     reason: Reason = "",
     assignments: Annotated[list[str], typer.Option("--set", help="A trainer setting, name=value.")] = [],  # noqa: B006 (typer copies it)
-    wait: Annotated[bool, typer.Option("--wait", help="Show progress; exit 0 accepted, 1 failed, 2 undecided.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Show progress; exit 0 accepted, 1 failed, 2 undecided.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Starts a cycle, unless one of this alias is running."""
@@ -87,7 +89,9 @@ def show(cycle_id: CycleId, tenant: Tenant = "default", json: Json = False) -> N
     if json:
         print_json(as_json(row))
         return
-    print_table(("field", "value"), [(name, value) for name, value in as_json(row).items() if value not in (None, {}, [])])
+    print_table(
+        ("field", "value"), [(name, value) for name, value in as_json(row).items() if value not in (None, {}, [])]
+    )
 
 
 @cycle.command()
@@ -132,5 +136,9 @@ def _show(row: CycleRow, *, json: bool, news: str) -> None:
 
 
 def _cells(row: CycleRow) -> tuple[object, ...]:
-    state = row.state if is_final(row) or not row.progress else f"{row.state} {row.progress['step']}/{row.progress['total']}"
+    state = (
+        row.state
+        if is_final(row) or not row.progress
+        else f"{row.state} {row.progress['step']}/{row.progress['total']}"
+    )
     return row.cycle_id, row.alias, state, row.dataset_id, row.version, f"{row.created_at:%Y-%m-%d %H:%M}", row.reason

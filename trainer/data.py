@@ -115,7 +115,9 @@ def ties(rows: Iterable[dict[str, Any]]) -> list[Tie]:
 
 def unpaired(rows: Iterable[dict[str, Any]]) -> list[Unpaired]:
     return [
-        Unpaired(prompt=_prompt(row), completion=_answer(row, "completion"), label=bool(row["label"]), **_judgement(row))
+        Unpaired(
+            prompt=_prompt(row), completion=_answer(row, "completion"), label=bool(row["label"]), **_judgement(row)
+        )
         for row in rows
     ]
 

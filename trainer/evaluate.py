@@ -20,7 +20,9 @@ def mean_by_prompt(values: Grouped) -> Interval | None:
 
 def win_rate(candidate: Grouped, champion: Grouped) -> Interval | None:
     """Share of pairs of answers to one prompt in which the candidate's scores higher; ties count half."""
-    return share_interval([_wins(mine, theirs) for mine, theirs in zip(candidate, champion, strict=True) if mine and theirs])
+    return share_interval(
+        [_wins(mine, theirs) for mine, theirs in zip(candidate, champion, strict=True) if mine and theirs]
+    )
 
 
 def length_ratio(candidate: Grouped, champion: Grouped) -> Interval | None:

@@ -32,7 +32,16 @@ Command = Callable[[str, Lease], list[str]]
 
 
 def child_command(cycle_id: str, lease: Lease) -> list[str]:
-    arguments = ["--cycle", cycle_id, "--epoch", str(lease.epoch), "--holder", lease.holder, "--parent", str(os.getpid())]
+    arguments = [
+        "--cycle",
+        cycle_id,
+        "--epoch",
+        str(lease.epoch),
+        "--holder",
+        lease.holder,
+        "--parent",
+        str(os.getpid()),
+    ]
     return [sys.executable, "-m", "trainer.run", *arguments]
 
 

@@ -139,7 +139,9 @@ def remove_adapter(base: Base, name: str) -> None:
 def save_adapter(base: Base, name: str, directory: Path) -> str:
     """PEFT's layout as vLLM loads it; the same weights give the same bytes. Returns the weights' SHA-256."""
     directory.mkdir(parents=True, exist_ok=True)
-    tensors: dict[str, Tensor] = {key: value.detach().cpu().contiguous() for key, value in _parameters(base, name).items()}
+    tensors: dict[str, Tensor] = {
+        key: value.detach().cpu().contiguous() for key, value in _parameters(base, name).items()
+    }
     save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
     (directory / CONFIG).write_text(json.dumps(_config(base, name), indent=1, sort_keys=True))
     return file_sha256(directory / WEIGHTS)

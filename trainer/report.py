@@ -38,7 +38,18 @@ def report(manifest: AdapterManifest, evidence: Evidence) -> dict[str, Any]:
         "drop of exact checks": evidence.regression_drop,
         **{f"change of {name} rate": interval for name, interval in evidence.probes.items()},
     }
-    about = ("version", "alias", "cycle_id", "method", "init", "anchor", "parent", "reward_model", "base_revision", "code_version")
+    about = (
+        "version",
+        "alias",
+        "cycle_id",
+        "method",
+        "init",
+        "anchor",
+        "parent",
+        "reward_model",
+        "base_revision",
+        "code_version",
+    )
     return {
         "about": {name: getattr(manifest, name) for name in about},
         "champion": evidence.champion,
@@ -65,5 +76,7 @@ def _measured(name: str, value: dict[str, Any]) -> tuple[str, str, str]:
 
 def _table(heads: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
     top = "".join(f"<th>{escape(head)}</th>" for head in heads)
-    body = "".join("<tr>" + "".join(f'<td class="n">{escape(str(cell))}</td>' for cell in row) + "</tr>" for row in rows)
+    body = "".join(
+        "<tr>" + "".join(f'<td class="n">{escape(str(cell))}</td>' for cell in row) + "</tr>" for row in rows
+    )
     return f"<table><tr>{top}</tr>{body}</table>"

@@ -36,7 +36,9 @@ def describe(rows: Sequence[Judged]) -> dict[str, Any]:
         "brier": _over_raters([float(expit(-row.margin)) ** 2 for row in rows], rows),
         "calibration_slope": calibration_slope(rows),
     }
-    by_source = {source: accuracy([row for row in rows if row.source == source]) for source in sorted({r.source for r in rows})}
+    by_source = {
+        source: accuracy([row for row in rows if row.source == source]) for source in sorted({r.source for r in rows})
+    }
     return {
         "pairs": len(rows),
         **{name: found.model_dump() for name, found in intervals.items() if found},

@@ -93,7 +93,10 @@ def train(
     """Loss on the answers alone. Muon for the matrices, AdamW for embeddings and norms, one cosine for both."""
     began, tokens, recent = time.monotonic(), 0, 0.0
     matrices, others = _split_parameters(model)
-    optimizers = [Muon(matrices, lr=MATRIX_RATE), torch.optim.AdamW(others, lr=OTHER_RATE, betas=(0.9, 0.95), fused=True)]
+    optimizers = [
+        Muon(matrices, lr=MATRIX_RATE),
+        torch.optim.AdamW(others, lr=OTHER_RATE, betas=(0.9, 0.95), fused=True),
+    ]
     model.train()
     batches = _endless_batches(texts, seed)
     for step in range(steps):
@@ -106,7 +109,8 @@ def train(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         tokens += sum(len(text.ids) for text in picked)
-        recent = float(loss) if step == 0 else 0.9 * recent + 0.1 * float(loss)
+        last = float(loss.detach())
+        recent = last if step == 0 else 0.9 * recent + 0.1 * last
         on_progress(step + 1, steps, {"loss": recent})
     model.eval()
     return {"loss": recent, "seconds": time.monotonic() - began, "tokens": float(tokens)}

@@ -1,87 +1,115 @@
-"""`thumbwheel train ...`: the stages by themselves, on files, with no service running."""
+"""`thumbwheel train ...`: one method by itself, without services. torch is loaded inside the commands."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from infra.console import err, print_json, print_table
+from infra.console import err, print_json
+from infra.settings import TrainerSettings, load_settings
+from trainer.errors import TrainerError
+from trainer.overrides import effective, parse_assignments
 
-train = typer.Typer(help="Train on files, with nothing else running.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from trainer.progress import Progress
 
-Seed = Annotated[int, typer.Option(min=0, help="Of every random choice.")]
+train = typer.Typer(help="Train one thing by itself, from files, without services.", no_args_is_help=True)
+
+Model = Annotated[Path, typer.Option(help="Directory of a Hugging Face causal LM with a chat template.")]
+Data = Annotated[Path, typer.Option(help="A dataset directory, or a Parquet or JSONL file of its rows.")]
+Out = Annotated[Path, typer.Option(help="The directory to write.")]
+Assignments = Annotated[list[str] | None, typer.Option("--set", help="A trainer setting, name=value.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Out = Annotated[Path, typer.Option(help="Directory to write.")]
-BaseDirectory = Annotated[Path, typer.Option("--base", help="Directory of a Hugging Face causal LM.")]
-Dataset = Annotated[Path, typer.Option(help="Directory of a dataset, as `dataset export` writes it.")]
-Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
-
-
-@train.callback()
-def group() -> None:
-    """Each command loads torch only once it is called."""
 
 
 @train.command()
-def scratch(
-    corpus: Annotated[Path, typer.Option(help='JSONL, one {"messages": [...]} a line.')],
+def scratch(  # noqa: PLR0913 (typer: one parameter per option)
+    corpus: Annotated[Path, typer.Option(help='JSONL of {"messages": [...]}; answers are what is learnt.')],
     out: Out,
-    steps: Annotated[int, typer.Option(min=1, help="Optimizer steps.")] = 170,
-    seed: Seed = 0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps; default: what suits the demo.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of weights and order.")] = 0,
+    width: Annotated[int, typer.Option(min=64, help="Hidden size, a multiple of 64.")] = 256,
+    layers: Annotated[int, typer.Option(min=1, help="Transformer layers.")] = 4,
+    vocab: Annotated[int, typer.Option(min=300, help="Most tokens of the vocabulary.")] = 4096,
     json: Json = False,
 ) -> None:
-    """A tiny base model and its tokenizer from a corpus of conversations."""
-    from trainer.scratch import build
+    """A base model of a few million parameters from nothing, in a minute or two."""
+    from trainer.scratch import STEPS, build
 
-    with Bar("base") as moved:
-        metrics = build(corpus, out, steps=steps, seed=seed, on_progress=moved)
-    show({"directory": str(out), **metrics}, json=json)
+    with reporting("base") as progress:
+        found = build(
+            corpus, out, steps=steps or STEPS, seed=seed, width=width, layers=layers, vocab=vocab, on_progress=progress
+        )
+    _done(out, {"out": str(out), "metrics": found}, json=json)
 
 
 @train.command()
-def sft(
-    dataset: Dataset, base: BaseDirectory, out: Out, seed: Seed = 0, threads: Threads = 2, json: Json = False
+def sft(model: Model, data: Data, out: Out, assignments: Assignments = None, json: Json = False) -> None:
+    """A LoRA that imitates demonstrations (`prompt`, `completion`)."""
+    from trainer.standalone import train_sft
+
+    with reporting("sft") as progress:
+        found = train_sft(model, data, out, _settings(assignments), progress)
+    _done(out, found, json=json)
+
+
+@train.command()
+def reward(model: Model, data: Data, out: Out, assignments: Assignments = None, json: Json = False) -> None:
+    """A reward model from preference pairs (`prompt`, `chosen`, `rejected`), measured on held-out raters."""
+    from trainer.standalone import train_reward
+
+    with reporting("reward") as progress:
+        found = train_reward(model, data, out, _settings(assignments), progress)
+    _done(out, found, json=json)
+
+
+@train.command()
+def grpo(
+    model: Model,
+    data: Data,
+    out: Out,
+    reward: Annotated[Path, typer.Option(help="A reward model's directory, as `train reward` writes it.")],
+    assignments: Assignments = None,
+    json: Json = False,
 ) -> None:
-    """A LoRA on the dataset's demonstrations; the loss is on the answers only."""
-    import torch
+    """A LoRA policy against a reward model, on `prompt` rows; samples come from the model in memory."""
+    from trainer.standalone import train_policy
 
-    from infra.settings import load_settings
-    from trainer.data import demonstrations, read_table
-    from trainer.methods import sft as method
-    from trainer.model import attach_adapter, load_base, save_adapter
-
-    torch.set_num_threads(threads)
-    settings, loaded = load_settings().trainer, load_base(base)
-    rows = demonstrations(read_table(dataset, "demonstrations", "train"))
-    attach_adapter(loaded, "sft", rank=settings.lora_rank, alpha=settings.lora_alpha, seed=seed)
-    with Bar("sft") as moved:
-        metrics = method.train(loaded, rows, adapter="sft", settings=settings, seed=seed, progress=moved)
-    show({"directory": str(out), "sha256": save_adapter(loaded, "sft", out), **metrics}, json=json)
+    settings = _settings(assignments).model_copy(update={"method": "grpo"})
+    with reporting("grpo") as progress:
+        found = train_policy(model, data, reward, out, settings, progress)
+    _done(out, found, json=json)
 
 
-class Bar:
-    """A progress bar with the time that is left; inside, call it as trainer.progress.Progress."""
+@contextmanager
+def reporting(title: str) -> Iterator["Progress"]:
+    """A bar with the time left and the last metric; a TrainerError becomes one line and exit 1."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    def __init__(self, name: str) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._bars = Progress(*columns, console=err())
-        self._task = self._bars.add_task(name, total=None)
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=err()) as bars:
+        task = bars.add_task("")
 
-    def __enter__(self) -> "Bar":
-        self._bars.start()
-        return self
+        def report(step: int, total: int, metrics: dict[str, float]) -> None:
+            shown = " ".join(f"{name}={value:.3g}" for name, value in list(metrics.items())[:2])
+            bars.update(task, completed=step, total=total, description=shown)
 
-    def __exit__(self, *exception: object) -> None:
-        self._bars.stop()
-
-    def __call__(self, step: int, total: int, metrics: dict[str, float]) -> None:
-        loss = f" loss {metrics['loss']:.3f}" if "loss" in metrics else ""
-        self._bars.update(self._task, completed=step, total=total, description=f"training{loss}")
+        try:
+            yield report
+        except TrainerError as error:
+            err().print(str(error), markup=False)
+            raise typer.Exit(1) from None
 
 
-def show(result: dict[str, Any], *, json: bool) -> None:
+def _settings(assignments: list[str] | None) -> TrainerSettings:
+    return effective(load_settings().trainer, parse_assignments(assignments or []))
+
+
+def _done(out: Path, found: dict[str, Any], *, json: bool) -> None:
     if json:
-        print_json(result)
-    else:
-        print_table(("field", "value"), list(result.items()))
+        print_json(found)
+        return
+    metrics = " ".join(f"{name}={value:.4g}" for name, value in found["metrics"].items() if isinstance(value, float))
+    typer.echo(f"wrote {out}: {metrics}")

@@ -40,7 +40,9 @@ def reason_to_start(standing: Standing, settings: TrainerSettings, at: datetime)
         return None
     if 0 < settings.threshold_pairs <= standing.new_pairs:
         return f"{standing.new_pairs} new pairs, the threshold is {settings.threshold_pairs}"
-    if settings.schedule_s and (standing.last_at is None or at - standing.last_at >= timedelta(seconds=settings.schedule_s)):
+    if settings.schedule_s and (
+        standing.last_at is None or at - standing.last_at >= timedelta(seconds=settings.schedule_s)
+    ):
         return f"scheduled every {settings.schedule_s:g} s"
     return None
 
@@ -68,9 +70,7 @@ def _standing(session: Session, tenant: str, alias: str, pairs: int) -> Standing
 def _start(database: Database, standing: Standing, reason: str) -> str | None:
     try:
         with database.transaction() as session:
-            row = cycles.trigger(
-                session, tenant=standing.tenant, alias=standing.alias, actor="schedule", reason=reason
-            )
+            row = cycles.trigger(session, tenant=standing.tenant, alias=standing.alias, actor="schedule", reason=reason)
     except Conflict:
         return None  # one is running: its own end, or the next sweep, comes back here
     log.info("cycle_triggered", cycle_id=row.cycle_id, alias=standing.alias, reason=reason)

@@ -30,7 +30,13 @@ def is_final(row: CycleRow) -> bool:
 def follow(database: Database, cycle_id: str, tenant: str, console: Console, poll_s: float = POLL_S) -> CycleRow:
     """Shows the cycle until it has ended and returns it; raises NotFound."""
     row = _read(database, cycle_id, tenant)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, TextColumn("{task.fields[left]}"), console=console) as bars:
         task, state = bars.add_task(_title(row), left="", total=None), row.state
         while not is_final(row):

@@ -75,7 +75,9 @@ def _fit(
     optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
     lengths = [comparison.length for comparison in comparisons]
     epochs = range(settings.reward_epochs)
-    batches = [batch for epoch in epochs for batch in shuffled_batches(lengths, settings.reward_batch, seed=seed + epoch)]
+    batches = [
+        batch for epoch in epochs for batch in shuffled_batches(lengths, settings.reward_batch, seed=seed + epoch)
+    ]
     with_ties = any(comparison.tie for comparison in comparisons)
     for step, picked in enumerate(batches):
         set_rates(optimizer, cosine(step, len(batches)))
@@ -146,4 +148,9 @@ def _metrics(loss: Tensor, margins_C: Tensor, chosen: Sequence[Comparison], norm
     """TRL's names; accuracy over strict choices only."""
     strict = [float(margin) for margin, one in zip(margins_C.detach(), chosen, strict=True) if not one.tie]
     accuracy = sum(margin > 0 for margin in strict) / len(strict) if strict else 0.5
-    return {"loss": float(loss.detach()), "accuracy": accuracy, "margin": float(margins_C.detach().mean()), "grad_norm": norm}
+    return {
+        "loss": float(loss.detach()),
+        "accuracy": accuracy,
+        "margin": float(margins_C.detach().mean()),
+        "grad_norm": norm,
+    }

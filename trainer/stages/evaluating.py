@@ -56,7 +56,11 @@ def evaluating(material: Material, part: Path, progress: StageProgress) -> Resul
     progress(1, STEPS, {})
     champion = ask(material, subject.champion, subject.prompts, subject.cases)
     progress(2, STEPS, {})
-    files = {"candidate": subject.candidate.files, "champion": subject.champion.files, "anchor": sft if subject.anchor else None}
+    files = {
+        "candidate": subject.candidate.files,
+        "champion": subject.champion.files,
+        "anchor": sft if subject.anchor else None,
+    }
     with loaded(material.base, files):
         evidence = _evidence(material, subject, (candidate, champion), progress)
     write_contract(part / EVIDENCE, evidence)

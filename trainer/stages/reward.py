@@ -24,6 +24,7 @@ log = structlog.get_logger()
 LEAST_JUDGE_PAIRS = 20  # fewer teach nothing: then there is no judge, and its gate is inconclusive
 OTHER_VARIANT = "other_variant"
 
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One model to train: whose votes, and whether its head sees log-probabilities."""
@@ -38,7 +39,9 @@ def reward(material: Material, part: Path, progress: StageProgress) -> Result:
     pairs = data.preferences(read_table(material.dataset, "preference", "train"))
     ties = data.ties(read_table(material.dataset, "ties", "train"))
     share, seed, features = material.settings.judge_share, material.settings.seed, material.settings.reward_features
-    models = {"reward": _train(material, part, Task("reward", not_judges(share), seed, features), pairs, ties, progress)}
+    models = {
+        "reward": _train(material, part, Task("reward", not_judges(share), seed, features), pairs, ties, progress)
+    }
     if sum(judges(share)(pair.rater) for pair in pairs) >= LEAST_JUDGE_PAIRS:
         task = Task("judge", judges(share), seed + 1, features)
         models["judge"] = _train(material, part, task, pairs, ties, progress.part("judge"))

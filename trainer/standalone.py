@@ -1,0 +1,111 @@
+"""Training without services: a model directory and rows in, an adapter or reward model directory out."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+import torch
+
+from infra.settings import SettingsError, TrainerSettings
+from trainer import data
+from trainer.data import Preference, read_table
+from trainer.methods import reward as reward_method
+from trainer.methods import sft as sft_method
+from trainer.methods.policy import PolicyContext, policy_method
+from trainer.model import Base, attach_adapter, load_base, save_adapter
+from trainer.progress import Progress
+from trainer.reward_metrics import describe
+from trainer.rewarding import RewardModel
+from trainer.stages.reward import judged
+from trainer.transformers_sampler import TransformersSampler
+
+Rows = list[dict[str, Any]]
+
+
+def rows_of(source: Path, table: str, split: str) -> Rows:
+    """From a dataset directory, or a Parquet or JSONL file, which is all `train`. Raises SettingsError."""
+    if source.is_dir():
+        return read_table(source, table, split)
+    if not source.is_file():
+        raise SettingsError(f"--data: {source} does not exist")
+    if split != "train":
+        return []
+    if source.suffix == ".parquet":
+        return list(pyarrow.parquet.ParquetFile(source).read().to_pylist())
+    try:
+        return [json.loads(line) for line in source.read_text().splitlines() if line.strip()]
+    except ValueError as error:
+        raise SettingsError(f"--data: {source} is neither a dataset, nor Parquet, nor JSONL ({error})") from None
+
+
+def train_sft(model: Path, source: Path, out: Path, settings: TrainerSettings, progress: Progress) -> dict[str, Any]:
+    base = _open(model, settings)
+    rows = data.demonstrations(rows_of(source, "demonstrations", "train"))
+    attach_adapter(base, "sft", rank=settings.lora_rank, alpha=settings.lora_alpha, seed=settings.seed)
+    metrics = sft_method.train(base, rows, adapter="sft", settings=settings, seed=settings.seed, progress=progress)
+    return {"sha256": save_adapter(base, "sft", out), "metrics": metrics}
+
+
+def train_reward(model: Path, source: Path, out: Path, settings: TrainerSettings, progress: Progress) -> dict[str, Any]:
+    """Saves the variant that the settings ask for; `other_variant` in the result is measured and thrown away."""
+    base = _open(model, settings)
+    held_out = data.preferences(rows_of(source, "preference", "test"))
+    features = settings.reward_features
+    trained = _fit_reward(base, source, settings, features=features, progress=progress)
+    metrics = describe(judged(trained, held_out))
+    sha256 = trained.save(out, metrics)
+    found = {"sha256": sha256, "features": features, "metrics": metrics}
+    return {**found, "other_variant": _compare(base, source, held_out, settings, progress)} if held_out else found
+
+
+def train_policy(
+    model: Path, source: Path, reward: Path, out: Path, settings: TrainerSettings, progress: Progress
+) -> dict[str, Any]:
+    """From the base, against a reward model directory, with samples from the model in memory."""
+    base = _open(model, settings)
+    attach_adapter(base, "policy", rank=settings.lora_rank, alpha=settings.lora_alpha, seed=settings.seed)
+    context = PolicyContext(
+        base=base,
+        adapter="policy",
+        anchor=None,
+        settings=settings,
+        seed=settings.seed,
+        directory=out / "samples",
+        samples_name="train-standalone",
+        sampler=TransformersSampler(base),
+        reward=RewardModel.load(base, reward, "reward"),
+        prompts=data.prompts(rows_of(source, "prompts", "train")),
+        progress=progress,
+    )
+    result = policy_method(settings.method)(context)
+    return {"sha256": save_adapter(base, "policy", out), "metrics": result.metrics}
+
+
+def _open(model: Path, settings: TrainerSettings) -> Base:
+    torch.set_num_threads(settings.threads)
+    return load_base(model)
+
+
+def _fit_reward(
+    base: Base, source: Path, settings: TrainerSettings, *, features: bool, progress: Progress
+) -> RewardModel:
+    return reward_method.train(
+        base,
+        data.preferences(rows_of(source, "preference", "train")),
+        data.ties(rows_of(source, "ties", "train")) if source.is_dir() else [],
+        name="with_features" if features else "bare",
+        settings=settings,
+        seed=settings.seed,
+        features=features,
+        progress=progress,
+    )
+
+
+def _compare(
+    base: Base, source: Path, held_out: Sequence[Preference], settings: TrainerSettings, progress: Progress
+) -> dict[str, Any]:
+    features = not settings.reward_features
+    other = _fit_reward(base, source, settings, features=features, progress=progress)
+    return {"features": features, "metrics": describe(judged(other, held_out))}
