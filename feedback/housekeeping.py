@@ -28,6 +28,7 @@ class Housekeeping:
         self.metrics.lag.set(behind)
         with self.database.transaction() as session:
             orphans = repository.orphan(session, self.settings.feedback.orphan_after_s)
+            self.metrics.votes.set(repository.count_votes(session))
             self.metrics.oldest_unjoined.set(repository.oldest_pending_s(session))
         if orphans:
             log.info("votes_orphaned", count=orphans)

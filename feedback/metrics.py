@@ -13,6 +13,7 @@ class Metrics:
     events: Counter = field(init=False)
     dead_letters: Counter = field(init=False)
     lag: Gauge = field(init=False)
+    votes: Gauge = field(init=False)
     oldest_unjoined: Gauge = field(init=False)
     batch_seconds: Histogram = field(init=False)
     snapshots: Counter = field(init=False)
@@ -29,6 +30,10 @@ class Metrics:
             ),
             "lag": Gauge(
                 "thumbwheel_feedback_lag_events", "Events on the log that are not in the database yet.",
+                registry=self.registry,
+            ),
+            "votes": Gauge(
+                "thumbwheel_feedback_votes", "Votes in the database; one that was changed or retracted counts once.",
                 registry=self.registry,
             ),
             "oldest_unjoined": Gauge(

@@ -90,6 +90,11 @@ def oldest_pending_s(session: Session) -> float:
     return (now() - oldest).total_seconds() if oldest else 0.0
 
 
+def count_votes(session: Session) -> int:
+    """Vote keys that have a value, joined or not."""
+    return session.scalar(select(func.count()).select_from(VoteRow)) or 0
+
+
 def pending_since(session: Session, tenant: str, since: datetime) -> int:
     """Votes that arrived after `since` and still wait: their answers may lie in a gateway's spool."""
     waiting = (VoteRow.tenant == tenant, VoteRow.status == VoteStatus.PENDING, VoteRow.first_seen_at >= since)

@@ -10,20 +10,12 @@ import typer
 
 NEEDS = ("openai", "plotly")
 
-demo = typer.Typer(help="Watch an assistant get better from votes.", no_args_is_help=True)
-
 
 def register(root: typer.Typer) -> None:
-    root.add_typer(demo, name="demo")
+    root.command()(demo)
 
 
-@demo.callback()
-def group() -> None:
-    """Keeps `run` a word of its own: with a single command typer would drop it."""
-
-
-@demo.command()
-def run(  # noqa: PLR0913 (typer: one parameter per option)
+def demo(  # noqa: PLR0913 (typer: one parameter per option)
     seed: Annotated[int, typer.Option(help="Of the base, the raters and the training.")] = 0,
     votes: Annotated[
         Literal["taste", "coin"], typer.Option(help="coin: the control in which every vote is a coin flip.")
@@ -38,7 +30,7 @@ def run(  # noqa: PLR0913 (typer: one parameter per option)
     setup_s: Annotated[float | None, typer.Option(help="What the installation took: goes into the report.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print report.json.")] = False,
 ) -> None:
-    """Builds a base, starts the stack, lets raters vote, trains, swaps and reports."""
+    """Watch an assistant get better from votes: builds a base, lets raters vote, trains, swaps and reports."""
     if missing := [name for name in NEEDS if find_spec(name) is None]:
         typer.echo(f"thumbwheel: {', '.join(missing)} missing: install thumbwheel[demo]", err=True)
         raise typer.Exit(2)
@@ -50,6 +42,7 @@ def run(  # noqa: PLR0913 (typer: one parameter per option)
     from infra.demo.report import summary, write_report
     from infra.demo.screen import Screen
     from infra.demo.shell import CommandFailed
+    from infra.demo.stack import NotOurs
     from infra.demo.telling import tell
 
     options = Options(
@@ -58,9 +51,9 @@ def run(  # noqa: PLR0913 (typer: one parameter per option)
     plan, console = plan_for(size), Console(stderr=True)
     try:
         story, examination = asyncio.run(play(options, plan, Screen(agenda(plan, cycles), console)))
-    except CommandFailed as error:
-        console.print(f"[red]{error}[/]", highlight=False)
-        raise typer.Exit(1) from None
+    except (CommandFailed, NotOurs) as error:
+        console.print(str(error), style="red", markup=False, highlight=False)
+        raise typer.Exit(1 if isinstance(error, CommandFailed) else 2) from None
     results = tell(story, examination)
     page = write_report(results, directory)
     console.print(summary(results))

@@ -1,6 +1,7 @@
 """What an operator sees and does: `/admin/v1` to look, the commands to act."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import httpx
 
 from infra.demo.shell import Shell
+from infra.demo.stack import Addresses
 from infra.registry.cycles import FINAL_STATES, CycleState
 from infra.registry.rollouts import FINAL_STATES as FINAL_ROLLOUT_STATES
 
@@ -21,12 +23,16 @@ class CycleTookTooLong(TimeoutError):
     """A cycle had not ended in the time that the plan gives it."""
 
 
+VOTES = re.compile(r"^thumbwheel_feedback_votes (\S+)$", re.MULTILINE)
+
+
 @dataclass(frozen=True, slots=True)
 class Operator:
     """Reads over HTTP with the admin key and acts through the commands, so that everything done is audited."""
 
     shell: Shell
     http: httpx.AsyncClient
+    feedback: str = ""  # address of the process whose /metrics say how many votes are stored
 
     async def get(self, path: str, **query: str) -> Any:
         response = await self.http.get(f"/admin/v1/{path}", params=query)
@@ -49,6 +55,19 @@ class Operator:
                 await asyncio.sleep(LOOK_EVERY_S)
         raise CycleTookTooLong(triggered["cycle_id"])
 
+    async def votes_stored(self, expected: int, patience_s: float) -> int:
+        """How many votes the store holds, once it holds as many as expected or the patience has run out."""
+        for _ in range(int(patience_s / LOOK_EVERY_S)):
+            if await self._votes() >= expected:
+                break
+            await asyncio.sleep(LOOK_EVERY_S)
+        return await self._votes()
+
+    async def _votes(self) -> int:
+        response = await self.http.get(f"{self.feedback}/metrics")
+        found = VOTES.search(response.raise_for_status().text)
+        return int(float(found.group(1))) if found else 0
+
     async def rollout_of(self, version: str, since: datetime, patience_s: float) -> dict[str, Any] | None:
         """The finished rollout to `version` requested after `since`; None where none was asked for in time."""
         for _ in range(int(patience_s / LOOK_EVERY_S)):
@@ -61,7 +80,7 @@ class Operator:
 
 
 @asynccontextmanager
-async def operating(shell: Shell, address: str, key: str) -> AsyncIterator[Operator]:
+async def operating(shell: Shell, addresses: Addresses, key: str) -> AsyncIterator[Operator]:
     headers = {"Authorization": f"Bearer {key}"}
-    async with httpx.AsyncClient(base_url=address, headers=headers, timeout=30) as http:
-        yield Operator(shell, http)
+    async with httpx.AsyncClient(base_url=addresses.gateway, headers=headers, timeout=30) as http:
+        yield Operator(shell, http, addresses.feedback)

@@ -16,13 +16,14 @@ from infra.demo.operators import Operator, operating
 from infra.demo.plan import Plan
 from infra.demo.raters import Votes, recruit
 from infra.demo.screen import Screen
-from infra.demo.stack import Stack
+from infra.demo.stack import Addresses, Stack
 from infra.demo.symbols import Symbol, stdlib_symbols
 from infra.demo.taste import Taste
 from infra.demo.traffic import Traffic
 from infra.demo.turn import Turn, timed_rollback, timed_swap, turn
 
 BASE = "base"
+VOTES_PATIENCE_S = 15.0  # the count is taken every few seconds
 ROLLBACK_REASON = "the demo shows that a swap can be undone"
 
 
@@ -79,15 +80,16 @@ async def play(options: Options, plan: Plan, screen: Screen) -> tuple[Story, Exa
         with screen.stage("start"):
             if not options.keep:
                 clean_up.push_async_callback(stack.down)
-            story.address = await stack.up()
-        cast = await _cast(stack, story, symbols, clean_up)
+            addresses = await stack.up()
+        story.address = addresses.gateway
+        cast = await _cast(stack, addresses, story, symbols, clean_up)
         async with cast.traffic.flowing():
             await _show_the_base(cast, story, screen)
             for number in range(1, options.cycles + 1):
                 await _one_cycle(cast, story, screen, number)
             with screen.stage("rollback"):
                 await _back_and_forth(cast, story)
-        story.votes_stored = await cast.operator.votes_stored(story.tally.acknowledged.total())
+        story.votes_stored = await cast.operator.votes_stored(story.tally.acknowledged.total(), VOTES_PATIENCE_S)
     story.stages, story.wall_s = dict(screen.spent), round(time.monotonic() - began, 1)
     return story, cast.examination
 
@@ -99,11 +101,13 @@ async def _make_base(stack: Stack, options: Options, plan: Plan, symbols: Sequen
     await stack.train_base(plan, options.seed)
 
 
-async def _cast(stack: Stack, story: Story, symbols: Sequence[Symbol], clean_up: AsyncExitStack) -> Cast:
+async def _cast(
+    stack: Stack, addresses: Addresses, story: Story, symbols: Sequence[Symbol], clean_up: AsyncExitStack
+) -> Cast:
     plan, options, keys = story.plan, story.options, stack.keys()
     client: Assistant = await clean_up.enter_async_context(connect(story.address, keys.client, story.tally))
     examiner = await clean_up.enter_async_context(connect(story.address, keys.admin, story.tally))
-    operator = await clean_up.enter_async_context(operating(stack.shell, story.address, keys.admin))
+    operator = await clean_up.enter_async_context(operating(stack.shell, addresses, keys.admin))
     raters, taste = recruit(plan.raters, options.seed), Taste(tuple(symbols))
     story.raters.update(rater.habit.value for rater in raters)
     questions = asked_questions(symbols)

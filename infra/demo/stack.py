@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from infra.demo.plan import Plan
-from infra.demo.shell import CommandFailed, Shell
+from infra.demo.shell import Shell
 
 GATEWAY = {"port": 0, "routing_poll_s": 0.05}
 FEEDBACK = {"gate_share": 0.2, "report_share": 0.02, "rater_cap": 400}
+
+
+class NotOurs(ValueError):
+    """The directory is not the demo's to empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +24,18 @@ class Keys:
 
 
 @dataclass(frozen=True, slots=True)
+class Addresses:
+    """Of the gateway, and of the feedback process, whose /metrics count what is stored."""
+
+    gateway: str
+    feedback: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stack:
-    """Everything lies under `directory`; the product's state in its `home`."""
+    """`directory` is the product's state directory; the demo's own files lie beside the product's."""
 
     directory: Path
-
-    @property
-    def home(self) -> Path:
-        return self.directory / "home"
 
     @property
     def model(self) -> Path:
@@ -43,18 +51,16 @@ class Stack:
 
     @property
     def shell(self) -> Shell:
-        return Shell(self.home)
+        return Shell(self.directory)
 
     async def clear(self) -> None:
-        """Ends a stack that an earlier run left, and removes what it wrote."""
-        if self.home.exists():
-            try:
-                await self.shell.run("down")
-            except CommandFailed as error:
-                if "not running" not in str(error):
-                    raise
+        """Ends a stack that an earlier run left, and removes what it wrote; raises NotOurs rather than anything else."""
+        if self.directory.exists() and any(self.directory.iterdir()):
+            if not self.corpus.exists():
+                raise NotOurs(f"{self.directory} holds something else than an earlier run of the demo: name another")
+            await self.shell.run("down")
         shutil.rmtree(self.directory, ignore_errors=True)
-        self.home.mkdir(parents=True)
+        self.directory.mkdir(parents=True)
 
     async def train_base(self, plan: Plan, seed: int) -> None:
         await self.shell.run(
@@ -65,19 +71,21 @@ class Stack:
     def configure(self, plan: Plan, seed: int, method: str) -> None:
         trainer = {**plan.trainer, "seed": seed, "method": method, "sweep_s": 0.5, "regression_file": str(self.checks)}
         sections = {"gateway": GATEWAY, "feedback": FEEDBACK, "trainer": trainer, "serving": plan.serving}
-        (self.home / "config.toml").write_text("\n".join(_section(name, fields) for name, fields in sections.items()))
+        (self.directory / "config.toml").write_text(
+            "\n".join(_section(name, fields) for name, fields in sections.items())
+        )
 
-    async def up(self) -> str:
-        """The gateway's address, once everything answers."""
+    async def up(self) -> Addresses:
+        """Once everything answers."""
         await self.shell.run("up", "--detach", "--model", str(self.model))
         status = await self.shell.json("status")
-        return str(status["processes"]["gateway"]["address"])
+        return Addresses(status["processes"]["gateway"]["address"], status["processes"]["feedback"]["address"])
 
     async def down(self) -> None:
         await self.shell.run("down")
 
     def keys(self) -> Keys:
-        found = json.loads((self.home / "keys.json").read_text())
+        found = json.loads((self.directory / "keys.json").read_text())
         return Keys(found["client"], found["admin"])
 
 

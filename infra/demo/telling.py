@@ -81,12 +81,13 @@ def _cycle(number: int, story: Story, examination: Examination) -> CycleResult:
 
 
 def _training(done: Turn) -> dict[str, Any]:
-    """What the product says about the version that the cycle made."""
-    manifest = (done.adapter or {}).get("manifest", {})
-    metrics, hashes = manifest.get("metrics", {}), manifest.get("dataset_sha256") or [None]
+    """What the product says about the dataset and the version of the cycle. Pairs are all strict choices in it."""
+    metrics = (done.adapter or {}).get("manifest", {}).get("metrics", {})
+    dataset = done.dataset or {"sha256": None, "manifest": {"counts": {}}}
+    pairs = dataset["manifest"]["counts"].get("preference", {})
     return {
-        "dataset_sha256": hashes[0],
-        "pairs": int(metrics.get("pairs", 0)),
+        "dataset_sha256": dataset["sha256"],
+        "pairs": sum(pairs.values()),
         "reward_accuracy": metrics.get("reward_accuracy"),
         "kl": metrics.get("objective/kl"),
     }

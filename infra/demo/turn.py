@@ -28,6 +28,7 @@ class Turn:
     """What one cycle came to. `swap` is None where nothing new was served."""
 
     cycle: dict[str, Any]
+    dataset: dict[str, Any] | None
     adapter: dict[str, Any] | None
     gates: list[dict[str, Any]]
     decision: str
@@ -53,13 +54,14 @@ async def turn(operator: Operator, traffic: Traffic, show: Callable[[int, int, s
 
 async def _settle(operator: Operator, traffic: Traffic, cycle: dict[str, Any], since: datetime) -> Turn:
     version = cycle["version"]
+    dataset = await operator.get(f"datasets/{cycle['dataset_id']}") if cycle["dataset_id"] else None
     if version is None:
-        return Turn(cycle, None, [], f"no version: {cycle['reason']}", None)
+        return Turn(cycle, dataset, None, [], f"no version: {cycle['reason']}", None)
     adapter = await operator.get(f"adapters/{version}")
     gates: list[dict[str, Any]] = (adapter.get("gates") or {}).get("gates", [])
     decision = await _decide(operator, cycle, gates)
     swap = await timed_swap(operator, traffic, version, since) if decision.promote else None
-    return Turn(cycle, adapter, gates, decision.reason, swap)
+    return Turn(cycle, dataset, adapter, gates, decision.reason, swap)
 
 
 async def _decide(operator: Operator, cycle: Mapping[str, Any], gates: list[dict[str, Any]]) -> Decision:

@@ -104,10 +104,11 @@ def make_examination(assistant: Assistant | None = None, **overrides: Any) -> Ex
 def make_turn(version: str = "assistant-1-abc", **overrides: Any) -> Turn:
     manifest = {
         "version": version, "parent": None, "init": "anchor", "anchor": "base", "method": "grpo", "seeds": {},
-        "dataset_sha256": ["d" * 64], "metrics": {"pairs": 200, "reward_accuracy": 0.8, "objective/kl": 0.4},
+        "dataset_sha256": ["d" * 64], "metrics": {"reward_accuracy": 0.8, "objective/kl": 0.4},
     }  # fmt: skip
     fields: dict[str, Any] = {
         "cycle": {"version": version, "state": "accepted", "reason": None},
+        "dataset": {"sha256": "d" * 64, "manifest": {"counts": {"preference": {"train": 150, "test": 50}}}},
         "adapter": {"version": version, "manifest": manifest},
         "gates": [{"name": "judge", "blocking": True, "verdict": "pass", "interval": {"value": 0.7}}],
         "decision": "promoted by itself",
@@ -159,18 +160,30 @@ class FakeAdmin:
     cycle_states: list[str] = field(default_factory=lambda: ["queued", "policy", "gating", "accepted"])
     gates: list[dict[str, Any]] = field(default_factory=list)
     rollouts: list[dict[str, Any]] = field(default_factory=list)
+    votes: int = 0
 
     def handle(self, request: httpx.Request) -> httpx.Response:
-        noun, _, name = request.url.path.removeprefix("/admin/v1/").partition("/")
+        noun, _, name = request.url.path.removeprefix("/admin/v1").removeprefix("/").partition("/")
         if noun == "rollouts":
             return httpx.Response(200, json={"data": self.rollouts})
+        if noun == "datasets":
+            return httpx.Response(200, json={"sha256": "d" * 64, "manifest": {"counts": {}}})
+        if noun == "metrics":
+            return httpx.Response(200, text=f"# HELP x\nthumbwheel_feedback_votes {self.votes}.0\n")
         if noun == "adapters":
             gates = {"gates": {"gates": self.gates}}
             return httpx.Response(200, json={"version": name, "manifest": {"version": name}, **gates})
         state = self.cycle_states.pop(0) if len(self.cycle_states) > 1 else self.cycle_states[0]
         version = self.version if state in ("accepted", "blocked", "awaiting_person") else None
         progress = {"step": 1, "total": 2}
-        body = {"cycle_id": name, "state": state, "version": version, "progress": progress, "reason": "as told"}
+        body = {
+            "cycle_id": name,
+            "state": state,
+            "version": version,
+            "dataset_id": "1",
+            "progress": progress,
+            "reason": "as told",
+        }
         return httpx.Response(200, json=body)
 
     def roll_out(self, version: str, state: str = "done") -> str:

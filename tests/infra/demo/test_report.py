@@ -59,7 +59,7 @@ def test_a_declined_cycle_keeps_the_base_served_and_has_no_swap() -> None:
 
 def test_a_cycle_that_made_no_version_is_reported_all_the_same() -> None:
     failed = make_turn(
-        cycle={"version": None, "state": "failed", "reason": "no rows"}, adapter=None, gates=[], swap=None
+        cycle={"version": None, "state": "failed", "reason": "no rows"}, dataset=None, adapter=None, gates=[], swap=None
     )
     (cycle,) = make_results(turns=[failed], served=["base"]).cycles
     assert (cycle.version, cycle.state, cycle.pairs, cycle.dataset_sha256) == (None, "failed", 0, None)

@@ -125,3 +125,10 @@ async def test_a_rollout_of_before_is_not_this_one() -> None:
     admin.roll_out(NEW)
     async with admin.operator(FakeShell()) as operator:
         assert await operator.rollout_of(NEW, now(), patience_s=0.1) is None
+
+
+async def test_stored_votes_are_counted_by_the_store_s_own_process() -> None:
+    admin = FakeAdmin(votes=7)
+    async with admin.operator(FakeShell()) as operator:
+        assert await operator.votes_stored(7, patience_s=0.1) == 7
+        assert await operator.votes_stored(9, patience_s=0.1) == 7  # said as it is once the patience has run out
