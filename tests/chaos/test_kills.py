@@ -53,7 +53,7 @@ async def progress(ledger: Ledger, more: int) -> None:
 
 async def healed(product: Product, process: str, old_pid: int) -> bool:
     found = (await asyncio.to_thread(product.processes))[process]
-    return found["state"] == "running" and found["pid"] != old_pid
+    return found["state"] == "ready" and found["pid"] != old_pid
 
 
 async def stored_everything(product: Product, ledger: Ledger) -> bool:

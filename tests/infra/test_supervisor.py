@@ -113,9 +113,12 @@ def test_a_start_that_takes_too_long_names_who_is_late(tmp_path: Path) -> None:
 
 
 def test_a_second_supervisor_of_the_same_home_is_refused(tmp_path: Path) -> None:
-    with supervised(tmp_path, make_program("one")), pytest.raises(AlreadyRunning, match="runs already"):
-        with only_one(tmp_path):
-            pass
+    with (
+        supervised(tmp_path, make_program("one")),
+        pytest.raises(AlreadyRunning, match="runs already"),
+        only_one(tmp_path),
+    ):
+        pass
 
 
 def test_the_next_start_knows_how_long_the_last_one_took(tmp_path: Path) -> None:

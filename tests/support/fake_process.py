@@ -21,9 +21,8 @@ DEAF_CHILD = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)
 def main() -> int:
     options = _parse()
     home = Path(os.environ["THUMBWHEEL_HOME"])
-    print(f"{options.name} started", flush=True)
     if options.code is not None:
-        print(f"{options.name} cannot go on", flush=True)
+        sys.stderr.write(f"{options.name} cannot go on\n")
         return int(options.code)
     if options.family or options.stray:
         child = subprocess.Popen([sys.executable, "-c", DEAF_CHILD], start_new_session=options.stray)
