@@ -1,6 +1,5 @@
 """A whole cycle with a real, tiny model: trained, measured, published, and the same again from the same seed."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,28 +15,12 @@ from infra.settings import TrainerSettings
 from tests.support.cycles import cycle_row, hold
 from tests.support.datasets import make_snapshotted_cycle, make_tables
 from tests.support.home import make_ports
-from tests.support.tiny_model import make_tiny_model
+from tests.support.tiny_training import tiny_environment
 from trainer.cycle import Holding, run_stages
 from trainer.errors import StageFailed
 from trainer.stages.table import open_stages
 from trainer.workdir import work_dir
 
-TINY: dict[str, Any] = {
-    "sampler": "transformers",
-    "min_pairs": 10,
-    "lora_rank": 4,
-    "reward_rank": 4,
-    "reward_learning_rate": 1e-3,
-    "reward_features": True,
-    "policy_learning_rate": 1e-3,
-    "policy_steps": 2,
-    "policy_prompts": 4,
-    "policy_samples": 4,
-    "policy_max_new_tokens": 12,
-    "max_length": 128,
-    "evaluate_prompts": 5,
-    "judge_share": 0.4,
-}
 pytestmark = pytest.mark.training
 
 
@@ -49,14 +32,7 @@ def ports(tmp_path: Path) -> Iterator[Ports]:
 
 
 def make_tiny_ports(directory: Path, **settings: Any) -> Ports:
-    """A home whose trainer is small and samples by itself; the model is the same wherever it lies."""
-    model = make_tiny_model(directory / "model")
-    checks = directory / "checks.jsonl"
-    case = {"name": "cos", "messages": [{"role": "user", "content": "What does cos do?"}], "contains_all": ["cosine"]}
-    checks.write_text(json.dumps(case) + "\n" + json.dumps({**case, "name": "anything", "contains_all": []}))
-    wanted = {**TINY, "regression_file": checks, **settings}
-    environ = {f"THUMBWHEEL_TRAINER__{name}".upper(): str(value) for name, value in wanted.items()}
-    return make_ports(directory / "home", THUMBWHEEL_SERVING__MODEL=str(model), **environ)
+    return make_ports(directory / "home", **tiny_environment(directory, **settings))
 
 
 def train(ports: Ports, cycle_id: str) -> CycleState:
@@ -129,7 +105,9 @@ def test_the_report_shows_figures_and_no_text_of_anyone(ports: Ports) -> None:
     page = ports.artifacts.read(f"reports/{cycle_id}/report.html").decode()
     assert str(cycle_row(ports, cycle_id).version) in page
     assert "What does" not in page
-    assert "KL to the anchor, nats per answer" in ports.artifacts.read_json(f"reports/{cycle_id}/report.json")["measured"]
+    assert (
+        "KL to the anchor, nats per answer" in ports.artifacts.read_json(f"reports/{cycle_id}/report.json")["measured"]
+    )
 
 
 def test_the_same_dataset_settings_and_seed_give_the_same_adapter(tmp_path: Path) -> None:
