@@ -21,6 +21,10 @@ class SwitchRefused(TrainerError):
     """An adapter switch between a forward with gradient and its backward."""
 
 
+class UnknownAdapter(TrainerError):
+    """The model has no adapter of that name; PEFT itself would go on with the bare base."""
+
+
 class OpenPass:
     """A forward with gradient. Its autograd graph holds it, so that it dies with a graph that is thrown away."""
 
@@ -71,15 +75,20 @@ class Switch:
         self.turn(before)
 
     def turn(self, name: str | None) -> None:
-        """Raises SwitchRefused while a forward with gradient waits for its backward under another adapter."""
+        """Raises UnknownAdapter, or SwitchRefused while a forward with gradient waits for its backward."""
         if name == self.active:
             return
+        self._check_known(name)
         if any(not opened.closed for opened in self._open):
             raise SwitchRefused(
                 f"adapter {name!r} can't replace {self.active!r}: a forward with gradient still waits for its backward"
             )
         turn_unguarded(self._model, name)
         self.active = name
+
+    def _check_known(self, name: str | None) -> None:
+        if name is not None and not any(name in layer.lora_A for layer in lora_layers(self._model)):
+            raise UnknownAdapter(f"the base in memory has no adapter {name!r}")
 
     def _watch(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
         hidden = output.last_hidden_state

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from infra.settings import TrainerSettings
 from tests.support.tiny_model import Kind, make_tiny_model
 from trainer.batches import Encoded
 from trainer.data import Preference, Prompt
-from trainer.model import Base, attach_adapter, load_base
+from trainer.model import Base, adapter_parameters, attach_adapter, load_base
 
 WORDS = "the cosine of x returns a list string value when called with math".split()
 
@@ -37,6 +39,13 @@ def make_base(directory: Path, *, kind: Kind = "llama", adapters: Sequence[str] 
     for number, name in enumerate(adapters):
         attach_adapter(base, name, rank=4, alpha=8, seed=seed + number)
     return base
+
+
+def disturb(base: Base, name: str, seed: int = 0) -> None:
+    """Makes an adapter count: a fresh one changes nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in adapter_parameters(base, name):
+        parameter.data.add_(0.1 * torch.randn(parameter.shape, generator=generator))
 
 
 def make_message(text: str) -> dict[str, str]:
