@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+WIDTH = 150  # where nobody says how wide it is: the summary in full
 NEEDS = ("openai", "plotly")
 
 
@@ -48,7 +49,7 @@ def demo(  # noqa: PLR0913 (typer: one parameter per option)
     options = Options(
         seed=seed, votes=votes, cycles=cycles, method=method, keep=keep, directory=directory, setup_s=setup_s
     )
-    plan, console = plan_for(size), Console(stderr=True)
+    plan, console = plan_for(size), Console(stderr=True, width=None if sys.stderr.isatty() else WIDTH)
     try:
         story, examination = asyncio.run(play(options, plan, Screen(agenda(plan, cycles), console)))
     except (CommandFailed, NotOurs) as error:

@@ -54,7 +54,7 @@ class Stack:
         return Shell(self.directory)
 
     async def clear(self) -> None:
-        """Ends a stack that an earlier run left, and removes what it wrote; raises NotOurs rather than anything else."""
+        """Ends a stack that an earlier run left and removes what it wrote; raises NotOurs rather than more."""
         if self.directory.exists() and any(self.directory.iterdir()):
             if not self.corpus.exists():
                 raise NotOurs(f"{self.directory} holds something else than an earlier run of the demo: name another")
