@@ -1,45 +1,36 @@
-"""`thumbwheel adapter|rollout|gate|promote|rollback`: looks, and writes wishes that the controller fulfils."""
+"""`thumbwheel adapter|rollout|gate ...`, `promote`, `rollback`: wishes in the registry, which the controller meets."""
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from sqlalchemy.orm import Session
 
-from infra.console import print_json, print_table
-from infra.contracts.manifests import GateReport, Verdict
-from infra.contracts.routing import BASE_VERSION
-from infra.database.migrate import check_schema
-from infra.ports import Ports
-from infra.registry import adapters, fleet, rollouts
-from infra.registry.errors import NotFound
-from infra.registry.rollouts import FINAL_STATES, RolloutState
+from infra.console import err, print_json, print_table
 from infra.settings import load_settings
+from serving.exit_codes import GATES, ROLLOUTS, UNDECIDED
+
+if TYPE_CHECKING:  # heavy imports wait until a command is called
+    from infra.database.tables import RolloutRow
+    from infra.ports import Ports
 
 ACTOR = "cli"
-LOOK_S = 0.05
-EXIT_CODES = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 2}
-ADAPTER_FIELDS = ("version", "alias", "cycle_id", "state", "reason", "created_at", "updated_at")
-ROLLOUT_FIELDS = (
-    "rollout_id", "alias", "kind", "version", "from_version", "state", "actor", "reason", "error", "requested_at",
-    "flipped_at", "finished_at",
-)  # fmt: skip
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Tenant = Annotated[str, typer.Option(help="Whose.")]
-Reason = Annotated[str, typer.Option(help="Why; goes into the audit.")]
-Wait = Annotated[float, typer.Option(min=0, help="Seconds to wait for the end; 0: don't wait.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Alias = Annotated[str, typer.Option(help="Which assistant; default: the gateway's.")]
-Version = Annotated[str, typer.Argument(help="The version's name, as `adapter list` shows it.")]
+Limit = Annotated[int, typer.Option(min=1, help="Most to show.")]
+Version = Annotated[str, typer.Argument(help="As `adapter list` shows it.")]
+Reason = Annotated[str, typer.Option(help="Why; goes into the audit.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Return once the old version has drained; exit 1 if it fails.")]
 
-adapter = typer.Typer(help="Published adapters and what became of them.", no_args_is_help=True)
-rollout = typer.Typer(help="Changes of the champion.", no_args_is_help=True)
-gate = typer.Typer(help="What an adapter has to pass before any user sees it.", no_args_is_help=True)
+adapter = typer.Typer(help="Versions: what was published and what became of it.", no_args_is_help=True)
+rollout = typer.Typer(help="Changes of the version that answers.", no_args_is_help=True)
+gate = typer.Typer(help="What decides whether a version may answer users.", no_args_is_help=True)
 
 
 def register(root: typer.Typer) -> None:
+    """Adds these commands to the root."""
     root.add_typer(adapter, name="adapter")
     root.add_typer(rollout, name="rollout")
     root.add_typer(gate, name="gate")
@@ -47,98 +38,171 @@ def register(root: typer.Typer) -> None:
     root.command()(rollback)
 
 
-def promote(
-    version: Version, reason: Reason = "", tenant: Tenant = "default", wait: Wait = 60, json: Json = False
-) -> None:
-    """Makes a version the champion; a person's yes also to what its gates blocked."""
-    with opened() as ports:
-        with ports.database.transaction() as session:
-            alias = adapters.get(session, version, tenant).alias
-            row = rollouts.request_promotion(
-                session, version=version, actor=ACTOR, reason=reason, tenant=tenant, champion=_champion(session, alias)
-            )
-        _follow(ports, row.rollout_id, wait, json=json)
-
-
-def rollback(
-    to: Annotated[str, typer.Option(help="A version that has served, or base; default: the one before.")] = "",
-    reason: Reason = "",
-    alias: Alias = "",
-    tenant: Tenant = "default",
-    wait: Wait = 60,
-    json: Json = False,
-) -> None:
-    """Takes the champion back."""
-    with opened() as ports:
-        name = alias or ports.settings.gateway.alias
-        with ports.database.transaction() as session:
-            row = rollouts.request_rollback(
-                session, tenant=tenant, alias=name, version=to or rollouts.previous_version(session, name),
-                actor=ACTOR, reason=reason, champion=_champion(session, name),
-            )  # fmt: skip
-        _follow(ports, row.rollout_id, wait, json=json)
-
-
 @adapter.command(name="list")
-def list_adapters(tenant: Tenant = "default", json: Json = False) -> None:
-    """Adapters, newest first."""
+def list_adapters(alias: Alias = "", tenant: Tenant = "default", limit: Limit = 20, as_json: Json = False) -> None:
+    """Newest first."""
+    from infra.registry import adapters
+    from serving.listing import as_dict
+
     with opened() as ports, ports.database.reading() as session:
-        _table([_fields(row, ADAPTER_FIELDS) for row in adapters.list_adapters(session, tenant)], json=json)
+        rows = adapters.list_adapters(session, tenant, alias=alias or None, limit=limit)
+    if as_json:
+        return print_json([as_dict(row) for row in rows])
+    columns = ("version", "state", "cycle", "created", "why")
+    return print_table(columns, [(r.version, r.state, r.cycle_id, r.created_at, r.reason) for r in rows])
 
 
 @adapter.command(name="show")
-def show_adapter(version: Version, tenant: Tenant = "default", json: Json = False) -> None:
-    """Everything about one version: manifest, gates, state."""
+def show_adapter(version: Version, tenant: Tenant = "default", as_json: Json = False) -> None:
+    """Everything about one version: its manifest, its gates, its state."""
+    from infra.registry import adapters
+    from serving.listing import as_dict
+
     with opened() as ports, ports.database.reading() as session:
         row = adapters.get(session, version, tenant)
-        found = {**_fields(row, ADAPTER_FIELDS), "manifest": row.manifest, "gates": row.gates}
-    if json:
-        print_json(found)
+    if as_json:
+        return print_json(as_dict(row))
+    fields = {**as_dict(row), **row.manifest}
+    return print_table(("field", "value"), [(k, v) for k, v in fields.items() if k not in ("manifest", "gates") and v])
+
+
+@adapter.command(name="check")
+def check_adapter(version: Version, tenant: Tenant = "default", as_json: Json = False) -> None:
+    """Validate a version's files against the base, as is done before each load. Exit 1 with the reason if refused."""
+    from serving.checking import refusal
+
+    with opened() as ports:
+        reason = refusal(ports, version, tenant)
+    if as_json:
+        print_json({"version": version, "valid": reason is None, "reason": reason})
     else:
-        print_table(("field", "value"), list(found.items()))
+        typer.echo(f"{version} is valid" if reason is None else f"{version} is refused: {reason}")
+    raise typer.Exit(0 if reason is None else 1)
 
 
-@gate.command()
-def check(version: Version, tenant: Tenant = "default", json: Json = False) -> None:
-    """The report of a version's gates; exit 0 pass, 1 fail, 2 inconclusive."""
-    with opened() as ports, ports.database.reading() as session:
-        stored = adapters.get(session, version, tenant).gates
-    if stored is None:
-        raise NotFound(f"{version} has not been through its gates yet")
-    report = GateReport.model_validate(stored)
-    if json:
+@gate.command(name="check")
+def check_gates(version: Version, tenant: Tenant = "default", as_json: Json = False) -> None:
+    """The gates' report of a version; made from its evidence where it has none. Exit 0 pass, 1 fail, 2 undecided."""
+    from serving.checking import gate_report
+    from serving.listing import show_report
+
+    with opened() as ports:
+        report = gate_report(ports, version, tenant)
+    if as_json:
         print_json(report.model_dump(mode="json"))
     else:
-        rows = [(g.name, g.verdict, "blocking" if g.blocking else "advisory", g.reason) for g in report.gates]
-        print_table(("gate", "verdict", "kind", "why"), rows, title=f"{version}: {report.verdict}")
-    raise typer.Exit(EXIT_CODES[report.verdict])
+        show_report(report)
+    raise typer.Exit(GATES[report.verdict])
 
 
 @rollout.command(name="list")
-def list_rollouts(tenant: Tenant = "default", json: Json = False) -> None:
-    """Rollouts, newest first."""
+def list_rollouts(alias: Alias = "", tenant: Tenant = "default", limit: Limit = 20, as_json: Json = False) -> None:
+    """Newest first."""
+    from infra.registry import rollouts
+    from serving.listing import as_dict
+
     with opened() as ports, ports.database.reading() as session:
-        _table([_fields(row, ROLLOUT_FIELDS) for row in rollouts.list_rollouts(session, tenant)], json=json)
+        rows = rollouts.list_rollouts(session, tenant, alias=alias or None, limit=limit)
+    if as_json:
+        return print_json([as_dict(row) for row in rows])
+    columns = ("rollout", "kind", "version", "from", "state", "requested", "actor", "why")
+    cells = [
+        (r.rollout_id, r.kind, r.version, r.from_version, r.state, r.requested_at, r.actor, r.error or r.reason)
+        for r in rows
+    ]
+    return print_table(columns, cells)
 
 
-@rollout.command()
-def status(rollout_id: str, tenant: Tenant = "default", json: Json = False) -> None:
-    """One rollout."""
+@rollout.command(name="status")
+def rollout_status(as_json: Json = False) -> None:
+    """Who answers now: versions by alias, and what each replica has verified. Exit 2 while nobody can answer."""
+    from infra.contracts.routing import ReplicaState
+    from infra.registry import fleet
+    from serving.listing import show_table
+
     with opened() as ports, ports.database.reading() as session:
-        _show(_fields(rollouts.get(session, rollout_id, tenant), ROLLOUT_FIELDS), json=json)
+        table = fleet.routing_table(session)
+    if as_json:
+        print_json(table.model_dump(mode="json") if table else None)
+    elif table:
+        show_table(table)
+    answers = table is not None and any(replica.state is ReplicaState.READY for replica in table.replicas)
+    if not answers:
+        err().print("no replica may answer users yet")
+    raise typer.Exit(0 if answers else UNDECIDED)
 
 
-@rollout.command()
-def abort(rollout_id: str, reason: Reason = "", tenant: Tenant = "default", json: Json = False) -> None:
-    """Ends a rollout before its flip."""
-    with opened() as ports, ports.database.transaction() as session:
-        row = rollouts.request_abort(session, rollout_id, tenant=tenant, actor=ACTOR, reason=reason)
-        _show(_fields(row, ROLLOUT_FIELDS), json=json)
+@rollout.command(name="abort")
+def abort(
+    rollout_id: Annotated[str, typer.Argument(help="As `rollout list` shows it.")],
+    reason: Reason,
+    tenant: Tenant = "default",
+    as_json: Json = False,
+) -> None:
+    """End a rollout before its flip; afterwards only a rollback helps."""
+    from infra.registry import rollouts
+
+    with opened() as ports:
+        with ports.database.transaction() as session:
+            row = rollouts.request_abort(session, rollout_id, tenant=tenant, actor=ACTOR, reason=reason)
+        _tell(ports, row, wait=False, as_json=as_json)
+
+
+def promote(
+    version: Version, reason: Reason, tenant: Tenant = "default", wait: Wait = False, as_json: Json = False
+) -> None:
+    """Make a version the one that answers; overrules gates that blocked it or could not decide."""
+    from infra.registry import adapters, rollouts
+    from serving.listing import champion
+
+    with opened() as ports:
+        with ports.database.transaction() as session:
+            row = rollouts.request_promotion(
+                session,
+                version=version,
+                actor=ACTOR,
+                reason=reason,
+                tenant=tenant,
+                champion=champion(session, adapters.get(session, version, tenant).alias),
+            )
+        _tell(ports, row, wait=wait, as_json=as_json)
+
+
+def rollback(
+    reason: Reason,
+    to: Annotated[
+        str, typer.Option(help="An earlier version, or `base`; default: what the last rollout replaced.")
+    ] = "",
+    alias: Alias = "",
+    tenant: Tenant = "default",
+    wait: Wait = False,
+    as_json: Json = False,
+) -> None:
+    """Go back to an earlier version at once."""
+    from infra.registry import rollouts
+    from serving.listing import champion
+
+    with opened() as ports:
+        chosen = alias or ports.settings.gateway.alias
+        with ports.database.transaction() as session:
+            row = rollouts.request_rollback(
+                session,
+                tenant=tenant,
+                alias=chosen,
+                version=to or rollouts.previous_version(session, chosen),
+                actor=ACTOR,
+                reason=reason,
+                champion=champion(session, chosen),
+            )
+        _tell(ports, row, wait=wait, as_json=as_json)
 
 
 @contextmanager
-def opened() -> Iterator[Ports]:
+def opened() -> "Iterator[Ports]":
     """The ports of this command; raises SchemaMismatch where the product was never started."""
+    from infra.database.migrate import check_schema
+    from infra.ports import Ports
+
     ports = Ports(load_settings())
     try:
         check_schema(ports.database)
@@ -147,39 +211,15 @@ def opened() -> Iterator[Ports]:
         ports.close()
 
 
-def _champion(session: Session, alias: str) -> str:
-    table = fleet.routing_table(session)
-    return table.aliases[alias].champion if table and alias in table.aliases else BASE_VERSION
+def _tell(ports: "Ports", row: "RolloutRow", *, wait: bool, as_json: bool) -> None:
+    """Exit 0 done or asked for, 1 failed, 2 not finished in time."""
+    from infra.registry.rollouts import RolloutState
+    from serving.listing import as_dict, follow
 
-
-def _follow(ports: Ports, rollout_id: str, wait_s: float, *, json: bool) -> None:
-    """Exit 0 flipped (or only asked for), 1 failed, 2 still under way when the waiting ended."""
-    deadline = time.monotonic() + wait_s
-    while True:
-        with ports.database.reading() as session:
-            row = rollouts.get(session, rollout_id)
-        flipped = row.state == RolloutState.DRAINING or row.state in FINAL_STATES
-        if flipped or time.monotonic() >= deadline:
-            break
-        time.sleep(LOOK_S)
-    _show(_fields(row, ROLLOUT_FIELDS), json=json)
-    failed = row.state in (RolloutState.FAILED, RolloutState.ABORTED)
-    raise typer.Exit(1 if failed else 2 if wait_s and not flipped else 0)
-
-
-def _fields(row: object, names: Sequence[str]) -> dict[str, Any]:
-    return {name: getattr(row, name) for name in names}
-
-
-def _table(rows: list[dict[str, Any]], *, json: bool) -> None:
-    if json:
-        print_json(rows)
+    if wait:
+        row = follow(ports.database, row.rollout_id, ports.settings.serving.drain_timeout_s)
+    if as_json:
+        print_json(as_dict(row))
     else:
-        print_table(list(rows[0]) if rows else ["nothing yet"], [list(row.values()) for row in rows])
-
-
-def _show(row: dict[str, Any], *, json: bool) -> None:
-    if json:
-        print_json(row)
-    else:
-        print_table(("field", "value"), [(name, value) for name, value in row.items() if value is not None])
+        typer.echo(f"{row.kind} of {row.version} is {row.state}" + (f": {row.error}" if row.error else ""))
+    raise typer.Exit(ROLLOUTS[RolloutState(row.state)] if wait else 0)

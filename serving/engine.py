@@ -1,5 +1,6 @@
 """One engine over HTTP, as the controller needs it: alive, what is loaded, load, unload, prompt log-probabilities."""
 
+import asyncio
 import json
 import math
 from pathlib import Path
@@ -12,6 +13,9 @@ from serving.errors import EngineRefused, EngineUnreachable
 
 PROBE_S = 5.0  # an engine that is merely busy answers within this
 LOAD_S = 60.0
+TOP = 20  # vLLM's own limit of logprobs
+PROBABLE = -math.log(TOP + 1) + 0.05  # nats; with room for rounding
+SMOKE_TOKENS = 8  # of each case
 SMOKE_PRIORITY = -1  # before any user's request: a swap waits for it
 
 
@@ -36,18 +40,29 @@ class Engine:
     async def unload(self, name: str) -> None:
         await self._call("POST", "/v1/unload_lora_adapter", {"lora_name": name}, timeout_s=LOAD_S)
 
-    async def prompt_logprobs(self, name: str, token_ids: list[int]) -> list[float]:
-        """Log-probabilities in nats, at temperature 1, of `token_ids[1:]` given what is before each."""
+    async def top_logprobs(self, name: str, token_ids: list[int]) -> dict[int, float]:
+        """The most probable next tokens after `token_ids`, in nats at temperature 1.
+
+        Not by `prompt_logprobs`: beside other requests that ends the engine when an adapter is on (its LoRA logits
+        processor knows the sampled positions of a batch only; vllm 0.32).
+        """
         body = {
             "model": name,
             "prompt": token_ids,
             "max_tokens": 1,
             "temperature": 1.0,
-            "prompt_logprobs": 0,
+            "top_p": 1.0,
+            "top_k": -1,
+            "min_p": 0.0,
+            "repetition_penalty": 1.0,
+            "logprobs": TOP,
+            "return_tokens_as_token_ids": True,
+            "ignore_eos": True,
             "priority": SMOKE_PRIORITY,
         }
         found = await self._call("POST", "/v1/completions", body, timeout_s=LOAD_S)
-        return _of_tokens(token_ids, found["choices"][0]["prompt_logprobs"])
+        top = found["choices"][0]["logprobs"]["top_logprobs"][0]
+        return {int(token.removeprefix("token_id:")): _finite(value) for token, value in top.items()}
 
     async def _call(self, method: str, path: str, body: object = None, *, timeout_s: float) -> dict[str, Any]:
         try:
@@ -74,21 +89,22 @@ def _decoded(answer: aiohttp.ClientResponse, text: str, path: str) -> dict[str, 
     return dict(json.loads(text))
 
 
-def _of_tokens(token_ids: list[int], found: list[dict[str, Any] | None]) -> list[float]:
-    """vLLM gives a mapping per position from token id to its log-probability; the first position has none."""
-    positions = zip(token_ids[1:], found[1:], strict=True)
-    return [_logprob((entry or {}).get(str(token))) for token, entry in positions]
-
-
-def _logprob(entry: dict[str, Any] | None) -> float:
-    value = (entry or {}).get("logprob")
+def _finite(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
 async def smoke(engine: Engine, name: str, cases: list[SmokeCase]) -> float:
-    """Largest difference in nats between this engine and the trainer over all cases; NaN where one is not finite."""
-    differences = [0.0]
-    for case in cases:
-        found = await engine.prompt_logprobs(name, case.token_ids)
-        differences += [abs(ours - theirs) for ours, theirs in zip(found, case.logprobs, strict=True)]
-    return math.nan if any(math.isnan(d) for d in differences) else max(differences)
+    """Largest difference in nats between this engine and the trainer; NaN where nothing could be compared.
+
+    Compared are the last tokens of each case that the trainer finds so probable that they must be among the engine's
+    top ones: at most TOP tokens can be likelier than 1 / (TOP + 1). One that is missing is an infinite difference.
+    """
+    asked = [
+        (case.token_ids[:at], case.token_ids[at], case.logprobs[at - 1])
+        for case in cases
+        for at in range(max(1, len(case.token_ids) - SMOKE_TOKENS), len(case.token_ids))
+        if case.logprobs[at - 1] > PROBABLE
+    ]
+    tops = await asyncio.gather(*(engine.top_logprobs(name, before) for before, _, _ in asked))
+    differences = [abs(top.get(token, -math.inf) - wanted) for top, (_, token, wanted) in zip(tops, asked, strict=True)]
+    return math.nan if not differences or any(map(math.isnan, differences)) else max(differences)

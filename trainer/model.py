@@ -4,7 +4,7 @@ import json
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import transformers
@@ -52,7 +52,8 @@ class Base:
     @property
     def head(self) -> nn.Module:
         """Hidden states to logits. It never has an adapter."""
-        return self.model.get_output_embeddings()
+        found: nn.Module = self.model.get_output_embeddings()
+        return found
 
     @property
     def hidden_size(self) -> int:
@@ -77,7 +78,7 @@ def load_base(directory: Path, *, device: str = "cpu", dtype: str = "float32") -
     model = AutoModelForCausalLM.from_pretrained(
         directory, dtype=getattr(torch, dtype), local_files_only=True, attn_implementation="sdpa"
     )
-    model.to(device).eval().requires_grad_(False)
+    model.to(torch.device(device)).eval().requires_grad_(False)
     base = Base(model, tokenizer, directory, base_revision(directory), Switch(model, model.base_model))
     _check_head(base)
     return base
@@ -158,7 +159,7 @@ def _check_head(base: Base) -> None:
 
 def _config(base: Base, name: str) -> dict[str, Any]:
     """The fields that PEFT and vLLM read, with no machine's paths in them."""
-    known = base.model.peft_config[name]  # type: ignore[index]  # set by inject_adapter_in_model
+    known: LoraConfig = cast(dict[str, Any], base.model.peft_config)[name]  # set by inject_adapter_in_model
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -167,7 +168,7 @@ def _config(base: Base, name: str) -> dict[str, Any]:
         "lora_alpha": known.lora_alpha,
         "lora_dropout": 0.0,
         "bias": "none",
-        "target_modules": sorted(known.target_modules),
+        "target_modules": sorted(cast(set[str], known.target_modules)),
         "inference_mode": True,
     }
 

@@ -54,4 +54,5 @@ def orthogonalised(matrices_MIO: Tensor, iterations: int = ITERATIONS) -> Tensor
     for _ in range(iterations):
         gram = found @ found.mT
         found = a * found + torch.baddbmm(b * gram, gram, gram, alpha=c) @ found
-    return found.mT if tall else found
+    result: Tensor = found.mT if tall else found
+    return result

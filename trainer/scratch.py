@@ -21,7 +21,7 @@ from trainer.errors import TrainerError
 from trainer.muon import Muon
 from trainer.optimizing import cosine, set_rates, shuffled_batches
 from trainer.progress import Progress, silent
-from trainer.vocabulary import save_tokenizer, train_tokenizer
+from trainer.vocabulary import END, save_tokenizer, train_tokenizer
 
 HEAD_DIM = 64  # the smallest that the engine's attention takes
 BATCH = 64
@@ -82,7 +82,7 @@ def read_corpus(path: Path) -> list[list[dict[str, Any]]]:
 def encode_conversations(tokenizer: PreTrainedTokenizerFast, conversations: Sequence[Any]) -> list[Text]:
     """All at once: the template is rendered per conversation, the tokenizer runs on the whole list."""
     rendered = [str(tokenizer.apply_chat_template(messages, tokenize=False)) for messages in conversations]
-    begin, end = tokenizer.convert_tokens_to_ids("<|assistant|>"), tokenizer.eos_token_id
+    begin, end = tokenizer.convert_tokens_to_ids(["<|assistant|>", END])
     encoded = tokenizer(rendered, add_special_tokens=False)["input_ids"]
     return [Text(ids[:LONGEST], _answered(ids[:LONGEST], begin, end)) for ids in encoded]
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from trainer.errors import TrainerError
@@ -116,5 +116,5 @@ def without_peft_warnings() -> Iterator[None]:
         yield
 
 
-def lora_layers(model: nn.Module) -> list[BaseTunerLayer]:
-    return [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+def lora_layers(model: nn.Module) -> list[LoraLayer]:
+    return [module for module in model.modules() if isinstance(module, LoraLayer)]

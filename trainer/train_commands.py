@@ -25,7 +25,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @train.command()
-def scratch(  # noqa: PLR0913 (typer: one parameter per option)
+def scratch(
     corpus: Annotated[Path, typer.Option(help='JSONL of {"messages": [...]}; answers are what is learnt.')],
     out: Out,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps; default: what suits the demo.")] = None,
@@ -88,7 +88,13 @@ def reporting(title: str) -> Iterator["Progress"]:
     """A bar with the time left and the last metric; a TrainerError becomes one line and exit 1."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    columns = (
+        TextColumn(title),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
     with Progress(*columns, console=err()) as bars:
         task = bars.add_task("")
 

@@ -18,7 +18,7 @@ from infra.registry import adapters, cycles, leases
 from infra.registry.cycles import CycleState
 from tests.support.cycles import hold, make_cycle
 
-WORDS = "the cosine of x returns a list string value when called with math".split()
+WORDS = ["the", "cosine", "of", "x", "returns", "a", "list", "string", "value", "when", "called", "with", "math"]
 Rows = list[dict[str, Any]]
 Tables = dict[str, dict[str, Rows]]
 
@@ -47,7 +47,10 @@ def make_tables(pairs: int = 60, demonstrations: int = 0, seed: int = 0) -> Tabl
     rng = random.Random(seed)
     prompts = [{"prompt": make_prompt(number), "prompt_id": f"p{number}"} for number in range(max(8, pairs // 3))]
     rows = [make_preference(number % len(prompts), f"rater-{number % 12:02d}", rng) for number in range(pairs)]
-    taught = [{"prompt": make_prompt(n), "completion": [{"role": "assistant", "content": "a list"}]} for n in range(demonstrations)]
+    taught = [
+        {"prompt": make_prompt(n), "completion": [{"role": "assistant", "content": "a list"}]}
+        for n in range(demonstrations)
+    ]
     return {
         "preference": {
             "train": [row for row in rows if row["rater"] < "rater-08"],

@@ -38,7 +38,9 @@ def open_stages(ports: Ports, holding: Holding) -> Iterator[Mapping[CycleState, 
     yield {state: Stage(partial(_stage, holding, plan, state)) for state in FOLLOWING}
 
 
-def _stage(holding: Holding, plan: dict[str, str], state: CycleState, part: Path, progress: StageProgress) -> dict[str, Any]:
+def _stage(
+    holding: Holding, plan: dict[str, str], state: CycleState, part: Path, progress: StageProgress
+) -> dict[str, Any]:
     """Notes each start, since the tests count how often a stage was run."""
     with (holding.work.root / "started.txt").open("a") as file:
         file.write(f"{state}\n")

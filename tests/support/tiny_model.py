@@ -27,7 +27,12 @@ CHATML = """\
 """
 TEXTS = {
     "llama": ["What does math.cos do?", "Return the cosine of x.", "Usage: math.cos(x)", "Hello, how are you today?"],
-    "qwen2": ["How do I join strings?", "Use str.join with a list.", "Perhaps: '-'.join(parts)", "Good evening to you!"],
+    "qwen2": [
+        "How do I join strings?",
+        "Use str.join with a list.",
+        "Perhaps: '-'.join(parts)",
+        "Good evening to you!",
+    ],
 }
 
 

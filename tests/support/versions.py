@@ -16,6 +16,7 @@ from trainer.model import Base, adapter_parameters, attach_adapter, remove_adapt
 RANK = 8
 STRENGTH = 0.3  # of the random weights: enough that greedy answers differ from adapter to adapter
 SMOKE_IDS = [5, 17, 33, 60, 121, 200, 7, 9]
+CONTINUED = 8
 
 
 def publish_version(ports: Ports, base: Base, directory: Path, *, seed: int, alias: str = "assistant") -> str:
@@ -23,7 +24,7 @@ def publish_version(ports: Ports, base: Base, directory: Path, *, seed: int, ali
     attach_adapter(base, "made", rank=RANK, alpha=2 * RANK, seed=seed)
     _randomise(base, "made", seed)
     sha256 = save_adapter(base, "made", directory)
-    smoke = [SmokeCase(token_ids=SMOKE_IDS, logprobs=_logprobs(base, "made"))]
+    smoke = [_case(base, "made")]
     remove_adapter(base, "made")
     version = f"{alias}-{seed}-{sha256[:8]}"
     manifest = AdapterManifest(
@@ -48,9 +49,12 @@ def _randomise(base: Base, name: str, seed: int) -> None:
 
 
 @torch.no_grad()
-def _logprobs(base: Base, name: str) -> list[float]:
-    ids = torch.tensor([SMOKE_IDS])
+def _case(base: Base, name: str) -> SmokeCase:
+    """The prompt with its greedy continuation: tokens that this adapter itself finds probable."""
+    ids = list(SMOKE_IDS)
     with using(base, name):
-        logits = base.model(ids).logits[0, :-1].double()
-    scores: list[float] = logits.log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0].tolist()
-    return scores
+        for _ in range(CONTINUED):
+            ids.append(int(base.model(torch.tensor([ids])).logits[0, -1].argmax()))
+        logits = base.model(torch.tensor([ids])).logits[0, :-1].double()
+    scores: list[float] = logits.log_softmax(-1).gather(1, torch.tensor(ids[1:])[:, None])[:, 0].tolist()
+    return SmokeCase(token_ids=ids, logprobs=scores)

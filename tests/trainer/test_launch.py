@@ -19,8 +19,8 @@ from infra.ports import Ports
 from infra.registry import cycles, leases
 from infra.registry.cycles import CycleState
 from tests.support.cycles import cycle_row, hold, make_cycle
-from tests.support.home import make_ports
 from tests.support.fake_training import VARIABLE, fake_command
+from tests.support.home import make_ports
 from trainer.launch import MOST_CRASHES, Launcher
 from trainer.workdir import work_dir
 

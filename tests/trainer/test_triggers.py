@@ -26,7 +26,13 @@ def ports(tmp_path: Path) -> Iterator[Ports]:
 
 
 def make_standing(**overrides: object) -> Standing:
-    fields: dict[str, object] = {"tenant": "default", "alias": "assistant", "pairs": 500, "pairs_before": 300, "last_at": now()}
+    fields: dict[str, object] = {
+        "tenant": "default",
+        "alias": "assistant",
+        "pairs": 500,
+        "pairs_before": 300,
+        "last_at": now(),
+    }
     return Standing(**{**fields, **overrides})  # type: ignore[arg-type]
 
 
@@ -106,7 +112,11 @@ def test_without_threshold_and_schedule_nothing_starts_by_itself(ports: Ports) -
 
 
 def test_the_sweep_starts_what_is_the_trainers_and_nobodys(ports: Ports) -> None:
-    free, held, queued = make_cycle(ports), make_cycle(ports, alias="b"), make_cycle(ports, alias="c", state=CycleState.QUEUED)
+    free, held, queued = (
+        make_cycle(ports),
+        make_cycle(ports, alias="b"),
+        make_cycle(ports, alias="c", state=CycleState.QUEUED),
+    )
     hold(ports, held)
     started: list[str] = []
     assert sweep(ports, started.append) == [free]

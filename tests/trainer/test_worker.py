@@ -73,7 +73,9 @@ def children(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     return [child for child in psutil.Process(process.pid).children() if "trainer.run" in child.cmdline()]
 
 
-def test_the_worker_finds_a_cycle_by_itself_and_brings_it_to_its_gates(ports: Ports, environment: dict[str, str]) -> None:
+def test_the_worker_finds_a_cycle_by_itself_and_brings_it_to_its_gates(
+    ports: Ports, environment: dict[str, str]
+) -> None:
     cycle_id = make_snapshotted_cycle(ports)
     with running_worker(ports, environment) as worker:
         with urllib.request.urlopen(f"{address(ports)}/readyz") as answer:
@@ -83,7 +85,9 @@ def test_the_worker_finds_a_cycle_by_itself_and_brings_it_to_its_gates(ports: Po
         assert worker.wait(20) == 0
 
 
-def test_a_worker_killed_in_the_middle_is_replaced_and_the_cycle_ends(ports: Ports, environment: dict[str, str]) -> None:
+def test_a_worker_killed_in_the_middle_is_replaced_and_the_cycle_ends(
+    ports: Ports, environment: dict[str, str]
+) -> None:
     cycle_id = make_snapshotted_cycle(ports, policy_steps=6)
     with running_worker(ports, environment) as worker:
         wait_until(ports, lambda: state(ports, cycle_id) == CycleState.POLICY)

@@ -114,7 +114,7 @@ def _standardised_features(model: RewardModel, comparisons: Sequence[Comparison]
     if features_BF is None:
         return None
     model.head.standardise_by(features_BF)
-    return features_BF.unflatten(0, (-1, 2))
+    return features_BF.view(len(comparisons), 2, -1)
 
 
 def _comparisons(

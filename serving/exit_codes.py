@@ -1,0 +1,16 @@
+"""What commands end with: 0 done or passed, 1 failed, 2 not decided."""
+
+from infra.contracts.manifests import Verdict
+from infra.registry.rollouts import RolloutState
+
+DONE, FAILED, UNDECIDED = 0, 1, 2
+
+GATES = {Verdict.PASS: DONE, Verdict.FAIL: FAILED, Verdict.INCONCLUSIVE: UNDECIDED}
+ROLLOUTS = {
+    RolloutState.REQUESTED: UNDECIDED,
+    RolloutState.LOADING: UNDECIDED,
+    RolloutState.DRAINING: DONE,  # flipped: new answers come from the new version
+    RolloutState.DONE: DONE,
+    RolloutState.FAILED: FAILED,
+    RolloutState.ABORTED: FAILED,
+}

@@ -1,0 +1,55 @@
+"""What this room's commands read from the registry and show."""
+
+import time
+from typing import Any
+
+from sqlalchemy import inspect
+from sqlalchemy.orm import Session
+
+from infra.console import print_table
+from infra.contracts.manifests import GateReport
+from infra.contracts.routing import BASE_VERSION, RoutingTable
+from infra.database.engine import Database
+from infra.database.tables import Base, RolloutRow
+from infra.registry import fleet, rollouts
+
+LOOK_S = 0.05
+
+
+def as_dict(row: Base) -> dict[str, Any]:
+    """Every column by name."""
+    return {column.key: getattr(row, column.key) for column in inspect(type(row)).column_attrs}
+
+
+def champion(session: Session, alias: str) -> str:
+    """Who answers for this alias now; the base before the first table."""
+    table = fleet.routing_table(session)
+    return table.aliases[alias].champion if table and alias in table.aliases else BASE_VERSION
+
+
+def follow(database: Database, rollout_id: str, timeout_s: float) -> RolloutRow:
+    """The rollout once it has ended, or as it stands after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        with database.reading() as session:
+            row = rollouts.get(session, rollout_id)
+        if row.state in rollouts.FINAL_STATES or time.monotonic() > deadline:
+            return row
+        time.sleep(LOOK_S)
+
+
+def show_table(table: RoutingTable) -> None:
+    routes = [
+        (route.alias, entry.version, entry.arm, entry.weight, ", ".join(route.previous))
+        for route in table.aliases.values()
+        for entry in route.versions
+    ]
+    print_table(("alias", "version", "arm", "weight", "previous"), routes, title=f"revision {table.revision}")
+    replicas = [(r.name, r.state, r.address, ", ".join(r.versions)) for r in table.replicas]
+    print_table(("replica", "state", "address", "verified"), replicas)
+
+
+def show_report(report: GateReport) -> None:
+    title = f"{report.version} against {report.champion}: {report.verdict}"
+    rows = [(g.name, "blocking" if g.blocking else "advisory", g.verdict, g.reason) for g in report.gates]
+    print_table(("gate", "", "verdict", "why"), rows, title=title)
