@@ -185,7 +185,8 @@ def _streamed_answer() -> bytes:
 
 def _piece(at: int) -> dict[str, object]:
     return {
-        "index": 0, "delta": {"content": "token "}, "finish_reason": "stop" if at == TOKENS - 1 else None, "token_ids": [at],
+        "index": 0, "delta": {"content": "token "}, "token_ids": [at],
+        "finish_reason": "stop" if at == TOKENS - 1 else None,
         "logprobs": {"content": [{"token": "t", "logprob": -0.5, "bytes": [116], "top_logprobs": []}]},
     }  # fmt: skip
 

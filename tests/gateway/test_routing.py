@@ -1,0 +1,143 @@
+from collections import Counter
+
+import pytest
+
+from gateway.errors import NotFound, Unavailable
+from gateway.routing import PINNED, Router, draw
+from infra.clock import now
+from infra.contracts.routing import Arm, Replica, ReplicaState, RoutingTable, WeightedVersion
+from infra.identity import Identity
+from tests.support.stack import make_replica, make_route
+
+IDENTITY = Identity(b"secret")
+
+
+def make_router(
+    weights: dict[str, float] | None = None,
+    *,
+    replicas: list[Replica] | None = None,
+    salt: str = "salt",
+    **route: list[str],
+) -> Router:
+    weights = weights or {"v1": 1.0}
+    router = Router(IDENTITY.fraction)
+    given = [make_replica("r0", "http://a", ["v1", "v2", "old"])] if replicas is None else replicas
+    aliases = {"assistant": make_route(weights, salt=salt, **route)}
+    router.apply(RoutingTable(revision=3, issued_at=now(), aliases=aliases, replicas=given))
+    return router
+
+
+def test_before_the_first_table_nothing_is_served() -> None:
+    with pytest.raises(Unavailable):
+        Router(IDENTITY.fraction).choose("assistant", "ann")
+
+
+def test_the_alias_resolves_to_its_version() -> None:
+    target = make_router().choose("assistant", "ann")
+    assert (target.version, target.arm, target.propensity, target.revision) == ("v1", "champion", 1.0, 3)
+
+
+def test_one_person_meets_the_same_version_every_time() -> None:
+    router = make_router({"v1": 0.5, "v2": 0.5})
+    for person in map(str, range(20)):
+        assert len({router.choose("assistant", person).version for _ in range(5)}) == 1
+
+
+def test_people_are_shared_out_by_weight() -> None:
+    router = make_router({"v1": 0.9, "v2": 0.1})
+    drawn = Counter(router.choose("assistant", str(person)).version for person in range(4000))
+    assert 300 < drawn["v2"] < 500
+
+
+def test_another_salt_shares_people_out_anew() -> None:
+    first, second = make_router({"v1": 0.5, "v2": 0.5}), make_router({"v1": 0.5, "v2": 0.5}, salt="other")
+    moved = [
+        first.choose("assistant", str(p)).version != second.choose("assistant", str(p)).version for p in range(200)
+    ]
+    assert 50 < sum(moved) < 150
+
+
+def test_the_propensity_is_the_weight_of_what_was_drawn() -> None:
+    router = make_router({"v1": 0.75, "v2": 0.25})
+    for person in map(str, range(30)):
+        target = router.choose("assistant", person)
+        assert target.propensity == {"v1": 0.75, "v2": 0.25}[target.version]
+
+
+def test_weights_that_round_below_one_still_place_everybody() -> None:
+    versions = [WeightedVersion(version=name, arm=Arm.CHALLENGER, weight=1 / 3 - 1e-9) for name in "abc"]
+    assert draw([*versions, WeightedVersion(version="off", arm=Arm.CHALLENGER, weight=0)], 1 - 1e-12).version == "c"
+
+
+def test_a_table_that_has_grown_old_sends_everybody_to_its_champion() -> None:
+    router = make_router({"v1": 0.5, "v2": 0.5})
+    router.stale = True
+    assert {router.choose("assistant", str(person)).version for person in range(50)} == {"v1"}
+
+
+def test_a_version_that_is_routed_now_may_be_asked_for() -> None:
+    target = make_router({"v1": 0.9, "v2": 0.1}).choose("v2", "ann")
+    assert (target.version, target.arm, target.propensity) == ("v2", PINNED, 1.0)
+
+
+@pytest.mark.parametrize("name", ["nothing", "old", "base", "train-1-2"])
+def test_other_names_do_not_exist_for_a_client(name: str) -> None:
+    with pytest.raises(NotFound, match="does not exist"):
+        make_router(previous=["old"]).choose(name, "ann")
+
+
+def test_an_operator_may_ask_for_what_is_still_loaded() -> None:
+    replicas = [make_replica("r0", "http://a", ["v1", "assistant-7-abcdef12"])]
+    router = make_router(previous=["old"], replicas=replicas)
+    for name in ("old", "base", "assistant-7-abcdef12"):
+        assert router.choose(name, "ann", admin=True).version == name
+
+
+def test_an_adapter_under_training_is_nobodys_to_ask_for() -> None:
+    router = make_router(replicas=[make_replica("r0", "http://a", ["v1", "train-1-2"])])
+    with pytest.raises(NotFound):
+        router.choose("train-1-2", "ann", admin=True)
+
+
+def test_the_least_busy_replica_comes_first() -> None:
+    first, second = make_replica("r0", "http://a", ["v1"]), make_replica("r1", "http://b", ["v1"])
+    router = make_router(replicas=[first, second])
+    with router.occupying(first):
+        assert [replica.name for replica in router.replicas("v1")] == ["r1", "r0"]
+        with router.occupying(second), router.occupying(second):
+            assert router.replicas("v1")[0].name == "r0"
+    assert len(router.replicas("v1")) == 2
+
+
+def test_only_ready_replicas_that_have_the_version_are_asked() -> None:
+    replicas = [
+        make_replica("starting", "http://a", ["v1"], ReplicaState.STARTING),
+        make_replica("without", "http://b", []),
+        make_replica("with", "http://c", ["v1"]),
+    ]
+    router = make_router(replicas=replicas)
+    assert [replica.name for replica in router.replicas("v1")] == ["with"]
+    assert [replica.name for replica in router.replicas("base")] == ["without", "with"]
+
+
+def test_what_is_under_way_is_counted_by_version() -> None:
+    router = make_router()
+    with router.counting("v1"), router.counting("v1"), router.counting("v2"):
+        assert router.in_flight == {"v1": 2, "v2": 1}
+    assert not router.in_flight
+
+
+def test_an_answer_is_rerouted_to_the_champion_of_the_table_in_use_by_then() -> None:
+    router = make_router({"v1": 1.0})
+    target = router.choose("assistant", "ann")
+    router.apply(RoutingTable(revision=4, issued_at=now(), aliases={"assistant": make_route({"v2": 1.0})}, replicas=[]))
+    moved = router.champion(target)
+    assert (moved.version, moved.arm, moved.revision) == ("v2", "champion", 4)
+
+
+def test_an_alias_that_is_gone_cannot_be_rerouted() -> None:
+    router = make_router()
+    target = router.choose("assistant", "ann")
+    router.apply(RoutingTable(revision=4, issued_at=now(), aliases={}, replicas=[]))
+    with pytest.raises(Unavailable):
+        router.champion(target)
