@@ -93,8 +93,8 @@ def _finite(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-async def smoke(engine: Engine, name: str, cases: list[SmokeCase]) -> float:
-    """Largest difference in nats between this engine and the trainer; NaN where nothing could be compared.
+async def smoke(engine: Engine, name: str, cases: list[SmokeCase]) -> float | None:
+    """Largest difference in nats between this engine and the trainer; None where there was nothing to compare.
 
     Compared are the last tokens of each case that the trainer finds so probable that they must be among the engine's
     top ones: at most TOP tokens can be likelier than 1 / (TOP + 1). One that is missing is an infinite difference.
@@ -107,4 +107,4 @@ async def smoke(engine: Engine, name: str, cases: list[SmokeCase]) -> float:
     ]
     tops = await asyncio.gather(*(engine.top_logprobs(name, before) for before, _, _ in asked))
     differences = [abs(top.get(token, -math.inf) - wanted) for top, (_, token, wanted) in zip(tops, asked, strict=True)]
-    return math.nan if not differences or any(map(math.isnan, differences)) else max(differences)
+    return math.nan if any(map(math.isnan, differences)) else max(differences, default=None)

@@ -67,6 +67,8 @@ class Preparation:
             difference = await smoke(engine, version, evidence.smoke)
         except EngineRefused as error:
             raise SmokeFailed(f"the engine can't answer with it: {error}") from None
+        if difference is None:
+            return log.warning("smoke_impossible", version=version, cases=len(evidence.smoke))
         self.differences[version] = difference
         self._metrics.difference.set(difference)
         if not difference <= self._settings.smoke_tolerance:  # NaN is no difference that can be tolerated

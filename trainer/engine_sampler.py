@@ -78,7 +78,7 @@ class EngineSampler:
         if status == NOT_FOUND and body["model"] in self._published:
             await self._load(body["model"], address)
             status, answer = await self._post(f"{address}/v1/chat/completions", body)
-        return _checked(status, answer)
+        return dict(_checked(status, answer))
 
     async def _load(self, name: str, address: str) -> None:
         body = {"lora_name": name, "lora_path": str(self._published[name].absolute())}

@@ -1,4 +1,4 @@
-"""The objectives as pure functions over tensors. Axes: B answers, T answer tokens, G samples of one prompt, V vocabulary.
+"""The objectives as pure functions over tensors. Axes: B answers, T tokens, P prompts, G samples of one, V vocabulary.
 
 All sums are taken in float32; two correct float32 sums of 512 log-probabilities differ by up to 5e-4.
 """

@@ -78,7 +78,8 @@ def load_base(directory: Path, *, device: str = "cpu", dtype: str = "float32") -
     model = AutoModelForCausalLM.from_pretrained(
         directory, dtype=getattr(torch, dtype), local_files_only=True, attn_implementation="sdpa"
     )
-    model.to(torch.device(device)).eval().requires_grad_(False)
+    nn.Module.to(model, device)  # transformers' own `to` is typed for another class
+    model.eval().requires_grad_(False)
     base = Base(model, tokenizer, directory, base_revision(directory), Switch(model, model.base_model))
     _check_head(base)
     return base

@@ -38,7 +38,7 @@ class Sampler(Protocol):
         max_tokens: int,
         seed: int,
     ) -> list[list[Sampled]]:
-        """`n` answers per prompt, in the order of the prompts. No adapter means the bare base; temperature 0, greedy."""
+        """`n` answers per prompt, in the order of the prompts. No adapter: the bare base. Temperature 0: greedy."""
 
     def publish(self, name: str, directory: Path) -> None:
         """Makes an adapter available under a name that was never used before."""

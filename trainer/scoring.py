@@ -55,7 +55,7 @@ def _score(model: Path, reward: Path, conversations: list[dict[str, object]]) ->
     from trainer.rewarding import RewardModel
 
     judge = RewardModel.load(load_base(model), reward)
-    return [float(score) for score in judge.score([(item["prompt"], item["completion"]) for item in conversations])]
+    return [float(score) for score in judge.score([(item["prompt"], item["completion"]) for item in conversations])]  # type: ignore[misc]  # JSON from the file, checked by the reward model
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

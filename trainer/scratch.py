@@ -82,7 +82,7 @@ def read_corpus(path: Path) -> list[list[dict[str, Any]]]:
 def encode_conversations(tokenizer: PreTrainedTokenizerFast, conversations: Sequence[Any]) -> list[Text]:
     """All at once: the template is rendered per conversation, the tokenizer runs on the whole list."""
     rendered = [str(tokenizer.apply_chat_template(messages, tokenize=False)) for messages in conversations]
-    begin, end = tokenizer.convert_tokens_to_ids(["<|assistant|>", END])
+    begin, end = (int(str(tokenizer.convert_tokens_to_ids(token))) for token in ("<|assistant|>", END))
     encoded = tokenizer(rendered, add_special_tokens=False)["input_ids"]
     return [Text(ids[:LONGEST], _answered(ids[:LONGEST], begin, end)) for ids in encoded]
 

@@ -90,12 +90,12 @@ class Switch:
         if name is not None and not any(name in layer.lora_A for layer in lora_layers(self._model)):
             raise UnknownAdapter(f"the base in memory has no adapter {name!r}")
 
-    def _watch(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+    def _watch(self, _module: nn.Module, _inputs: tuple[Any, ...], output: Any) -> Any:
         hidden = output.last_hidden_state
         if hidden.requires_grad:
             opened = OpenPass()
             self._open.add(opened)
-            output.last_hidden_state = _Watched.apply(hidden, opened)
+            output.last_hidden_state = _Watched.apply(hidden, opened)  # type: ignore[no-untyped-call]  # torch's own
         return output
 
 

@@ -16,7 +16,7 @@ def register(root: typer.Typer) -> None:
     root.command()(demo)
 
 
-def demo(  # noqa: PLR0913 (typer: one parameter per option)
+def demo(
     seed: Annotated[int, typer.Option(help="Of the base, the raters and the training.")] = 0,
     votes: Annotated[
         Literal["taste", "coin"], typer.Option(help="coin: the control in which every vote is a coin flip.")

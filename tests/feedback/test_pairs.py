@@ -59,14 +59,16 @@ def test_a_choice_is_a_preference_in_trls_conversational_format() -> None:
 
 def test_a_row_says_who_judged_what_and_whose_words_they_were() -> None:
     body = make_comparison(choice="b", shown_first="a", latency_ms=20_000.0)
-    row = values(
-        Table.PREFERENCE, make_judgement(body, inference={"choices": [make_choice(version="v1")]}, segment="eu")
-    )
+    answered = [
+        make_answered(make_inference(name, choices=[make_choice(name, version=version)]))
+        for name, version in (("r1", "base"), ("r2", "v1"))
+    ]
+    row = values(Table.PREFERENCE, *make_judgements([make_vote(body, segment="eu")], answered))
     assert row["rater"] == "rater-1"
     assert row["rater_group"] == rater_group("rater-1")
     assert row["segment"] == "eu"
     assert row["source"] == "human"
-    assert row["versions"] == {"chosen": "v1", "rejected": "v1"}
+    assert row["versions"] == {"chosen": "v1", "rejected": "base"}
     assert row["behaviour_logprob"] == {"chosen": -0.875, "rejected": -0.875}
     assert row["finish_reason"] == {"chosen": "stop", "rejected": "stop"}
     assert row["shown_first"] == "rejected"

@@ -8,7 +8,19 @@ from hypothesis import strategies as st
 
 from feedback.pairs import make_prompts, make_rows
 from feedback.rows import Row, Table
-from feedback.split import GATE, REPORT, TEST, TRAIN, divide, fraction, prompt_split, rater_group, rater_split
+from feedback.split import (
+    GATE,
+    PROMPT_SALT,
+    RATER_SALT,
+    REPORT,
+    TEST,
+    TRAIN,
+    divide,
+    fraction,
+    prompt_split,
+    rater_group,
+    rater_split,
+)
 from tests.support.events import make_inference
 from tests.support.feedback import make_exchanges, make_judgement, make_settings
 
@@ -49,8 +61,9 @@ def test_the_shares_are_about_what_was_asked_for() -> None:
 
 def test_the_salted_hashes_never_change() -> None:
     assert rater_split("rater-1", 0.2) == "train"
-    assert fraction("thumbwheel-rater-1", "rater-1") == pytest.approx(0.7441, abs=1e-4)
-    assert rater_group("rater-1") == "g5"
+    assert fraction(RATER_SALT, "rater-1") == pytest.approx(0.457139, abs=1e-6)
+    assert fraction(PROMPT_SALT, "prompt-1") == pytest.approx(0.548217, abs=1e-6)
+    assert rater_group("rater-1") == "g1"
 
 
 def test_rows_go_where_their_rater_is() -> None:

@@ -67,7 +67,7 @@ def test_a_streams_usage_is_always_asked_for_and_its_other_options_kept() -> Non
 
 
 def test_fields_that_only_the_gateway_may_set_never_come_from_a_client() -> None:
-    sent = make_sent(**{name: "evil" for name in RESERVED})
+    sent = make_sent(**dict.fromkeys(RESERVED, "evil"))
     body = engine_body(sent, model="v1", cache_salt="ours")
     assert body["cache_salt"] == "ours"
     assert not (RESERVED - {"cache_salt"}) & body.keys()

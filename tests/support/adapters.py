@@ -18,6 +18,7 @@ from serving.adapters import CONFIG, LORA_A, LORA_B, PREFIX, WEIGHTS, read_base
 from tests.support.manifests import make_adapter_manifest
 
 TARGETS = ("q_proj", "v_proj", "down_proj")
+CONTINUED = 6  # tokens that the adapter itself finds probable
 Spoil = Callable[[Path], None]
 
 
@@ -85,7 +86,7 @@ def publish(ports: Ports, made: MadeAdapter, evidence: Evidence | None = None) -
 
 
 def smoke_cases(model: Path, directory: Path, prompts: Sequence[Sequence[int]]) -> list[SmokeCase]:
-    """What transformers and PEFT say, in place of the trainer."""
+    """What transformers and PEFT say, in place of the trainer, of each prompt with its greedy continuation."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
@@ -93,11 +94,14 @@ def smoke_cases(model: Path, directory: Path, prompts: Sequence[Sequence[int]]) 
     base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
     adapted = PeftModel.from_pretrained(base, directory).eval()
     cases = []
-    for token_ids in prompts:
+    for prompt in prompts:
+        token_ids = list(prompt)
         with torch.no_grad():
-            logits_TV = adapted(torch.tensor([list(token_ids)])).logits[0, :-1]
+            for _ in range(CONTINUED):
+                token_ids.append(int(adapted(torch.tensor([token_ids])).logits[0, -1].argmax()))
+            logits_TV = adapted(torch.tensor([token_ids])).logits[0, :-1]
         logprobs_T = logits_TV.log_softmax(-1).gather(1, torch.tensor(token_ids)[1:, None])[:, 0]
-        cases.append(SmokeCase(token_ids=list(token_ids), logprobs=logprobs_T.tolist()))
+        cases.append(SmokeCase(token_ids=token_ids, logprobs=logprobs_T.tolist()))
     return cases
 
 

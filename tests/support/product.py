@@ -38,7 +38,17 @@ class Product:
 
     def command(self, *words: str, timeout_s: float = START_TIMEOUT_S, check: bool = True) -> str:
         """Runs `thumbwheel WORDS` and returns what it printed."""
-        done = subprocess.run(
+        done = self._run(words, timeout_s)
+        assert not check or done.returncode == 0, f"thumbwheel {' '.join(words)}: {done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def attempt(self, *words: str) -> tuple[int, str]:
+        """The exit code of `thumbwheel WORDS`, and what it said on standard error."""
+        done = self._run(words, START_TIMEOUT_S)
+        return done.returncode, done.stderr
+
+    def _run(self, words: tuple[str, ...], timeout_s: float) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
             [sys.executable, "-m", "infra.cli", *words],
             env=os.environ | self.environ | {"THUMBWHEEL_HOME": str(self.home)},
             capture_output=True,
@@ -46,8 +56,6 @@ class Product:
             timeout=timeout_s,
             check=False,
         )
-        assert not check or done.returncode == 0, f"thumbwheel {' '.join(words)}: {done.stdout}\n{done.stderr}"
-        return done.stdout
 
     def processes(self) -> dict[str, dict[str, Any]]:
         return dict(json.loads(self.command("status", "--json", check=False))["processes"])

@@ -50,10 +50,15 @@ class SamplerConformance:
         assert any(answer.truncated for answer in answers)
 
     def test_temperature_zero_decodes_greedily(self, sampler: Sampler) -> None:
-        first, second = draw(sampler, [make_prompt("Hi")], n=1, temperature=0.0), draw(sampler, [make_prompt("Hi")], n=1, temperature=0.0, seed=9)
+        first, second = (
+            draw(sampler, [make_prompt("Hi")], n=1, temperature=0.0),
+            draw(sampler, [make_prompt("Hi")], n=1, temperature=0.0, seed=9),
+        )
         assert first[0][0].token_ids == second[0][0].token_ids
 
-    def test_a_published_adapter_writes_and_a_retired_name_is_gone(self, sampler: Sampler, base: Base, adapter: Path) -> None:
+    def test_a_published_adapter_writes_and_a_retired_name_is_gone(
+        self, sampler: Sampler, base: Base, adapter: Path
+    ) -> None:
         sampler.publish("train-1-0", adapter)
         drawn = draw(sampler, [make_prompt("Hi")], adapter="train-1-0", n=4)[0]
         sampler.retire("train-1-0")

@@ -13,7 +13,7 @@ from trainer.batches import Encoded
 from trainer.data import Preference, Prompt
 from trainer.model import Base, adapter_parameters, attach_adapter, load_base
 
-WORDS = "the cosine of x returns a list string value when called with math".split()
+WORDS = ["the", "cosine", "of", "x", "returns", "a", "list", "string", "value", "when", "called", "with", "math"]
 
 
 def make_settings(**overrides: Any) -> TrainerSettings:

@@ -11,7 +11,12 @@ from trainer.batches import Encoded, all_logprobs, answer_logprobs, encode, in_b
 from trainer.losses import masked_sum
 from trainer.model import Base
 
-ROWS = [make_row(), make_row(answer=(70,)), make_row((3, 9), (61, 62, 63, 64, 65, 1)), make_row((3, 4, 5, 6, 7, 8, 9), (1,))]
+ROWS = [
+    make_row(),
+    make_row(answer=(70,)),
+    make_row((3, 9), (61, 62, 63, 64, 65, 1)),
+    make_row((3, 4, 5, 6, 7, 8, 9), (1,)),
+]
 
 
 @torch.no_grad()

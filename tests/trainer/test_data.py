@@ -103,7 +103,10 @@ def test_a_long_conversation_goes_into_the_prompt_whole(tmp_path: Path) -> None:
     tokenizer = make_base(tmp_path).tokenizer
     messages = [{"role": "system", "content": "S"}, *PROMPT, make_message("A"), {"role": "user", "content": "B"}]
     text = tokenizer.decode(encode_prompt(tokenizer, Prompt(messages)))
-    assert text == "<|system|>S<|end|><|user|>What does math.cos do?<|end|><|assistant|>A<|end|><|user|>B<|end|><|assistant|>"
+    assert (
+        text
+        == "<|system|>S<|end|><|user|>What does math.cos do?<|end|><|assistant|>A<|end|><|user|>B<|end|><|assistant|>"
+    )
 
 
 def test_tools_are_part_of_the_prompt(tmp_path: Path) -> None:

@@ -25,7 +25,9 @@ def loss_of(base: Base) -> Tensor:
 
 
 def gradient_size(base: Base, name: str) -> float:
-    return sum(float(parameter.grad.abs().sum()) for parameter in adapter_parameters(base, name) if parameter.grad is not None)
+    return sum(
+        float(parameter.grad.abs().sum()) for parameter in adapter_parameters(base, name) if parameter.grad is not None
+    )
 
 
 def test_peft_s_own_switch_before_a_backward_silently_leaves_no_gradient(base: Base) -> None:

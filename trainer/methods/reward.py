@@ -4,7 +4,7 @@ Bradley & Terry 1952 (10.2307/2334029), Davidson 1970 (10.1080/01621459.1970.104
 2203.02155, but each row is one rater's judgement with a weight of its own: loss = sum(w * l) / sum(w).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,14 +47,13 @@ def train(
     seed: int,
     features: bool,
     progress: Progress = silent,
-    raters: Callable[[str], bool] = lambda rater: True,
 ) -> RewardModel:
     """Attaches the adapter `name` to the base. Raises StageFailed where no rows are left to train on.
 
     With features, a correction's row is left out: a person's text has log-probabilities of another size (a mean of
     -6.8 against -.5), which flips the sign of what the head learns from them.
     """
-    comparisons = _comparisons(base, pairs, ties, features=features, raters=raters, longest=settings.max_length)
+    comparisons = _comparisons(base, pairs, ties, features=features, longest=settings.max_length)
     if not comparisons:
         raise StageFailed("no preference pairs are left to train a reward model on")
     with threads(settings.threads):
@@ -123,7 +122,6 @@ def _comparisons(
     ties: Sequence[Tie],
     *,
     features: bool,
-    raters: Callable[[str], bool],
     longest: int,
 ) -> list[Comparison]:
     """Encoded rows; what is longer than `longest` is left out rather than cut, since its end matters most."""
@@ -134,12 +132,11 @@ def _comparisons(
     found = [
         compared(pair.prompt, pair.chosen, pair.rejected, tie=False, weight=pair.weight)
         for pair in pairs
-        if raters(pair.rater) and (pair.sampled or not features)
+        if pair.sampled or not features
     ]
     found += [
         compared(tie.prompt, tie.completion_a, tie.completion_b, tie=True, weight=tie.weight)
         for tie in ties
-        if raters(tie.rater)
     ]
     return [comparison for comparison in found if comparison.length <= longest and comparison.weight > 0]
 

@@ -37,7 +37,7 @@ def train(
     seed: int,
     progress: Progress = silent,
 ) -> dict[str, float]:
-    """Trains the attached `adapter` in place; returns the last quarter's mean metrics. Raises StageFailed without rows."""
+    """Trains the attached `adapter` in place; returns its last metrics. Raises StageFailed without rows."""
     encoded = [Row(encode(base, row.prompt, row.completion), row.weight) for row in rows if row.weight > 0]
     encoded = [row for row in encoded if len(row.encoded) <= settings.max_length]
     if not encoded:

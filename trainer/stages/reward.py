@@ -61,14 +61,13 @@ def _train(
     """Trains, measures on held-out raters and saves into `part/<role>`; the base is left as it was."""
     model = method.train(
         material.base,
-        pairs,
-        ties,
+        [pair for pair in pairs if task.raters(pair.rater)],
+        [tie for tie in ties if task.raters(tie.rater)],
         name=task.role,
         settings=material.settings,
         seed=task.seed,
         features=task.features,
         progress=progress,
-        raters=task.raters,
     )
     held_out = data.preferences(read_table(material.dataset, "preference", "test"))
     metrics = describe(judged(model, held_out))
