@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UNFINISHED := $(VENV)/.unfinished
 
-.PHONY: setup demo test check bench docs lock clean
+.PHONY: setup demo test e2e check bench docs lock clean
 
 setup: $(STAMP)
 
@@ -15,8 +15,13 @@ DEMO := $(if $(SEED),--seed $(SEED)) $(if $(VOTES),--votes $(VOTES)) $(if $(METH
 demo: setup
 	@$(BIN)/thumbwheel demo $(DEMO) --setup-s "$$(cat $(VENV)/.setup_s)"
 
+# The suites that run the whole product for minutes have a target of their own.
+MARKS ?= not chaos and not e2e
 test: check
-	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(TESTS)
+	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered -m "$(MARKS)" $(TESTS)
+
+e2e: setup
+	@$(BIN)/python -m pytest -m "chaos or e2e" $(TESTS)
 
 check: setup
 	$(BIN)/ruff check .
