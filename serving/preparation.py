@@ -68,7 +68,8 @@ class Preparation:
         except EngineRefused as error:
             raise SmokeFailed(f"the engine can't answer with it: {error}") from None
         if difference is None:
-            return log.warning("smoke_impossible", version=version, cases=len(evidence.smoke))
+            log.warning("smoke_impossible", version=version, cases=len(evidence.smoke))
+            return
         self.differences[version] = difference
         self._metrics.difference.set(difference)
         if not difference <= self._settings.smoke_tolerance:  # NaN is no difference that can be tolerated
