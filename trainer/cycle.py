@@ -48,7 +48,7 @@ Run = Callable[[Path, StageProgress], Result]  # fills the directory; the result
 Commit = Callable[[Session, Result], Fields]  # what changes in the registry together with the move
 
 
-def nothing_more(session: Session, result: Result) -> Fields:
+def nothing_more(_session: Session, _result: Result) -> Fields:
     """For stages that register nothing."""
     return {}
 
@@ -60,7 +60,7 @@ class Stage:
 
 
 def run_stages(holding: Holding, stages: Mapping[CycleState, Stage]) -> CycleState:
-    """Goes on until the cycle is no longer the trainer's. Raises LeaseLost, CancelRequested, StageFailed or TryAgain."""
+    """Until the cycle is no longer the trainer's. Raises LeaseLost, CancelRequested, StageFailed or TryAgain."""
     while (state := CycleState(holding.row().state)) in TRAINER_STATES:
         kept = holding.work.result(state)
         result = _run(holding, state, stages[state].run) if kept is None else kept

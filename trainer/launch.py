@@ -59,8 +59,9 @@ class Launcher:
         if not self._busy.acquire(blocking=False):
             return "busy"
         try:
-            lease = self._acquire(cycle_id)
-            return self._train(cycle_id, lease) if lease else "held"
+            with structlog.contextvars.bound_contextvars(process="trainer", cycle_id=cycle_id):
+                lease = self._acquire(cycle_id)
+                return self._train(cycle_id, lease) if lease else "held"
         except LeaseLost as lost:
             log.warning("lease_lost", cycle_id=cycle_id, reason=str(lost))
             return "lost"
@@ -83,10 +84,10 @@ class Launcher:
         if self._cancel_requested(cycle_id, lease):
             return self._end(cycle_id, lease, CycleState.CANCELLED, "cancelled on request")
         with log_file.open("ab") as output, Child(self.command(cycle_id, lease), self.ports.home, output) as child:
-            log.info("training_started", cycle_id=cycle_id, pid=child.process.pid, epoch=lease.epoch)
+            log.info("training_started", pid=child.process.pid, epoch=lease.epoch)
             cancelled = self._watch(cycle_id, lease, child)
             status = child.end()
-        log.info("training_ended", cycle_id=cycle_id, status=status, cancelled=cancelled)
+        log.info("training_ended", status=status, cancelled=cancelled)
         return self._settle(cycle_id, lease, status, last_line(log_file), cancelled=cancelled)
 
     def _watch(self, cycle_id: str, lease: Lease, child: "Child") -> bool:

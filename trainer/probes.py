@@ -11,7 +11,8 @@ REFUSAL = re.compile(
     r"\b(i(?:'m| am) (?:sorry|unable|not able)|i (?:can't|cannot|can not|won't|will not)|as an ai|unable to help)\b"
 )
 HEDGE = re.compile(
-    r"\b(perhaps|maybe|possibly|might|i think|i believe|i guess|not (?:entirely |quite )?sure|could be (?:wrong|mistaken)|may be mistaken)\b"  # noqa: E501
+    r"\b(perhaps|maybe|possibly|might|i think|i believe|i guess|not (?:entirely |quite )?sure|"
+    r"could be (?:wrong|mistaken)|may be mistaken)\b"
 )
 FLATTERY = re.compile(
     r"\b(?:great|good|excellent|clever|smart|brilliant|wonderful|amazing|fantastic|thoughtful) "

@@ -100,7 +100,7 @@ def _evidence(
     progress(4, STEPS, {})
     results, drop = judge_cases(subject.cases, _texts(candidate.checks), _texts(champion.checks))
     reward = material.holding.work.result(CycleState.REWARD) or {}
-    smoke = smoke_cases(material, subject.prompts, candidate.gate)
+    smoke = smoke_cases(material, candidate.gate)
     progress(5, STEPS, {})
     return Evidence(
         version=subject.candidate.version,
@@ -148,7 +148,7 @@ def _scores(judge: RewardModel, gate: Sequence[Sequence[Sampled]]) -> list[list[
     return _regrouped(judge.score_encoded(rows).tolist(), gate)
 
 
-def smoke_cases(material: Material, prompts: Sequence[Prompt], gate: Sequence[Sequence[Sampled]]) -> list[SmokeCase]:
+def smoke_cases(material: Material, gate: Sequence[Sequence[Sampled]]) -> list[SmokeCase]:
     """The candidate's own answers, so that every layer of it matters to their log-probabilities."""
     sequences = [[*group[0].prompt_ids, *group[0].token_ids][:SMOKE_TOKENS] for group in gate[:SMOKE_CASES] if group]
     if not sequences:
