@@ -1,7 +1,7 @@
 """A gateway in front of a scripted engine, and clients of both kinds: the stock SDK and plain HTTP."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,19 +54,18 @@ class Scene:
         await eventually(there)
         return self.stack.inferences()
 
-    async def republish(self, **table: Any) -> None:
+    async def republish(self, *, engines: Sequence[str] | None = None, **table: Any) -> None:
         """Returns once the gateway goes by the new table."""
-        revision = self.stack.publish(engines=[self.engine.address], **table).revision
+        given = [self.engine.address] if engines is None else engines
+        revision = self.stack.publish(engines=given, **table).revision
+        await self.until_metric(f"thumbwheel_gateway_routing_revision {float(revision)}\n")
 
-        async def applied() -> bool:
-            metrics = (await self.http.get("/metrics")).text
-            return f"thumbwheel_gateway_routing_revision {float(revision)}" in metrics
-
-        for _ in range(200):
-            if await applied():
-                return
+    async def until_metric(self, line: str, timeout_s: float = 5) -> None:
+        """Until `/metrics` says so."""
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while line not in (await self.http.get("/metrics")).text:
+            assert asyncio.get_running_loop().time() < deadline, f"{line} was never said"
             await asyncio.sleep(0.02)
-        raise AssertionError("the table was not applied")
 
 
 @asynccontextmanager
