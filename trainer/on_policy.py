@@ -30,8 +30,8 @@ class Samples:
 
 
 def draw_samples(context: PolicyContext, prompts: Sequence[Prompt], step: int) -> Samples:
-    """Publishes the adapter as it is now under `<samples_name>-<step>`, samples, and retires that name."""
-    name = f"{context.samples_name}-{step}"
+    """Publishes the adapter as it is now under `<samples_name>_<step>`, samples, and retires that name."""
+    name = f"{context.samples_name}_{step}"
     directory = context.directory / name
     sampler, settings = context.needed_sampler, context.settings
     save_adapter(context.base, context.adapter, directory)

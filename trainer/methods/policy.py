@@ -21,7 +21,7 @@ class PolicyContext:
     """`adapter` is attached to the base already (fresh, or a copy of the champion) and is what gets trained.
 
     `anchor` names the adapter that KL is taken to, None the bare base. Samples are drawn under the reserved names
-    `<samples_name>-<step>`; an engine may never see one of them twice, so `samples_name` is unique to this attempt.
+    `<samples_name>_<step>`; an engine may never see one of them twice, so `samples_name` is unique to this attempt.
     """
 
     base: Base

@@ -72,7 +72,7 @@ def _voice(material: Material, side: Side) -> Iterator[str | None]:
     elif material.replicas and all(side.version in replica.versions for replica in material.replicas):
         yield side.version
     else:
-        name = material.sample_name(f"-{side.role}")
+        name = f"{material.samples_name}_{side.role}"
         material.sampler.publish(name, side.files)
         try:
             yield name

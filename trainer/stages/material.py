@@ -103,9 +103,13 @@ class Material:
         target = self.holding.work.at(f"fetched-{version}")
         return target if target.is_dir() else self.ports.artifacts.fetch(adapter_path(version), target)
 
-    def sample_name(self, part: str) -> str:
-        """A reserved, unroutable name that was never used: the epoch tells this child from an earlier one."""
-        return f"train-{self.row.cycle_id}-{self.holding.lease.epoch}{part}"
+    @property
+    def samples_name(self) -> str:
+        """What reserved, unroutable names begin with. The epoch tells this child's from an earlier one's.
+
+        After the cycle there is one hyphen: the controller reads `train-<cycle>-...` to know whose they are.
+        """
+        return f"train-{self.row.cycle_id}-{self.holding.lease.epoch}"
 
     def close(self) -> None:
         """Ends the engine client's connections, where there are any."""

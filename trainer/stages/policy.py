@@ -76,7 +76,7 @@ def _train(
         settings=material.settings,
         seed=seed,
         directory=samples,
-        samples_name=material.sample_name(""),
+        samples_name=material.samples_name,
         sampler=material.sampler,
         reward=reward,
         prompts=prompts,
