@@ -139,4 +139,4 @@ def lineage(turns: Sequence[Turn], served: str) -> list[dict[str, Any]]:
 
 
 def _rate(value: float) -> float:
-    return round(value, 4)
+    return round(value, 4) + 0.0  # no minus zero
