@@ -75,7 +75,7 @@ def _register(root: typer.Typer, entry_point: EntryPoint) -> None:
     try:
         register = entry_point.load()
     except ModuleNotFoundError as error:
-        if error.name is None or not entry_point.module.startswith(error.name):
+        if not entry_point.module.startswith(f"{error.name}."):
             raise
         return
     register(root)

@@ -13,7 +13,6 @@ from pathlib import Path
 import aiohttp
 import structlog
 
-from infra.base_model import NotAModel, check_model
 from infra.database.migrate import SchemaMismatch, check_schema
 from infra.http import Health
 from infra.logs import configure_logging
@@ -23,11 +22,13 @@ from infra.settings import SettingsError, load_settings
 from serving.adapters import read_base
 from serving.controller import Controller, Hands, Seat
 from serving.engine import Engine
+from serving.errors import CannotStart
 from serving.evidence import Shelf
 from serving.gating import Gating
 from serving.metrics import Metrics
 from serving.observer import Observer
 from serving.preparation import Preparation
+from serving.replica import check_directory
 
 NAME = "controller"
 USAGE = 2
@@ -39,10 +40,10 @@ def main() -> int:
     try:
         settings = load_settings()
         configure_logging(settings.infra, process=NAME)
-        check_model(Path(settings.serving.model))
+        check_directory(settings.serving)
         ports = Ports(settings)
         check_schema(ports.database)
-    except (SettingsError, NotAModel, SchemaMismatch) as error:
+    except (SettingsError, CannotStart, SchemaMismatch) as error:
         print(error, file=sys.stderr)  # noqa: T201 - the supervisor shows the last line of what could not start
         return USAGE
     with alone(settings.home):
@@ -65,6 +66,7 @@ async def serve(ports: Ports) -> None:
         try:
             await controller.run(stop)
         finally:
+            log.info("controller_stops")
             health.close()
 
 

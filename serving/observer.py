@@ -9,14 +9,14 @@ Probe = Callable[[str], Awaitable[frozenset[str]]]  # address -> names; raises E
 
 
 class Observer:
-    """`loaded` holds the last word of each address that answers; the rest are missing."""
+    """`loaded` holds the last word of each address, None where it did not answer; who was never asked is missing."""
 
     def __init__(self, probe: Probe, *, every_s: float, changed: asyncio.Event) -> None:
         self._probe, self._every_s, self._changed = probe, every_s, changed
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._asked = 0
         self._newest: dict[str, int] = {}
-        self.loaded: dict[str, frozenset[str]] = {}
+        self.loaded: dict[str, frozenset[str] | None] = {}
 
     def watch(self, addresses: Iterable[str]) -> None:
         """Follows exactly these from now on."""
@@ -38,13 +38,9 @@ class Observer:
         if number < self._newest.get(address, 0):
             return
         self._newest[address] = number
-        if found == self.loaded.get(address):
-            return
-        if found is None:
-            self.loaded.pop(address, None)
-        else:
+        if address not in self.loaded or self.loaded[address] != found:
             self.loaded[address] = found
-        self._changed.set()
+            self._changed.set()
 
     async def close(self) -> None:
         tasks = list(self._tasks.values())

@@ -67,6 +67,8 @@ def plan(world: World, at: datetime) -> Plan:
 def _observed(view: ReplicaView, world: World, keep: Sequence[str]) -> Replica:
     """The row as it should read: down where it does not answer, ready once every live version is verified."""
     row = view.row
+    if not view.asked:
+        return row
     if view.loaded is None:
         state = ReplicaState.STARTING if row.state is ReplicaState.STARTING else ReplicaState.DOWN
         return row.model_copy(update={"state": state, "versions": []})

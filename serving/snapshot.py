@@ -23,15 +23,17 @@ def read_world(
     *,
     alias: str,
     base_revision: str,
-    loaded: Mapping[str, frozenset[str]],
+    loaded: Mapping[str, frozenset[str] | None],
     refused: Mapping[str, str],
 ) -> World:
-    """`loaded`: address -> names, of each replica that answered lately."""
+    """`loaded`: address -> names, None of a replica that does not answer; those never asked are missing."""
     return World(
         table=fleet.routing_table(session),
         alias=alias,
         base_revision=base_revision,
-        replicas=[ReplicaView(row, loaded.get(row.address)) for row in fleet.replicas(session)],
+        replicas=[
+            ReplicaView(row, loaded.get(row.address), asked=row.address in loaded) for row in fleet.replicas(session)
+        ],
         rollouts=[_rollout(row, settings, now()) for row in _active(session)],
         gateways=[
             GatewayView(row.applied_revision, row.in_flight)

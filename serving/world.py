@@ -11,10 +11,14 @@ TRAINING_SLOTS = 2  # of the engine's adapters, for `train-<cycle>-<step>`
 
 @dataclass(frozen=True, slots=True)
 class ReplicaView:
-    """`row.versions` are those verified on it; `loaded` is its own word, None where it does not answer."""
+    """`row.versions` are those verified on it; `loaded` is its own word, None where it does not answer.
+
+    One that was not `asked` yet stays as it was: a controller that has just started takes no engine out of service.
+    """
 
     row: Replica
     loaded: frozenset[str] | None
+    asked: bool = True
 
 
 @dataclass(frozen=True, slots=True)

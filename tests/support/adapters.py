@@ -40,7 +40,7 @@ def make_adapter(
     *,
     seed: int = 0,
     rank: int = 8,
-    scale: float = 0.05,
+    scale: float = 0.3,
     targets: Sequence[str] = TARGETS,
     spoil: Spoil | None = None,
     resign: bool = True,

@@ -1,7 +1,7 @@
 """Manifests with every field that a test does not care about filled in."""
 
 from infra.clock import now
-from infra.contracts.manifests import AdapterManifest
+from infra.contracts.manifests import AdapterManifest, DatasetManifest
 
 
 def make_adapter_manifest(**overrides: object) -> AdapterManifest:
@@ -19,3 +19,16 @@ def make_adapter_manifest(**overrides: object) -> AdapterManifest:
         "created_at": now(),
     }
     return AdapterManifest.model_validate(fields | overrides)
+
+
+def make_dataset_manifest(**overrides: object) -> DatasetManifest:
+    fields: dict[str, object] = {
+        "dataset_id": "dataset-1",
+        "tenant": "default",
+        "alias": "assistant",
+        "sha256": "0" * 64,
+        "as_of": now(),
+        "files": [],
+        "counts": {},
+    }
+    return DatasetManifest.model_validate(fields | overrides)

@@ -9,6 +9,7 @@ import pytest
 from tests.support.training import make_prompt
 from trainer.batches import Encoded, all_logprobs
 from trainer.data import Prompt, encode_prompt
+from trainer.errors import TrainerError
 from trainer.model import Base, using
 from trainer.sampling import Sampled, Sampler
 
@@ -62,7 +63,7 @@ class SamplerConformance:
         sampler.publish("train-1-0", adapter)
         drawn = draw(sampler, [make_prompt("Hi")], adapter="train-1-0", n=4)[0]
         sampler.retire("train-1-0")
-        with pytest.raises(Exception, match="train-1-0"):
+        with pytest.raises(TrainerError, match="train-1-0"):
             draw(sampler, [make_prompt("Hi")], adapter="train-1-0")
         self.check_adapter_wrote(base, drawn)
 

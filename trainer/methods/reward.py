@@ -134,10 +134,7 @@ def _comparisons(
         for pair in pairs
         if pair.sampled or not features
     ]
-    found += [
-        compared(tie.prompt, tie.completion_a, tie.completion_b, tie=True, weight=tie.weight)
-        for tie in ties
-    ]
+    found += [compared(tie.prompt, tie.completion_a, tie.completion_b, tie=True, weight=tie.weight) for tie in ties]
     return [comparison for comparison in found if comparison.length <= longest and comparison.weight > 0]
 
 

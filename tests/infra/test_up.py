@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pytest
+
+from infra.home import prepare
+from infra.programs import StopStage, programs
+from infra.settings import load_settings
+from infra.stack import StackState, StackStatus, current_status, write_status
+from infra.up import detach, down, make_plan
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("THUMBWHEEL_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def test_the_model_named_on_the_command_line_reaches_every_process(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home.parent)
+    monkeypatch.setenv("THUMBWHEEL_SERVING__MODEL", "another")
+    plan = make_plan(Path("mine"), 8181)
+    assert plan.settings.serving.model == str(home.parent / "mine")
+    assert load_settings(environ=plan.environ) == plan.settings
+    assert plan.settings.gateway.port == 8181
+
+
+def test_a_free_port_is_chosen_once_so_that_a_restarted_gateway_keeps_its_address(home: Path) -> None:
+    plan = make_plan(port=0)
+    assert plan.settings.gateway.port > 0
+    assert plan.environ["THUMBWHEEL_GATEWAY__PORT"] == str(plan.settings.gateway.port)
+
+
+def test_every_replica_is_a_process_and_engines_stop_last(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THUMBWHEEL_SERVING__REPLICAS", "2")
+    stages = {program.name: program.stage for program in programs(make_plan().settings)}
+    assert {name for name, stage in stages.items() if stage is StopStage.ENGINE} == {"replica-0", "replica-1"}
+    assert stages["gateway"] is min(StopStage)
+    assert set(stages) == {"replica-0", "replica-1", "gateway", "feedback", "trainer", "controller"}
+
+
+def test_a_detached_start_that_cannot_be_is_refused_by_the_command_itself(home: Path) -> None:
+    with pytest.raises(RuntimeError, match="no model given"):
+        detach(make_plan(port=0), lambda _status: None)
+    assert not (home / "keys.json").exists()
+
+
+def test_prepare_makes_all_a_process_expects_to_find(home: Path) -> None:
+    keys = prepare(load_settings())
+    assert keys == home / "keys.json"
+    assert all((home / name).exists() for name in ("logs", "run/secret", "run/engine-key", "state.db"))
+    assert (home / "run" / "secret").stat().st_mode & 0o777 == 0o600
+
+
+def test_down_where_nothing_ever_ran_stops_nothing(home: Path) -> None:
+    assert down(home) is False
+
+
+def test_a_stack_whose_supervisor_is_dead_is_no_running_stack(home: Path) -> None:
+    write_status(home, StackStatus(StackState.READY, pid=2**22 - 1, started=1.0))
+    assert current_status(home).state is StackState.STOPPED

@@ -1,0 +1,195 @@
+"""`thumbwheel cycle ...` and `thumbwheel train ...` as a person types them."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from click.testing import Result
+from typer.testing import CliRunner
+
+from infra.ports import Ports
+from infra.registry import audit, cycles, leases
+from infra.registry.cycles import CycleState
+from infra.registry.errors import Conflict, IllegalTransition, NotFound
+from infra.settings import SettingsError
+from tests.support.cycles import cycle_row, hold, make_cycle
+from tests.support.datasets import make_tables, write_dataset
+from tests.support.home import make_ports
+from tests.support.tiny_model import make_tiny_model
+from trainer.commands import register
+
+ENDINGS = [
+    (CycleState.ACCEPTED, 0),
+    (CycleState.BLOCKED, 1),
+    (CycleState.AWAITING_PERSON, 2),
+]
+
+
+@pytest.fixture
+def ports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ports]:
+    made = make_ports(tmp_path / "home")
+    monkeypatch.setenv("THUMBWHEEL_HOME", str(made.home))
+    yield made
+    made.close()
+
+
+def run(*words: str) -> Result:
+    """Errors that the root command turns into one line are raised here."""
+    root = typer.Typer()
+    register(root)
+    return CliRunner().invoke(root, list(words), catch_exceptions=False)
+
+
+def run_json(*words: str) -> Any:
+    return json.loads(run(*words, "--json").stdout)
+
+
+def advance(ports: Ports, cycle_id: str, *targets: CycleState, reason: str | None = None) -> None:
+    lease = hold(ports, cycle_id, "somebody")
+    with ports.database.transaction() as session:
+        for target in targets:
+            cycles.advance(session, lease, cycle_id, target, reason=reason)
+        leases.release(session, lease)
+
+
+def test_trigger_queues_a_cycle_of_the_gateways_alias(ports: Ports) -> None:
+    found = run_json("cycle", "trigger", "--reason", "monday")
+    assert (found["cycle_id"], found["alias"], found["state"]) == ("1", "assistant", "queued")
+    with ports.database.reading() as session:
+        [entry] = audit.list_entries(session, "default", subject="1")
+    assert (entry.actor, entry.action, entry.reason) == ("cli", "cycle.trigger", "monday")
+
+
+def test_settings_of_one_cycle_are_checked_and_kept(ports: Ports) -> None:
+    run("cycle", "trigger", "--set", "policy_steps=3", "--set", "init=champion")
+    assert cycle_row(ports, "1").settings == {"policy_steps": 3, "init": "champion"}
+
+
+def test_a_wrong_setting_queues_nothing(ports: Ports) -> None:
+    with pytest.raises(SettingsError, match="policy_stepz"):
+        run("cycle", "trigger", "--set", "policy_stepz=3")
+    assert run_json("cycle", "list") == []
+
+
+def test_a_second_cycle_of_the_alias_is_refused(ports: Ports) -> None:
+    run("cycle", "trigger")
+    with pytest.raises(Conflict, match="cycle 1 of assistant is queued"):
+        run("cycle", "trigger")
+
+
+def test_list_shows_the_newest_first_and_how_far_it_is(ports: Ports) -> None:
+    first, second = make_cycle(ports), make_cycle(ports, alias="other")
+    assert [row["cycle_id"] for row in run_json("cycle", "list")] == [second, first]
+    assert [row["cycle_id"] for row in run_json("cycle", "list", "--alias", "assistant")] == [first]
+    assert "assistant" in run("cycle", "list").stdout
+
+
+def test_show_tells_everything_about_a_cycle(ports: Ports) -> None:
+    cycle_id = make_cycle(ports, policy_steps=7)
+    assert run_json("cycle", "show", cycle_id)["settings"] == {"policy_steps": 7}
+    assert "policy_steps" in run("cycle", "show", cycle_id).stdout
+
+
+def test_a_cycle_of_another_tenant_is_not_there(ports: Ports) -> None:
+    cycle_id = make_cycle(ports)
+    with pytest.raises(NotFound):
+        run("cycle", "show", cycle_id, "--tenant", "somebody")
+
+
+def test_cancel_ends_a_queued_cycle_at_once(ports: Ports) -> None:
+    run("cycle", "trigger")
+    assert run_json("cycle", "cancel", "1", "--reason", "no need")["state"] == "cancelled"
+    with pytest.raises(IllegalTransition, match="already ended"):
+        run("cycle", "cancel", "1")
+
+
+def test_cancel_asks_whoever_works_on_it(ports: Ports) -> None:
+    cycle_id = make_cycle(ports)
+    assert "is to be cancelled" in run("cycle", "cancel", cycle_id).stdout
+    assert cycle_row(ports, cycle_id).cancel_requested
+
+
+@pytest.mark.parametrize(("ending", "code"), ENDINGS)
+def test_watch_exits_with_how_the_cycle_ended(ports: Ports, ending: CycleState, code: int) -> None:
+    cycle_id = make_cycle(ports, state=CycleState.PUBLISHING)
+    advance(ports, cycle_id, CycleState.GATING, ending, reason="because")
+    result = run("cycle", "watch", cycle_id)
+    assert result.exit_code == code
+    assert "because" in result.stderr
+
+
+def test_trigger_wait_shows_each_stage_until_the_end(ports: Ports) -> None:
+    def work() -> None:
+        while not cycles_of(ports):
+            time.sleep(0.05)
+        advance(ports, "1", CycleState.SNAPSHOTTING, CycleState.SFT)
+        lease = hold(ports, "1", "trainer")
+        with ports.database.transaction() as session:
+            cycles.report_progress(
+                session, lease, "1", {"stage": "sft", "step": 1, "total": 4, "eta_s": 9.0, "metrics": {}}
+            )
+            leases.release(session, lease)
+        time.sleep(0.8)
+        advance(ports, "1", CycleState.FAILED, reason="only 3 pairs")
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    result = run("cycle", "trigger", "--wait", "--json")
+    worker.join()
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["reason"] == "only 3 pairs"
+    assert "cycle 1: failed (only 3 pairs)" in result.stderr
+
+
+def cycles_of(ports: Ports) -> list[str]:
+    with ports.database.reading() as session:
+        return [row.cycle_id for row in cycles.list_cycles(session, "default")]
+
+
+def test_training_from_nothing_needs_a_real_corpus(tmp_path: Path, ports: Ports) -> None:
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text('{"text": "no messages"}\n')
+    result = run("train", "scratch", "--corpus", str(corpus), "--out", str(tmp_path / "model"))
+    assert result.exit_code == 1
+    assert "every line must be" in result.stderr.replace("\n", " ")
+
+
+@pytest.mark.training
+def test_each_method_trains_from_files_alone(tmp_path: Path, ports: Ports) -> None:
+    model, rows = make_tiny_model(tmp_path / "model"), tmp_path / "rows"
+    rows.mkdir()
+    write_dataset(rows, make_tables(pairs=40, demonstrations=8))
+    shared = ["--model", str(model), "--data", str(rows), "--set", "reward_features=true", "--set", "lora_rank=4"]
+    short = ["--set", "policy_steps=2", "--set", "policy_prompts=2", "--set", "policy_max_new_tokens=6"]
+    sft = run_json("train", "sft", *shared, "--out", str(tmp_path / "sft"))
+    reward = run_json("train", "reward", *shared, "--out", str(tmp_path / "reward"))
+    grpo = run_json(
+        "train", "grpo", *shared, *short, "--reward", str(tmp_path / "reward"), "--out", str(tmp_path / "grpo")
+    )
+    for name, found in (("sft", sft), ("reward", reward), ("grpo", grpo)):
+        assert (tmp_path / name / "adapter_model.safetensors").is_file()
+        assert len(found["sha256"]) == 64
+    assert reward["features"]
+    assert not reward["other_variant"]["features"]
+    assert reward["metrics"]["accuracy"]["n"] == 4
+
+
+@pytest.mark.training
+def test_rows_may_come_from_one_jsonl_file(tmp_path: Path, ports: Ports) -> None:
+    rows = tmp_path / "rows.jsonl"
+    taught = make_tables(demonstrations=6)["demonstrations"]["train"]
+    rows.write_text("".join(json.dumps(row) + "\n" for row in taught))
+    model = make_tiny_model(tmp_path / "model")
+    found = run_json("train", "sft", "--model", str(model), "--data", str(rows), "--out", str(tmp_path / "sft"))
+    assert found["metrics"]["rows"] == 6
+
+
+def test_data_that_is_not_there_is_named(tmp_path: Path, ports: Ports) -> None:
+    model = make_tiny_model(tmp_path / "model")
+    with pytest.raises(SettingsError, match=r"--data: .*nowhere does not exist"):
+        run("train", "sft", "--model", str(model), "--data", str(tmp_path / "nowhere"), "--out", str(tmp_path / "x"))
