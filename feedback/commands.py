@@ -15,6 +15,7 @@ from infra.contracts.manifests import DatasetManifest
 from infra.database.migrate import SchemaMismatch, check_schema
 from infra.database.tables import DatasetRow
 from infra.home import TENANT
+from infra.logs import configure_logging
 from infra.ports import Ports
 from infra.registry import adapters
 from infra.registry.errors import NotFound
@@ -136,6 +137,7 @@ def export(
 def opened() -> Iterator[Ports]:
     """The ports of this command; what stands in the way is said in one line."""
     try:
+        configure_logging(load_settings().infra, process="cli")  # to stderr: stdout is the answer's
         ports = Ports(load_settings())
         try:
             check_schema(ports.database)

@@ -1,0 +1,77 @@
+"""Scores from a registered reward model, computed in a child process of its own."""
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from infra.clock import now
+from infra.contracts.manifests import RewardManifest
+from infra.ports import Ports
+from infra.registry import adapters
+from infra.settings import TrainerSettings
+from tests.support.datasets import make_tables
+from tests.support.home import make_ports
+from tests.support.tiny_training import tiny_environment
+from trainer.data import preferences
+from trainer.errors import StageFailed
+from trainer.methods import reward
+from trainer.model import Base, load_base
+from trainer.rewarding import RewardModel
+from trainer.scoring import main, score_in_child
+
+NAME = "assistant-1-reward-00000000"
+CONVERSATIONS = [
+    {"prompt": [{"role": "user", "content": "What does f1 do?"}], "completion": "a list"},
+    {"prompt": [{"role": "user", "content": "What does f2 do?"}], "completion": "returns the cosine of x as a string"},
+]
+
+
+@pytest.fixture
+def ports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ports:
+    environ = tiny_environment(tmp_path)
+    made = make_ports(tmp_path / "home", **environ)
+    for name, value in {**environ, "THUMBWHEEL_HOME": str(made.home)}.items():
+        monkeypatch.setenv(name, value)
+    return made
+
+
+def register(ports: Ports, base: Base, directory: Path) -> RewardModel:
+    settings = TrainerSettings(reward_rank=4, reward_learning_rate=1e-3, reward_features=True)
+    pairs = preferences(make_tables(pairs=24)["preference"]["train"])
+    model = reward.train(base, pairs, [], name="reward", settings=settings, seed=0, features=True)
+    sha256 = model.save(directory)
+    ports.artifacts.publish(f"rewards/{NAME}", directory)
+    manifest = RewardManifest(
+        name=NAME, base_revision=base.revision, dataset_sha256=["0" * 64], sha256=sha256, features=True, seed=0, created_at=now()
+    )  # fmt: skip
+    with ports.database.transaction() as session:
+        adapters.register_reward_model(session, "default", manifest, f"rewards/{NAME}", "1")
+    return model
+
+
+@pytest.mark.training
+def test_scores_are_written_in_the_order_of_the_conversations(ports: Ports, tmp_path: Path) -> None:
+    model = register(ports, load_base(Path(ports.settings.serving.model)), tmp_path / "reward")
+    path = tmp_path / "conversations.json"
+    path.write_text(json.dumps(CONVERSATIONS))
+    written = score_in_child(ports, NAME, str(path), threading.Event())
+    expected = model.score([(item["prompt"], item["completion"]) for item in CONVERSATIONS])  # type: ignore[misc]
+    assert json.loads(Path(written).read_text()) == pytest.approx(expected.tolist(), rel=1e-4)
+
+
+@pytest.mark.training
+def test_the_child_itself_runs_in_one_process_too(ports: Ports, tmp_path: Path) -> None:
+    register(ports, load_base(Path(ports.settings.serving.model)), tmp_path / "reward")
+    path = tmp_path / "conversations.json"
+    path.write_text(json.dumps(CONVERSATIONS))
+    assert main(["--reward", NAME, "--path", str(path)]) == 0
+    assert len(json.loads(Path(f"{path}.scores.json").read_text())) == 2
+
+
+def test_an_unknown_reward_model_is_said_to_be_unknown(ports: Ports, tmp_path: Path) -> None:
+    path = tmp_path / "conversations.json"
+    path.write_text("[]")
+    with pytest.raises(StageFailed, match="there is no reward model nobody"):
+        score_in_child(ports, "nobody", str(path), threading.Event())
