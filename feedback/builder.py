@@ -50,6 +50,7 @@ class Builder:
         with structlog.contextvars.bound_contextvars(cycle_id=cycle_id), self._settling(cycle_id, lease):
             manifest = self._build(cycle_id, lease)
             self._advance(lease, cycle_id, CycleState.SFT, dataset_id=manifest.dataset_id)
+            log.info("dataset_published", dataset_id=manifest.dataset_id, sha256=manifest.sha256)
             self.metrics.snapshots.labels("published").inc()
         return True
 

@@ -7,8 +7,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from feedback import archive, shards
 from feedback.archive import Cut, Window
 from feedback.compose import Content, compose
@@ -21,7 +19,6 @@ from infra.envelopes import Sealer
 from infra.registry import adapters
 from infra.settings import FeedbackSettings
 
-log = structlog.get_logger()
 SHAPING = (
     "window_days", "test_share", "gate_share", "report_share", "rater_cap", "prompt_cap", "too_fast_share",
     "too_fast_words_per_second",
@@ -61,7 +58,6 @@ class Snapshots:
         manifest = self._publish(order, start, content, parent[0].dataset_id if parent else None)
         with self.database.transaction() as session:
             adapters.register_dataset(session, manifest, dataset_path(manifest.tenant, manifest.dataset_id))
-        log.info("dataset_published", dataset_id=manifest.dataset_id, sha256=manifest.sha256, rows=content.trainable)
         return manifest
 
     def _publish(self, order: Order, start: datetime, content: Content, parent: str | None) -> DatasetManifest:

@@ -4,7 +4,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from infra.child import tail
 
@@ -39,21 +38,22 @@ def last_lines(files: list[Path], count: int) -> Iterator[LogLine]:
 
 
 def follow(files: list[Path]) -> Iterator[LogLine]:
-    """What is written from now on, for ever; a file that was put aside is opened anew."""
-    opened = {path: _at_end(path) for path in files}
+    """What is written from now on, for ever; a file that was put aside is read from its new beginning."""
+    read = {path: path.stat().st_size for path in files}
     while True:
-        idle = True
-        for path, file in opened.items():
-            while line := file.readline():
-                idle = False
-                yield LogLine(path.stem, line.rstrip("\n"))
-            if path.is_file() and path.stat().st_size < file.tell():
-                opened[path] = path.open(errors="replace")
-        if idle:
+        lines = [LogLine(path.stem, line) for path in files for line in _news(path, read)]
+        yield from lines
+        if not lines:
             time.sleep(POLL_S)
 
 
-def _at_end(path: Path) -> IO[str]:
-    file = path.open(errors="replace")
-    file.seek(0, 2)
-    return file
+def _news(path: Path, read: dict[Path, int]) -> list[str]:
+    """The whole lines after `read[path]`, which moves on to their end."""
+    if not path.is_file():
+        return []
+    with path.open("rb") as file:
+        start = read[path] if read[path] <= path.stat().st_size else 0
+        file.seek(start)
+        whole, newline, _ = file.read().rpartition(b"\n")
+    read[path] = start + len(whole) + len(newline)
+    return whole.decode(errors="replace").splitlines()

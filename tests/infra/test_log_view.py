@@ -28,7 +28,7 @@ def test_a_process_that_is_not_there_is_answered_with_those_that_are(tmp_path: P
 
 def test_what_is_written_later_is_followed(tmp_path: Path) -> None:
     files = log_files(make_logs(tmp_path, gateway="old\n"), "gateway")
-    writer = Timer(0.3, lambda: files[0].open("a").write("new\n"))
+    writer = Timer(0.3, lambda: files[0].write_text("old\nnew\n"))
     writer.start()
     assert list(islice(follow(files), 1)) == [LogLine("gateway", "new")]
     writer.join()
