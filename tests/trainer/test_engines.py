@@ -103,12 +103,17 @@ def test_a_candidate_gets_a_reserved_name_for_as_long_as_it_answers() -> None:
 
 def test_a_champion_that_serves_already_is_not_loaded_twice() -> None:
     side = Side("champion", "assistant-6-0badcafe", Path("files"))
-    assert {name for _, name in heard(side, [make_replica(versions=["assistant-6-0badcafe"])])} == {"assistant-6-0badcafe"}
+    assert {name for _, name in heard(side, [make_replica(versions=["assistant-6-0badcafe"])])} == {
+        "assistant-6-0badcafe"
+    }
 
 
 def test_a_champion_that_is_missing_on_one_engine_is_loaded_on_all() -> None:
     replicas = [make_replica(versions=["assistant-6-0badcafe"]), make_replica(name="replica-1")]
-    assert heard(Side("champion", "assistant-6-0badcafe", Path("files")), replicas)[0] == ("publish", "train-7-2_champion")
+    assert heard(Side("champion", "assistant-6-0badcafe", Path("files")), replicas)[0] == (
+        "publish",
+        "train-7-2_champion",
+    )
 
 
 def test_several_answers_to_a_check_are_sampled_not_greedy() -> None:

@@ -1,0 +1,234 @@
+"""The reconciler as a table: what is so, and what must follow."""
+
+from dataclasses import replace
+
+import pytest
+
+from infra.clock import now
+from infra.contracts.routing import ReplicaState
+from infra.registry.rollouts import RolloutState
+from serving.reconcile import Move, Plan, Prepare, Unload, plan
+from serving.world import World
+from tests.support.routing import make_route
+from tests.support.worlds import make_gateway, make_rollout, make_starting, make_view, make_world
+
+R = RolloutState
+
+
+def planned(world: World) -> Plan:
+    return plan(world, now())
+
+
+def moves(world: World) -> list[RolloutState]:
+    return [move.target for move in planned(world).moves]
+
+
+def prepared(world: World) -> list[str]:
+    return [job.version for job in planned(world).jobs if isinstance(job, Prepare)]
+
+
+def unloaded(world: World) -> list[str]:
+    return [job.name for job in planned(world).jobs if isinstance(job, Unload)]
+
+
+def champion_after(world: World) -> str:
+    table = planned(world).table
+    assert table is not None
+    return table.aliases["assistant"].champion
+
+
+def test_a_settled_world_needs_nothing() -> None:
+    assert planned(make_world("v1")) == Plan([], [], None, [])
+
+
+def test_a_fresh_stack_gets_a_first_table_on_which_the_base_answers_everybody() -> None:
+    table = planned(replace(make_world(), table=None)).table
+    assert table is not None
+    assert (table.revision, table.aliases["assistant"].champion) == (1, "base")
+    assert table.aliases["assistant"].versions[0].weight == 1.0
+
+
+def test_a_second_alias_is_added_beside_the_one_that_is_routed_already() -> None:
+    table = planned(replace(make_world("v1"), alias="helper")).table
+    assert table is not None
+    assert {name: route.champion for name, route in table.aliases.items()} == {"assistant": "v1", "helper": "base"}
+
+
+def test_a_replica_that_came_up_is_ready_at_once_where_the_base_answers() -> None:
+    after = planned(make_world(replicas=[make_starting()]))
+    assert [(replica.state, replica.versions) for replica in after.replicas] == [(ReplicaState.READY, ["base"])]
+    assert after.table is not None
+
+
+def test_a_restarted_replica_is_not_ready_before_its_champion_is_verified_again() -> None:
+    world = make_world("v1", replicas=[make_starting()])
+    assert planned(world).replicas[0].state is ReplicaState.STARTING
+    assert prepared(world) == ["v1"]
+    verified = make_world("v1", replicas=[make_starting(loaded=["v1"], versions=["base", "v1"])])
+    assert planned(verified).replicas[0].state is ReplicaState.READY
+
+
+def test_what_is_loaded_but_was_not_verified_is_prepared_again() -> None:
+    assert prepared(make_world("v1", replicas=[make_view(loaded=["v1"])])) == ["v1"]
+
+
+def test_what_an_engine_has_lost_is_no_longer_verified_on_it() -> None:
+    lost = make_view(verified=["v1"])
+    after = planned(make_world("v1", replicas=[replace(lost, loaded=frozenset({"base"}))]))
+    assert after.replicas[0].versions == ["base"]
+    assert after.replicas[0].state is ReplicaState.STARTING
+
+
+def test_a_replica_that_does_not_answer_is_down_and_has_nothing() -> None:
+    after = planned(make_world("v1", replicas=[make_view(verified=["v1"], loaded=None)]))
+    assert (after.replicas[0].state, after.replicas[0].versions) == (ReplicaState.DOWN, [])
+    assert after.table is not None
+
+
+def test_a_replica_that_still_starts_is_not_called_down() -> None:
+    assert planned(make_world(replicas=[make_starting(loaded=None)])).replicas == []
+
+
+def test_a_controller_that_has_just_started_takes_no_engine_out_of_service() -> None:
+    view = replace(make_view(verified=["v1"], loaded=None), asked=False)
+    assert planned(make_world("v1", replicas=[view])) == Plan([], [], None, [])
+
+
+def test_a_replica_of_another_base_never_becomes_ready() -> None:
+    world = make_world("v1", replicas=[make_starting(base_revision="fedcba987654")])
+    assert planned(world).replicas[0].state is ReplicaState.STARTING
+    assert planned(world).jobs == []
+
+
+def test_a_rollout_whose_version_is_loaded_flips_in_the_first_look() -> None:
+    world = make_world("v1", replicas=[make_view(verified=["v1", "v2"])], rollouts=[make_rollout("v2")])
+    assert moves(world) == [R.LOADING, R.DRAINING]
+    assert champion_after(world) == "v2"
+
+
+def test_a_flip_keeps_the_old_version_as_previous_and_names_its_rollout() -> None:
+    world = make_world(
+        "v2", previous=["v1"], replicas=[make_view(verified=["v1", "v2", "v3"])], rollouts=[make_rollout("v3")]
+    )
+    table = planned(world).table
+    assert table is not None
+    route = table.aliases["assistant"]
+    assert (route.previous, route.rollout_id, route.salt) == (["v2", "v1"], "r1", "r1")
+
+
+def test_a_rollout_loads_before_it_flips() -> None:
+    world = make_world("v1", rollouts=[make_rollout("v2")])
+    assert moves(world) == [R.LOADING]
+    assert prepared(world) == ["v2"]
+    assert planned(world).table is None
+
+
+def test_a_rollout_waits_for_every_replica_that_answers() -> None:
+    two = [make_view(name="replica-0", verified=["v2"]), make_view(name="replica-1")]
+    assert moves(make_world(replicas=two, rollouts=[make_rollout("v2", R.LOADING)])) == []
+
+
+def test_a_rollout_does_not_wait_for_a_dead_replica() -> None:
+    two = [make_view(name="replica-0", verified=["v2"]), make_view(name="replica-1", loaded=None)]
+    assert moves(make_world(replicas=two, rollouts=[make_rollout("v2", R.LOADING)])) == [R.DRAINING]
+
+
+def test_a_rollout_waits_while_no_replica_answers() -> None:
+    world = make_world(replicas=[make_view(loaded=None)], rollouts=[make_rollout("v2", R.LOADING)])
+    assert moves(world) == []
+
+
+def test_a_rollback_to_the_base_needs_no_replica() -> None:
+    world = make_world("v1", replicas=[make_view(loaded=None)], rollouts=[make_rollout("base")])
+    assert moves(world) == [R.LOADING, R.DRAINING]
+
+
+def test_a_refused_version_fails_its_rollout_with_the_reason() -> None:
+    world = make_world("v1", rollouts=[make_rollout("v2", R.LOADING)], refused={"v2": "holds NaN"})
+    after = planned(world)
+    assert after.moves == [Move("r1", R.FAILED, "holds NaN")]
+    assert (after.table, prepared(world)) == (None, [])
+
+
+def test_a_live_version_is_tried_again_whatever_was_wrong_with_it() -> None:
+    assert prepared(make_world("v1", replicas=[make_starting()], refused={"v1": "gone"})) == ["v1"]
+
+
+@pytest.mark.parametrize(
+    ("gateways", "ends"),
+    [
+        ([], True),
+        ([make_gateway(1)], True),
+        ([make_gateway(1, v1=2)], False),
+        ([make_gateway(0)], False),
+        ([make_gateway(1), make_gateway(1, v1=1)], False),
+        ([make_gateway(1, v2=5)], True),
+    ],
+    ids=["no gateway", "moved on", "answers under way", "behind", "one of two is busy", "busy with the new one"],
+)
+def test_a_rollout_ends_when_every_gateway_has_moved_on_and_counts_zero(gateways: list, ends: bool) -> None:
+    world = make_world(
+        "v2", previous=["v1"], rollout_id="r1", rollouts=[make_rollout("v2", R.DRAINING)], gateways=gateways
+    )
+    assert (moves(world) == [R.DONE]) is ends
+
+
+def test_the_base_is_drained_like_any_other_version() -> None:
+    draining = {"rollout_id": "r1", "rollouts": [make_rollout("v2", R.DRAINING)]}
+    assert moves(make_world("v2", previous=["base"], gateways=[make_gateway(1, base=1)], **draining)) == []
+
+
+def test_an_overdue_drain_ends_but_its_old_version_stays_until_its_last_answer() -> None:
+    world = make_world(
+        "v2",
+        previous=[],
+        rollout_id="r1",
+        replicas=[make_view(verified=["v2"], loaded=["v1"])],
+        rollouts=[make_rollout("v2", R.DRAINING, overdue=True)],
+        gateways=[make_gateway(1, v1=1)],
+    )
+    assert moves(world) == [R.DONE]
+    assert unloaded(world) == []
+
+
+def test_a_superseded_rollout_ends_at_once() -> None:
+    world = make_world(
+        "v2", rollout_id="another", rollouts=[make_rollout("v2", R.DRAINING)], gateways=[make_gateway(0)]
+    )
+    assert moves(world) == [R.DONE]
+
+
+def test_an_unwanted_version_leaves_the_table_before_it_leaves_the_engine() -> None:
+    listed = make_world("v1", replicas=[make_view(verified=["v1", "old"])])
+    assert planned(listed).replicas[0].versions == ["base", "v1"]
+    assert unloaded(listed) == []
+    assert unloaded(make_world("v1", replicas=[make_view(verified=["v1"], loaded=["old"])])) == ["old"]
+
+
+@pytest.mark.parametrize("gateway", [make_gateway(0), make_gateway(1, old=1)], ids=["behind", "answers under way"])
+def test_an_unwanted_version_stays_while_a_gateway_may_use_it(gateway: object) -> None:
+    world = make_world("v1", replicas=[make_view(verified=["v1"], loaded=["old"])], gateways=[gateway])
+    assert unloaded(world) == []
+
+
+def test_training_adapters_stay_with_their_cycle_and_go_with_it() -> None:
+    view = make_view(verified=["v1"], loaded=["train-7-3", "train-8-1"])
+    world = make_world("v1", replicas=[view], training=frozenset({"8"}), gateways=[make_gateway(0)])
+    assert unloaded(world) == ["train-7-3"]
+
+
+def test_the_previous_version_stays_loaded_so_that_a_rollback_flips_at_once() -> None:
+    world = make_world("v2", previous=["v1"], replicas=[make_view(verified=["v1", "v2"])])
+    assert planned(world) == Plan([], [], None, [])
+
+
+def test_another_base_under_an_alias_starts_it_again_from_no_adapter() -> None:
+    table = planned(replace(make_world("v1"), base_revision="fedcba987654")).table
+    assert table is not None
+    assert table.aliases["assistant"] == make_route(base_revision="fedcba987654")
+
+
+def test_a_version_in_gating_is_prepared_but_not_routed() -> None:
+    world = make_world("v1", candidates=["v2"])
+    assert prepared(world) == ["v2"]
+    assert planned(world).table is None
