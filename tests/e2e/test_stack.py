@@ -8,21 +8,25 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
-import openai
-import psutil
 import pytest
 
 from infra.processes import is_alive, marked
 from infra.stack import StackState, current_status, records
-from tests.support.product import Product, running_product
+from tests.support.product import Product, running, running_product
 from tests.support.tiny_model import make_tiny_model
+from tests.support.visitor import QUESTION, Visitor
 
 pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.timeout(600)]
 
-QUESTION = [{"role": "user", "content": "What does math.cos do?"}]
-PROCESSES = {"replica-0", "gateway", "feedback", "trainer", "controller"}
-CONSENT = {"consent_train": "true"}
+OURS = ("gateway", "feedback", "trainer", "controller")
+PROCESSES = {"replica-0", *OURS}
+METRIC = {
+    "gateway": "thumbwheel_gateway_answers_total",
+    "feedback": "thumbwheel_feedback_events_total",
+    "trainer": "thumbwheel_trainer_runs_total",
+    "controller": "thumbwheel_serving_replicas_ready",
+    "replica-0": "vllm:num_requests_running",
+}
 
 
 @pytest.fixture(scope="module")
@@ -44,20 +48,35 @@ def test_each_process_is_ready_and_the_base_answers(product: Product) -> None:
 
 
 def test_the_stock_sdk_chats_and_streams(product: Product) -> None:
-    with client(product) as sdk:
-        whole = ask(sdk)
-        chunks = list(sdk.chat.completions.create(model="assistant", messages=QUESTION, max_tokens=8, stream=True))
+    visitor = Visitor(product)
+    whole = visitor.ask()
+    with visitor.sdk() as sdk:
+        question = [{"role": "user", "content": QUESTION}]
+        chunks = list(sdk.chat.completions.create(model="assistant", messages=question, max_tokens=8, stream=True))  # type: ignore[call-overload]
     assert whole.model == "base"
     assert whole.id.startswith("chatcmpl-")
     assert {chunk.model for chunk in chunks} == {"base"}
 
 
+@pytest.mark.parametrize("process", OURS)
+def test_each_of_our_processes_says_that_it_lives_and_is_ready(product: Product, process: str) -> None:
+    assert product.page(process, "/healthz").text == "ok\n"
+    assert product.page(process, "/readyz").status_code == 200
+
+
+@pytest.mark.parametrize("process", sorted(PROCESSES))
+def test_each_process_has_prometheus_metrics(product: Product, process: str) -> None:
+    page = product.page(process, "/metrics")
+    assert page.headers["content-type"].startswith("text/plain")
+    assert METRIC[process] in page.text
+
+
 def test_votes_become_a_dataset(product: Product) -> None:
     """A rater's up and down on one prompt make a pair; the down alone an unpaired row."""
-    with client(product) as sdk:
-        for user in ("ann", "bob", "cai"):
-            for value in (True, False):
-                vote(product, ask(sdk, user=user).id, user, value)
+    for name in ("ann", "bob", "cai"):
+        visitor = Visitor(product, name)
+        for good in (True, False):
+            visitor.rate(visitor.ask().id, good=good)
     built = json.loads(product.command("dataset", "build", "--json"))
     assert sum(built["counts"]["unpaired"].values()) > 0
     assert re.fullmatch("[0-9a-f]{64}", built["sha256"])
@@ -67,6 +86,13 @@ def test_a_second_up_is_refused_in_one_line(product: Product) -> None:
     code, said = product.attempt("up", "--detach")
     assert code == 2
     assert said.strip() == f"thumbwheel: Thumbwheel runs already in {product.home}: see `thumbwheel status`"
+
+
+def test_another_stack_on_the_same_port_is_refused_in_one_line(product: Product, tmp_path: Path, model: Path) -> None:
+    other = Product(tmp_path / "other", product.port, product.environ)
+    code, said = other.attempt("up", "--detach", "--model", str(model))
+    assert code == 2
+    assert said == (f"thumbwheel: 127.0.0.1:{product.port} is taken: stop who uses it or choose another with --port\n")
 
 
 def test_logs_of_a_process_can_be_read(product: Product) -> None:
@@ -88,34 +114,16 @@ def test_a_killed_supervisor_takes_all_along_and_the_next_up_goes_on_where_it_wa
     product.command("up", "--detach", "--model", str(model))
     assert not any(is_alive(record) for record in records(before))
     assert product.keys == keys
-    with client(product) as sdk:
-        assert ask(sdk).model == "base"
+    assert Visitor(product).ask().model == "base"
 
 
-def test_down_leaves_no_orphan_and_up_does_it_all_again(product: Product) -> None:
-    running = current_status(product.home)
-    families = [psutil.Process(record.pid) for record in records(running)]
-    everyone = families + [child for process in families for child in process.children(recursive=True)]
+def test_down_leaves_no_orphan_and_says_so_where_nothing_runs(product: Product) -> None:
+    family = product.family()
     product.command("down")
-    assert not any(process.is_running() for process in everyone)
+    assert running(family) == []
     assert marked(product.home) == []
     assert current_status(product.home).state is StackState.STOPPED
     assert product.command("down") == f"nothing runs in {product.home}\n"
-
-
-def client(product: Product) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{product.address}/v1", api_key=product.keys["client"], max_retries=0)
-
-
-def ask(sdk: openai.OpenAI, *, user: str = "ann") -> openai.types.chat.ChatCompletion:
-    return sdk.chat.completions.create(model="assistant", messages=QUESTION, max_tokens=12, user=user, metadata=CONSENT)
-
-
-def vote(product: Product, response_id: str, rater: str, value: bool) -> None:
-    body = {"response_id": response_id, "rater": rater, "name": "thumbs", "value": value, "consent_train": True}
-    headers = {"Authorization": f"Bearer {product.keys['client']}"}
-    answer = httpx.post(f"{product.address}/v1/feedback", json=body, headers=headers)
-    assert answer.status_code == 202, answer.text
 
 
 def until_gone(product: Product) -> None:

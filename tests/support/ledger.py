@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import aiohttp
 import openai
+from sqlalchemy import select
 
+from feedback.tables import InferenceRow, VoteEventRow
 from tests.support.product import Product
 
 RETRY_S = 0.1
@@ -75,6 +77,28 @@ async def _rate(web: aiohttp.ClientSession, address: str, ledger: Ledger, respon
         except TURBULENCE:
             pass
         await asyncio.sleep(RETRY_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the database holds: response ids of inference events, and the event ids of votes as clients know them."""
+
+    inferences: frozenset[str]
+    votes: tuple[str, ...]
+
+    def has(self, ledger: Ledger) -> bool:
+        return ledger.delivered <= self.inferences and set(ledger.votes.values()) <= set(self.votes)
+
+
+def stored(product: Product) -> Stored:
+    ports = product.ports()
+    try:
+        with ports.database.reading() as session:
+            inferences = frozenset(session.scalars(select(InferenceRow.response_id)))
+            votes = tuple(str(UUID(event_id)) for event_id in session.scalars(select(VoteEventRow.event_id)))
+    finally:
+        ports.close()
+    return Stored(inferences, votes)
 
 
 async def until(condition: Callable[[], Awaitable[bool]], *, timeout_s: float, what: str) -> None:

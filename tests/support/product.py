@@ -12,10 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
+import psutil
 
 from infra.ports import Ports
 from infra.settings import load_settings
+from infra.stack import current_status, records
+from infra.status import processes
 
 START_TIMEOUT_S = 240
 
@@ -58,11 +62,21 @@ class Product:
         )
 
     def processes(self) -> dict[str, dict[str, Any]]:
-        return dict(json.loads(self.command("status", "--json", check=False))["processes"])
+        """As `thumbwheel status --json` tells them, without the seconds that the command takes to start."""
+        return processes(current_status(self.home))
+
+    def family(self) -> list[psutil.Process]:
+        """Every process of the stack, and theirs, but for the supervisor."""
+        own = [psutil.Process(record.pid) for record in records(current_status(self.home))]
+        return own + [child for process in own for child in process.children(recursive=True)]
+
+    def page(self, process: str, path: str) -> httpx.Response:
+        """What a process says at `path` of the address it announced."""
+        return httpx.get(current_status(self.home).processes[process].address + path, timeout=10)
 
     def kill(self, process: str) -> int:
         """`kill -9` of one process of the stack; returns the pid it had."""
-        pid = int(self.processes()[process]["pid"])
+        pid = current_status(self.home).processes[process].pid
         os.kill(pid, signal.SIGKILL)
         return pid
 
@@ -83,6 +97,18 @@ def running_product(home: Path, model: Path, **environ: str) -> Iterator[Product
         yield product
     finally:
         product.command("down", check=False)
+
+
+def running(processes: list[psutil.Process]) -> list[str]:
+    """The command lines of those that still run; who only waits to be reaped does not."""
+    return [" ".join(process.cmdline()) for process in processes if _runs(process)]
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def free_port() -> int:
