@@ -35,6 +35,7 @@ MEMBER_TTL_S = 5.0  # a silent member's partitions go to the others
 @dataclass(frozen=True, slots=True)
 class _Append:
     topic: str
+    partition: int
     key: str
     value: bytes
     done: "Future[Position]"
@@ -80,25 +81,32 @@ class SqliteProducer:
     def __init__(self, path: Path, partitions: int) -> None:
         self._path, self._partitions = path, partitions
         self._queue: queue.SimpleQueue[_Append | None] = queue.SimpleQueue()
+        self._connection: sqlite3.Connection | None = None  # the writer thread's own
+        self._closed = False
         self._thread = threading.Thread(target=self._run, name="eventlog-writer", daemon=True)
         self._thread.start()
 
     def append(self, topic: str, key: str, value: bytes) -> "Future[Position]":
+        """The key is encoded here, so that one that can't be hurts its caller only, not all who wait."""
         done: Future[Position] = Future()
-        self._queue.put(_Append(topic, key, value, done))
+        item = _Append(topic, partition_of(key, self._partitions), key, value, done)
+        if self._closed:
+            done.set_exception(LogUnavailable("this producer was closed"))
+        else:
+            self._queue.put(item)
         return done
 
     def close(self) -> None:
+        self._closed = True
         self._queue.put(None)
         self._thread.join()
 
     def _run(self) -> None:
-        with closing(connect(self._path)) as connection:
-            while (first := self._queue.get()) is not None:
-                batch, last = self._gather(first)
-                self._write(connection, batch)
-                if last:
-                    return
+        last = False
+        while not last and (first := self._queue.get()) is not None:
+            batch, last = self._gather(first)
+            self._write(batch)
+        self._disconnect()
 
     def _gather(self, first: _Append) -> tuple[list[_Append], bool]:
         batch = [first]
@@ -109,26 +117,24 @@ class SqliteProducer:
             batch.append(item)
         return batch, False
 
-    def _write(self, connection: sqlite3.Connection, batch: list[_Append]) -> None:
+    def _write(self, batch: list[_Append]) -> None:
+        """A connection that failed is not used again: whatever broke it may have gone by the next batch."""
         try:
-            with transaction(connection):
-                positions = [self._insert(connection, item) for item in batch]
+            self._connection = self._connection or connect(self._path)
+            with transaction(self._connection) as connection:
+                positions = [_insert(connection, item) for item in batch]
         except sqlite3.Error as error:
+            self._disconnect()
             for item in batch:
                 _settle(item.done, LogUnavailable(f"the event log did not take the record: {error}"))
             return
         for item, position in zip(batch, positions, strict=True):
             _settle(item.done, position)
 
-    def _insert(self, connection: sqlite3.Connection, item: _Append) -> Position:
-        partition = partition_of(item.key, self._partitions)
-        (following,) = connection.execute(
-            "INSERT INTO ends VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET next = next + 1 RETURNING next",
-            (item.topic, partition),
-        ).fetchone()
-        row = (item.topic, partition, following - 1, item.key, item.value, time.time())
-        connection.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)", row)
-        return Position(item.topic, partition, following - 1)
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
 
 
 class SqliteConsumer:
@@ -152,13 +158,17 @@ class SqliteConsumer:
             time.sleep(min(WAIT_S, max(0.0, deadline - time.monotonic())))
 
     def commit(self, offsets: Offsets) -> None:
+        """Never goes back: a member that was paused would undo what the one that took over has committed."""
         rows = [(self._group, topic, partition, offset) for (topic, partition), offset in offsets.items()]
         with transaction(self._connection):
             self._connection.executemany(
-                "INSERT INTO commits VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET offset = excluded.offset", rows
+                "INSERT INTO commits VALUES (?, ?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET offset = max(offset, excluded.offset)",
+                rows,
             )
 
     def seek(self, offsets: Offsets) -> None:
+        self._share()  # or the first poll would start from the commits all the same
         self._next.update(offsets)
 
     def close(self) -> None:
@@ -218,15 +228,26 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Takes the write lock at once; commits at the end, rolls back on any error."""
+def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Takes the write lock at once; commits at the end, rolls back on any error, that of the commit included."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        yield
+        yield connection
+        connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # a full disk has ended it already
+            connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
+
+
+def _insert(connection: sqlite3.Connection, item: _Append) -> Position:
+    (following,) = connection.execute(
+        "INSERT INTO ends VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET next = next + 1 RETURNING next",
+        (item.topic, item.partition),
+    ).fetchone()
+    row = (item.topic, item.partition, following - 1, item.key, item.value, time.time())
+    connection.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)", row)
+    return Position(item.topic, item.partition, following - 1)
 
 
 def _committed(connection: sqlite3.Connection, group: str) -> dict[tuple[str, int], int]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.eventlog.base import EventLog, Record
+from infra.eventlog.base import EventLog, LogUnavailable, Record
 from infra.eventlog.sqlite import SqliteEventLog
 
 TOPIC, OTHER = "thumbwheel.feedback.v1", "thumbwheel.inference.v1"
@@ -92,6 +92,45 @@ def test_seek_goes_back_to_an_earlier_record(log: EventLog) -> None:
     consumer.seek({(TOPIC, first.position.partition): 2})
     assert [record.value for record in consumer.poll(100, timeout_s=1)] == [b"value-2", b"value-3"]
     consumer.close()
+
+
+def test_seek_holds_before_the_first_poll_too(log: EventLog) -> None:
+    append(log, 4, key="one")
+    (place,) = (place for place, end in log.end_offsets([TOPIC]).items() if end)
+    consumer = log.consumer("readers", [TOPIC])
+    consumer.seek({place: 3})
+    assert [record.value for record in consumer.poll(100, timeout_s=1)] == [b"value-3"]
+    consumer.close()
+
+
+def test_a_member_that_was_paused_does_not_take_the_groups_commits_back(log: EventLog) -> None:
+    append(log, 6, key="one")
+    paused = log.consumer("readers", [TOPIC])
+    stale = next_offsets(list(paused.poll(2, timeout_s=1)))
+    drained = next_offsets(drain_as_successor(log))
+    paused.commit(stale)
+    assert {place: end for place, end in log.committed("readers", [TOPIC]).items() if end} == drained
+    paused.close()
+
+
+def drain_as_successor(log: EventLog) -> list[Record]:
+    """What another member reads and commits once it has all partitions."""
+    successor = log.consumer("readers", [TOPIC])
+    successor.seek(dict.fromkeys(log.end_offsets([TOPIC]), 0))
+    records: list[Record] = []
+    deadline = datetime.now(UTC) + timedelta(seconds=20)
+    while len(records) < 6 and datetime.now(UTC) < deadline:
+        records += successor.poll(100, timeout_s=0.2)
+    successor.commit(next_offsets(records))
+    successor.close()
+    return records
+
+
+def test_a_producer_that_was_closed_takes_nothing_more(log: EventLog) -> None:
+    producer = log.producer()
+    producer.close()
+    with pytest.raises(LogUnavailable, match="closed"):
+        producer.append(TOPIC, "one", b"late").result(timeout=5)
 
 
 def test_a_poll_takes_no_more_than_asked_for(log: EventLog) -> None:
