@@ -16,6 +16,7 @@ from infra.settings import SettingsError, load_settings
 
 NAME = "gateway"
 BACKLOG = 2048
+KEEPALIVE_S = 75  # clients drop idle connections after 5 s (httpx): who drops first must not be the server
 USAGE = 2  # the exit code for what only a person can mend
 
 
@@ -56,6 +57,7 @@ def serve(ports: Ports, listener: socket.socket) -> None:
         access_log=False,
         log_config=None,
         server_header=False,
+        timeout_keep_alive=KEEPALIVE_S,
         timeout_graceful_shutdown=int(ports.settings.gateway.drain_timeout_s),
     )
     for number in (signal.SIGTERM, signal.SIGINT):

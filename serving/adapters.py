@@ -99,7 +99,8 @@ def _check_config(config: dict[str, Any], manifest: AdapterManifest, base: BaseS
 
 
 def _is_positive(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value) and value > 0
+    """JSON's true would count as 1."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
 
 
 def _check_targets(targets: object, base: BaseShapes) -> frozenset[str]:

@@ -1,6 +1,7 @@
 """Adapters of a tiny model that answer differently, published and accepted as a cycle would have left them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,7 +12,8 @@ from infra.contracts.manifests import AdapterManifest, Evidence, SmokeCase
 from infra.ports import Ports
 from infra.registry import adapters
 from infra.registry.adapters import AdapterState
-from trainer.model import Base, adapter_parameters, attach_adapter, remove_adapter, save_adapter, using
+from trainer.data import Message, Prompt, encode_prompt
+from trainer.model import Base, adapter_parameters, attach_adapter, load_adapter, remove_adapter, save_adapter, using
 
 RANK = 8
 STRENGTH = 0.3  # of the random weights: enough that greedy answers differ from adapter to adapter
@@ -48,13 +50,32 @@ def _randomise(base: Base, name: str, seed: int) -> None:
             parameter.normal_(0.0, STRENGTH, generator=generator)
 
 
+def own_answer(base: Base, directory: Path | None, messages: Sequence[Message], *, tokens: int) -> tuple[int, ...]:
+    """What a version itself answers greedily, by the trainer's own model and no engine; no directory is the base."""
+    prompt = encode_prompt(base.tokenizer, Prompt(messages))
+    if directory is None:
+        return _greedy(base, None, prompt, tokens)
+    load_adapter(base, "own", directory)
+    try:
+        return _greedy(base, "own", prompt, tokens)
+    finally:
+        remove_adapter(base, "own")
+
+
+@torch.no_grad()
+def _greedy(base: Base, name: str | None, prompt: Sequence[int], tokens: int) -> tuple[int, ...]:
+    ids = list(prompt)
+    with using(base, name):
+        for _ in range(tokens):
+            ids.append(int(base.model(torch.tensor([ids])).logits[0, -1].argmax()))
+    return tuple(ids[len(prompt) :])
+
+
 @torch.no_grad()
 def _case(base: Base, name: str) -> SmokeCase:
     """The prompt with its greedy continuation: tokens that this adapter itself finds probable."""
-    ids = list(SMOKE_IDS)
+    ids = [*SMOKE_IDS, *_greedy(base, name, SMOKE_IDS, CONTINUED)]
     with using(base, name):
-        for _ in range(CONTINUED):
-            ids.append(int(base.model(torch.tensor([ids])).logits[0, -1].argmax()))
         logits = base.model(torch.tensor([ids])).logits[0, :-1].double()
     scores: list[float] = logits.log_softmax(-1).gather(1, torch.tensor(ids[1:])[:, None])[:, 0].tolist()
     return SmokeCase(token_ids=ids, logprobs=scores)
