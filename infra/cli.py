@@ -96,6 +96,9 @@ def _options(
     ] = False,
 ) -> None:
     """The feedback loop of a deployed assistant: answers, votes, retraining, hot swap, rollback."""
+    from infra.logs import log_as_command
+
+    log_as_command()
     if home is not None:
         os.environ[HOME_VARIABLE] = str(home.absolute())
 

@@ -24,8 +24,22 @@ def configure_logging(settings: InfraSettings, *, process: str) -> None:
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=_to_stderr,
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.bind_contextvars(process=process)
     logging.basicConfig(level=max(level, logging.WARNING), stream=sys.stderr, format="%(message)s", force=True)
+
+
+def log_as_command() -> None:
+    """Commands answer on standard output and warn beside it; one that is a process sets its log up itself."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=_to_stderr,
+        cache_logger_on_first_use=False,
+    )
+
+
+def _to_stderr(*_arguments: object) -> structlog.PrintLogger:
+    """Whatever that is at the time: it may be replaced under a running program."""
+    return structlog.PrintLogger(sys.stderr)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 import structlog
+from prometheus_client import CollectorRegistry
 from uuid6 import uuid7
 
 from infra.ports import Ports
@@ -20,6 +21,7 @@ from infra.registry.cycles import TRAINER_STATES, CycleState
 from infra.registry.errors import LeaseLost
 from infra.registry.leases import Lease
 from infra.settings import HOME_VARIABLE
+from trainer.metrics import Metrics
 from trainer.workdir import work_dir
 
 log = structlog.get_logger()
@@ -52,10 +54,16 @@ class Launcher:
     ports: Ports
     stop: threading.Event
     command: Command = child_command
+    metrics: Metrics = field(default_factory=lambda: Metrics(CollectorRegistry()))
     _busy: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self, cycle_id: str) -> str:
         """Takes the cycle's lease, trains, and returns how it ended: a state, or why nothing was done."""
+        outcome = self._run(cycle_id)
+        self.metrics.runs.labels(outcome).inc()
+        return outcome
+
+    def _run(self, cycle_id: str) -> str:
         if not self._busy.acquire(blocking=False):
             return "busy"
         try:
@@ -85,8 +93,9 @@ class Launcher:
             return self._end(cycle_id, lease, CycleState.CANCELLED, "cancelled on request")
         with log_file.open("ab") as output, Child(self.command(cycle_id, lease), self.ports.home, output) as child:
             log.info("training_started", pid=child.process.pid, epoch=lease.epoch)
-            cancelled = self._watch(cycle_id, lease, child)
-            status = child.end()
+            with self.metrics.training.track_inprogress():
+                cancelled = self._watch(cycle_id, lease, child)
+                status = child.end()
         log.info("training_ended", status=status, cancelled=cancelled)
         return self._settle(cycle_id, lease, status, last_line(log_file), cancelled=cancelled)
 

@@ -14,6 +14,7 @@ from infra.ports import Ports
 from infra.processes import announce
 from infra.settings import load_settings
 from trainer.launch import Launcher
+from trainer.metrics import Metrics
 from trainer.tasks import make_app
 
 log = structlog.get_logger()
@@ -45,7 +46,7 @@ def main() -> int:
     configure_logging(settings.infra, process="trainer")
     ports, stop = Ports(settings), threading.Event()
     check_schema(ports.database)
-    app = make_app(ports, Launcher(ports, stop))
+    app = make_app(ports, Launcher(ports, stop, metrics=Metrics()))
     health = Health({"database": lambda: _reach(ports)}, port=settings.trainer.port)
     timer = Timer(app, settings.trainer.sweep_s, stop)
     signals.worker_shutting_down.connect(lambda **_: stop.set(), weak=False)

@@ -20,6 +20,13 @@ pytestmark = [pytest.mark.e2e, pytest.mark.engine, pytest.mark.timeout(600)]
 
 OURS = ("gateway", "feedback", "trainer", "controller")
 PROCESSES = {"replica-0", *OURS}
+LOOKING = [
+    tuple(line.split())
+    for line in (
+        "status", "settings", "doctor", "infra init", "infra migrate", "key list", "key create another",
+        "key revoke another", "dataset list", "cycle list", "adapter list", "rollout list", "rollout status",
+    )
+]  # fmt: skip
 METRIC = {
     "gateway": "thumbwheel_gateway_answers_total",
     "feedback": "thumbwheel_feedback_events_total",
@@ -82,15 +89,22 @@ def test_votes_become_a_dataset(product: Product) -> None:
     assert re.fullmatch("[0-9a-f]{64}", built["sha256"])
 
 
+@pytest.mark.parametrize("words", LOOKING, ids=" ".join)
+def test_with_json_a_command_prints_one_document_and_nothing_else(product: Product, words: tuple[str, ...]) -> None:
+    code, printed, said = product.run(*words, "--json")
+    assert code in (0, 1), said
+    json.loads(printed)
+
+
 def test_a_second_up_is_refused_in_one_line(product: Product) -> None:
-    code, said = product.attempt("up", "--detach")
+    code, _, said = product.run("up", "--detach")
     assert code == 2
     assert said.strip() == f"thumbwheel: Thumbwheel runs already in {product.home}: see `thumbwheel status`"
 
 
 def test_another_stack_on_the_same_port_is_refused_in_one_line(product: Product, tmp_path: Path, model: Path) -> None:
     other = Product(tmp_path / "other", product.port, product.environ)
-    code, said = other.attempt("up", "--detach", "--model", str(model))
+    code, _, said = other.run("up", "--detach", "--model", str(model))
     assert code == 2
     assert said == (f"thumbwheel: 127.0.0.1:{product.port} is taken: stop who uses it or choose another with --port\n")
 

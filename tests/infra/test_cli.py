@@ -1,9 +1,11 @@
+import socket
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+import structlog
 import typer
 from typer.testing import CliRunner
 
@@ -11,6 +13,7 @@ from infra import cli
 from infra.base_model import NotAModel
 from infra.registry.errors import Conflict
 from infra.settings import SettingsError
+from tests.support.model_files import make_model_files
 
 NOUNS = {"up", "down", "status", "logs", "doctor", "settings", "demo", "cycle", "dataset", "adapter", "rollout"}
 VERBS = {"promote", "rollback", "gate", "train", "key", "infra"}
@@ -32,6 +35,39 @@ def test_every_command_can_print_json() -> None:
     assert list(without_json("thumbwheel", root)) == []
 
 
+def test_every_command_and_option_says_what_it_does() -> None:
+    root = typer.main.get_command(cli.build())
+    assert list(without_help("thumbwheel", root)) == []
+
+
+def without_help(name: str, command: object) -> list[str]:
+    found = [] if command.help else [name]  # type: ignore[attr-defined]
+    for word, sub in getattr(command, "commands", {}).items():
+        found += without_help(f"{name} {word}", sub)
+    parameters = [parameter for parameter in command.params if parameter.name != "help"]  # type: ignore[attr-defined]
+    return found + [f"{name} {parameter.name}" for parameter in parameters if not parameter.help]
+
+
+def test_what_a_command_logs_stays_off_its_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    root = typer.Typer()
+    root.callback()(cli._options)
+    root.command()(noisy)
+    CliRunner().invoke(root, ["noisy"])  # with another standard error, which is closed by now
+    with pytest.raises(SystemExit):
+        root(["noisy"])
+    printed = capsys.readouterr()
+    assert printed.out == "the answer\n"
+    assert "something_odd" in printed.err
+    assert "something_usual" not in printed.err
+
+
+def noisy() -> None:
+    """Says more than it should."""
+    structlog.get_logger().info("something_usual")
+    structlog.get_logger().warning("something_odd")
+    typer.echo("the answer")
+
+
 def without_json(name: str, command: object) -> list[str]:
     if subcommands := getattr(command, "commands", None):
         return [found for word, sub in subcommands.items() for found in without_json(f"{name} {word}", sub)]
@@ -50,6 +86,33 @@ def test_a_bad_setting_is_one_line_and_exit_code_two(monkeypatch: pytest.MonkeyP
     done = thumbwheel("--home", str(tmp_path), "status")
     assert done.returncode == 2
     assert done.stderr == "thumbwheel: gateway.prot: there is no such setting (see `thumbwheel settings`)\n"
+
+
+@pytest.mark.parametrize(
+    ("model", "setting", "said"),
+    [
+        (
+            "nowhere",
+            ("GATEWAY__PORT", "0"),
+            "nowhere is no model directory: config.json, tokenizer_config.json missing",
+        ),
+        ("model", ("SERVING__KV_CACHE_GIB", "1000000"), "too little memory: about 1000003.0 GiB are needed"),
+        ("model", ("GATEWAY__PORT", "taken"), "is taken: stop who uses it or choose another with --port"),
+    ],
+)
+@pytest.mark.parametrize("how", [["--detach"], []])
+def test_a_start_that_cannot_be_is_refused_in_one_line_with_exit_code_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, setting: tuple[str, str], said: str, how: list[str]
+) -> None:
+    make_model_files(tmp_path / "model")
+    name, value = setting
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("THUMBWHEEL_GATEWAY__PORT", "0")
+        monkeypatch.setenv(f"THUMBWHEEL_{name}", str(taken.getsockname()[1]) if value == "taken" else value)
+        done = thumbwheel("--home", str(tmp_path / "home"), "up", *how, "--model", str(tmp_path / model))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert said in done.stderr
+    assert not (tmp_path / "home" / "state.db").exists()
 
 
 def test_a_database_that_is_not_there_names_the_command_that_makes_it(tmp_path: Path) -> None:

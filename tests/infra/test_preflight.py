@@ -1,4 +1,3 @@
-import json
 import socket
 from collections import namedtuple
 from pathlib import Path
@@ -7,22 +6,9 @@ import pytest
 
 from infra.preflight import GIB, Unfit, check_base, check_disk, check_engine, check_memory, check_port, refuse_unfit
 from infra.settings import ServingSettings, Settings
+from tests.support.model_files import make_model_files
 
 Usage = namedtuple("Usage", "total used free")
-
-
-def make_model_files(directory: Path, *, without: str = "", size: int = 10) -> Path:
-    """What a model directory looks like from outside."""
-    directory.mkdir(parents=True, exist_ok=True)
-    files = {
-        "config.json": "{}",
-        "tokenizer_config.json": json.dumps({"chat_template": "{{ messages }}"}),
-        "model.safetensors": "x" * size,
-    }
-    for name, text in files.items():
-        if name != without:
-            (directory / name).write_text(text)
-    return directory
 
 
 def test_a_model_directory_is_fit(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import aiohttp
 import openai
 from sqlalchemy import select
 
-from feedback.tables import InferenceRow, VoteEventRow
+from feedback.tables import InferenceRow, VoteEventRow, VoteRow, VoteStatus
 from tests.support.product import Product
 
 RETRY_S = 0.1
@@ -81,10 +81,14 @@ async def _rate(web: aiohttp.ClientSession, address: str, ledger: Ledger, respon
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What the database holds: response ids of inference events, and the event ids of votes as clients know them."""
+    """What the database holds: response ids of inference events, and the event ids of votes as clients know them.
+
+    `unjoined` votes have not found their answers.
+    """
 
     inferences: frozenset[str]
     votes: tuple[str, ...]
+    unjoined: int
 
     def has(self, ledger: Ledger) -> bool:
         return ledger.delivered <= self.inferences and set(ledger.votes.values()) <= set(self.votes)
@@ -96,9 +100,10 @@ def stored(product: Product) -> Stored:
         with ports.database.reading() as session:
             inferences = frozenset(session.scalars(select(InferenceRow.response_id)))
             votes = tuple(str(UUID(event_id)) for event_id in session.scalars(select(VoteEventRow.event_id)))
+            states = session.scalars(select(VoteRow.status)).all()
     finally:
         ports.close()
-    return Stored(inferences, votes)
+    return Stored(inferences, votes, sum(state != VoteStatus.JOINED for state in states))
 
 
 async def until(condition: Callable[[], Awaitable[bool]], *, timeout_s: float, what: str) -> None:

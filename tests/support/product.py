@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import openai
@@ -22,6 +22,14 @@ from infra.stack import current_status, records
 from infra.status import processes
 
 START_TIMEOUT_S = 240
+
+
+class Done(NamedTuple):
+    """How a command ended, what it printed, and what it said beside that (standard error)."""
+
+    code: int
+    printed: str
+    said: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +50,13 @@ class Product:
 
     def command(self, *words: str, timeout_s: float = START_TIMEOUT_S, check: bool = True) -> str:
         """Runs `thumbwheel WORDS` and returns what it printed."""
-        done = self._run(words, timeout_s)
-        assert not check or done.returncode == 0, f"thumbwheel {' '.join(words)}: {done.stdout}\n{done.stderr}"
-        return done.stdout
+        done = self.run(*words, timeout_s=timeout_s)
+        assert not check or done.code == 0, f"thumbwheel {' '.join(words)}: {done.printed}\n{done.said}"
+        return done.printed
 
-    def attempt(self, *words: str) -> tuple[int, str]:
-        """The exit code of `thumbwheel WORDS`, and what it said on standard error."""
-        done = self._run(words, START_TIMEOUT_S)
-        return done.returncode, done.stderr
-
-    def _run(self, words: tuple[str, ...], timeout_s: float) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
+    def run(self, *words: str, timeout_s: float = START_TIMEOUT_S) -> "Done":
+        """Runs `thumbwheel WORDS`, whatever comes of it."""
+        done = subprocess.run(
             [sys.executable, "-m", "infra.cli", *words],
             env=os.environ | self.environ | {"THUMBWHEEL_HOME": str(self.home)},
             capture_output=True,
@@ -60,6 +64,7 @@ class Product:
             timeout=timeout_s,
             check=False,
         )
+        return Done(done.returncode, done.stdout, done.stderr)
 
     def processes(self) -> dict[str, dict[str, Any]]:
         """As `thumbwheel status --json` tells them, without the seconds that the command takes to start."""

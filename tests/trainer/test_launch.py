@@ -74,6 +74,13 @@ def test_a_child_takes_the_cycle_to_its_gates(ports: Ports) -> None:
     assert row.progress["metrics"] == {"loss": 0.5}
 
 
+def test_how_a_turn_ended_is_counted(ports: Ports) -> None:
+    worker = launcher(ports)
+    worker.run(make_cycle(ports))
+    assert worker.metrics.runs.labels("gating")._value.get() == 1
+    assert worker.metrics.training._value.get() == 0
+
+
 def test_a_cycle_that_somebody_holds_is_left_alone(ports: Ports) -> None:
     cycle_id = make_cycle(ports)
     hold(ports, cycle_id)
