@@ -19,16 +19,17 @@ from feedback.errors import Stopping
 from feedback.housekeeping import Housekeeping
 from feedback.metrics import Metrics
 from feedback.snapshot import Snapshots
-from infra.database.migrate import check_schema
+from infra.database.migrate import SchemaMismatch, check_schema
 from infra.http import Health
 from infra.logs import configure_logging
 from infra.ports import Ports
 from infra.processes import announce
-from infra.settings import Settings, load_settings
+from infra.settings import Settings, SettingsError, load_settings
 
 log = structlog.get_logger()
 HOUSEKEEPING_S = 5.0
 BUILDER_S = 0.2
+USAGE = 2  # the exit code for what only a person can mend
 AFTER_ERROR_S = 1.0  # before a loop that broke goes on
 
 
@@ -60,13 +61,18 @@ class Repeater:
 
 
 def main() -> int:
-    settings = load_settings()
+    stop = threading.Event()
+    try:
+        settings = load_settings()
+        ports = Ports(settings)
+        check_schema(ports.database)
+    except (SettingsError, SchemaMismatch) as error:
+        sys.stderr.write(f"feedback: {error}\n")
+        return USAGE
     configure_logging(settings.infra, process="feedback")
-    ports, stop = Ports(settings), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        check_schema(ports.database)
         serve(ports, settings, stop)
     finally:
         ports.close()

@@ -7,18 +7,19 @@ import structlog
 from celery import Celery, signals
 
 from infra.contracts.tasks import SWEEP
-from infra.database.schema import check_schema
+from infra.database.schema import SchemaMismatch, check_schema
 from infra.http import Health
 from infra.logs import configure_logging
 from infra.ports import Ports
 from infra.processes import announce
-from infra.settings import load_settings
+from infra.settings import SettingsError, load_settings
 from trainer.launch import Launcher
 from trainer.metrics import Metrics
 from trainer.tasks import make_app
 
 log = structlog.get_logger()
 
+USAGE = 2  # the exit code for what only a person can mend
 THREADS = 4  # one trains; the others sweep and score meanwhile
 
 
@@ -42,10 +43,15 @@ class Timer:
 
 
 def main() -> int:
-    settings = load_settings()
+    try:
+        settings = load_settings()
+        ports = Ports(settings)
+        check_schema(ports.database)
+    except (SettingsError, SchemaMismatch) as error:
+        sys.stderr.write(f"trainer: {error}\n")
+        return USAGE
     configure_logging(settings.infra, process="trainer")
-    ports, stop = Ports(settings), threading.Event()
-    check_schema(ports.database)
+    stop = threading.Event()
     app = make_app(ports, Launcher(ports, stop, metrics=Metrics()))
     health = Health({"database": lambda: _reach(ports)}, port=settings.trainer.port)
     timer = Timer(app, settings.trainer.sweep_s, stop)
