@@ -35,6 +35,7 @@ bench: setup
 # Pages that are made from the code; a test fails where they are not current.
 docs: setup
 	$(BIN)/python -m infra.settings_page > docs/settings.md
+	$(BIN)/python -m infra.contracts.schemas docs/schemas
 
 # After a change of the dependencies in pyproject.toml. The lock holds names and versions, no addresses.
 lock: setup

@@ -68,7 +68,8 @@ class Builder:
     def _build(self, cycle_id: str, lease: Lease) -> DatasetManifest:
         with held(self.database, lease, self.lease_ttl_s):
             row = self._unless_cancelled(cycle_id)
-            manifest = self.snapshots.build(order_now(self.database, self.cutter, row.tenant, row.alias))
+            order = order_now(self.database, self.cutter, row.tenant, row.alias)
+            manifest = self.snapshots.build(order, fence=lambda session: leases.fence(session, lease))
             self._unless_cancelled(cycle_id)
         return manifest
 

@@ -19,7 +19,7 @@ from feedback.tables import (
     VoteStatus,
     VoteTargetRow,
 )
-from feedback.votes import Answered, Vote
+from feedback.votes import Answered, Order, Vote
 from infra.clock import now
 
 INFERENCE_COLUMNS = (
@@ -125,11 +125,20 @@ def _known_answers(session: Session, tenant: str, wanted: Iterable[str]) -> dict
 
 
 def _store_history(session: Session, tenant: str, votes: Sequence[Vote], at: datetime) -> list[Vote]:
-    """Returns the votes whose events are new."""
-    by_id = {vote.envelope.event_id.hex: vote for vote in votes}
-    query = select(VoteEventRow.event_id).where(VoteEventRow.tenant == tenant, VoteEventRow.event_id.in_(list(by_id)))
-    known = set(session.scalars(query))
-    fresh = [vote for event_id, vote in by_id.items() if event_id not in known]
+    """Returns the votes whose events are new.
+
+    A vote sent again under its Idempotency-Key is the same event at a later time: the earliest stays, in any order.
+    """
+    first: dict[str, Vote] = {}
+    for vote in sorted(votes, key=lambda vote: vote.order):
+        first.setdefault(vote.envelope.event_id.hex, vote)
+    table = VoteEventRow
+    query = select(table.event_id, table.occurred_at).where(table.tenant == tenant, table.event_id.in_(list(first)))
+    known: dict[str, datetime] = dict(session.execute(query).all())
+    replaced = [e for e, vote in first.items() if e in known and vote.envelope.occurred_at < known[e]]
+    if replaced:
+        session.execute(delete(table).where(table.tenant == tenant, table.event_id.in_(replaced)))
+    fresh = [vote for event_id, vote in first.items() if event_id not in known or event_id in replaced]
     if fresh:
         session.execute(insert(VoteEventRow), [_history_row(vote, at) for vote in fresh])
     return fresh
@@ -147,11 +156,15 @@ def _store_current(session: Session, tenant: str, votes: Sequence[Vote], at: dat
             rows[vote_id].first_seen_at = at
             session.add(rows[vote_id])
             session.add_all(VoteTargetRow(tenant=tenant, vote_id=vote_id, target=t) for t in sorted(latest.targets))
-        elif latest.order < (rows[vote_id].occurred_at, rows[vote_id].event_id):
+        elif latest.order < _order(rows[vote_id]) and latest.envelope.event_id.hex != rows[vote_id].event_id:
             continue
         _set_current(rows[vote_id], latest)
     session.flush()
     return list(rows.values())
+
+
+def _order(row: VoteRow) -> Order:
+    return row.occurred_at, row.event_id
 
 
 def _set_current(row: VoteRow, vote: Vote) -> None:

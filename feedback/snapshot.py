@@ -1,11 +1,13 @@
 """Freezes a window of events into an immutable dataset in the artifact store."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+from sqlalchemy.orm import Session
 
 from feedback import archive, shards
 from feedback.archive import Cut, Window
@@ -45,8 +47,11 @@ class Snapshots:
     scratch: Path
     settings: FeedbackSettings
 
-    def build(self, order: Order) -> DatasetManifest:
-        """Raises NoRows. Publishes, then registers; doing it again changes nothing."""
+    def build(self, order: Order, fence: Callable[[Session], object] = lambda session: None) -> DatasetManifest:
+        """Raises NoRows. Publishes, then registers; doing it again changes nothing.
+
+        `fence` comes first in the transaction that registers: it raises where the caller's lease is gone.
+        """
         start = order.as_of - timedelta(days=self.settings.window_days)
         with self.database.reading() as session:
             material = archive.read(session, self.sealer, Window(order.tenant, order.alias, start, order.cut))
@@ -57,6 +62,7 @@ class Snapshots:
             raise NoRows(explain_no_rows(order.alias, votes, self.settings.window_days, content.filtered))
         manifest = self._publish(order, start, content, parent[0].dataset_id if parent else None)
         with self.database.transaction() as session:
+            fence(session)
             adapters.register_dataset(session, manifest, dataset_path(manifest.tenant, manifest.dataset_id))
         return manifest
 

@@ -1,7 +1,7 @@
 """Feedback's own tables. What people wrote stays sealed: open columns only join, cap, split and count.
 
-The tenant leads every primary key, and whatever belongs to a person carries that person's hash, so that erasing is one
-delete per table and the destruction of a data key.
+The tenant leads every primary key. What a person said or was told carries that person's hash, or the key of a row that
+does (`choices`, `vote_targets`), so that erasing is one delete per table and the destruction of a data key.
 """
 
 from datetime import datetime

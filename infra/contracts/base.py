@@ -1,6 +1,8 @@
 """What every contract has in common: frozen, tolerant of newer minors, strict about majors."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 SCHEMA_VERSION = "1.0"
 
@@ -20,3 +22,6 @@ def check_major(schema_version: str) -> str:
     if schema_version.partition(".")[0] != SCHEMA_VERSION.partition(".")[0]:
         raise UnsupportedVersion(f"schema_version {schema_version} is not readable by {SCHEMA_VERSION}")
     return schema_version
+
+
+SchemaVersion = Annotated[str, AfterValidator(check_major)]

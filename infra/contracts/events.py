@@ -1,13 +1,15 @@
-"""The events on the log: an open envelope around a sealed body."""
+"""The events on the log: an open envelope around a sealed body.
 
-from datetime import datetime
+Times carry their zone: one that doesn't can't be ordered among the others, so it is refused at the door.
+"""
+
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, Base64Bytes, Field, model_validator
+from pydantic import AwareDatetime, Base64Bytes, Field, model_validator
 
-from infra.contracts.base import SCHEMA_VERSION, Contract, check_major
+from infra.contracts.base import SCHEMA_VERSION, Contract, SchemaVersion
 
 INFERENCE_TOPIC = "thumbwheel.inference.v1"
 FEEDBACK_TOPIC = "thumbwheel.feedback.v1"
@@ -34,15 +36,15 @@ class Consent(Contract):
 
     train: bool = False
     explicit: bool = False
-    retain_until: datetime | None = None
+    retain_until: AwareDatetime | None = None
 
 
 class Envelope(Contract):
     """What may be read without a data key. `sealed` is the AES-GCM box of the body's JSON."""
 
     event_id: UUID
-    schema_version: Annotated[str, AfterValidator(check_major)] = SCHEMA_VERSION
-    occurred_at: datetime
+    schema_version: SchemaVersion = SCHEMA_VERSION
+    occurred_at: AwareDatetime
     tenant: str
     rater: str | None = None
     session_id: str | None = None
@@ -93,8 +95,8 @@ class Inference(Contract):
     prompt_token_ids: list[int] = []
     choices: list[Choice]
     usage: dict[str, Any] | None = None
-    started_at: datetime
-    ended_at: datetime
+    started_at: AwareDatetime
+    ended_at: AwareDatetime
     turn: int = 1
     parent_response_id: str | None = None
     regenerated_from: str | None = None
@@ -153,7 +155,7 @@ class Erasure(Contract):
 
     erasure_id: UUID
     rater: str
-    up_to: datetime
+    up_to: AwareDatetime
 
 
 class DeadLetter(Contract):
@@ -165,7 +167,7 @@ class DeadLetter(Contract):
     key: str
     reason: str
     payload: Base64Bytes
-    seen_at: datetime
+    seen_at: AwareDatetime
 
 
 def vote_key(rater: str | None, feedback: Feedback) -> str:

@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
-from infra.contracts.base import SCHEMA_VERSION, Contract
+from infra.contracts.base import SCHEMA_VERSION, Contract, SchemaVersion
 
 
 class FileEntry(Contract):
@@ -22,7 +22,7 @@ class FileEntry(Contract):
 class DatasetManifest(Contract):
     """`sha256` is over the sorted shard hashes. `counts[table][split]` are rows; `filtered[reason]` were left out."""
 
-    schema_version: str = SCHEMA_VERSION
+    schema_version: SchemaVersion = SCHEMA_VERSION
     dataset_id: str
     tenant: str
     alias: str
@@ -39,7 +39,7 @@ class DatasetManifest(Contract):
 
 
 class RewardManifest(Contract):
-    schema_version: str = SCHEMA_VERSION
+    schema_version: SchemaVersion = SCHEMA_VERSION
     name: str
     base_revision: str
     dataset_sha256: list[str]
@@ -55,7 +55,7 @@ class RewardManifest(Contract):
 class AdapterManifest(Contract):
     """Immutable. `sha256` is of `adapter_model.safetensors`; the version ends in its first eight digits."""
 
-    schema_version: str = SCHEMA_VERSION
+    schema_version: SchemaVersion = SCHEMA_VERSION
     version: str
     alias: str
     tenant: str
@@ -117,7 +117,7 @@ class RegressionResult(Contract):
 class Evidence(Contract):
     """What the trainer measured for the gates. A missing measurement stays None, which a gate calls inconclusive."""
 
-    schema_version: str = SCHEMA_VERSION
+    schema_version: SchemaVersion = SCHEMA_VERSION
     version: str
     champion: str
     smoke: list[SmokeCase] = []
@@ -153,7 +153,7 @@ class GateResult(Contract):
 class GateReport(Contract):
     """An artifact and registry row of its own, never part of the immutable adapter manifest."""
 
-    schema_version: str = SCHEMA_VERSION
+    schema_version: SchemaVersion = SCHEMA_VERSION
     version: str
     champion: str
     verdict: Verdict

@@ -3,7 +3,7 @@
 from datetime import datetime
 from enum import StrEnum
 
-from infra.contracts.base import SCHEMA_VERSION, Contract
+from infra.contracts.base import SCHEMA_VERSION, Contract, SchemaVersion
 
 BASE_VERSION = "base"  # "no adapter" is a version too
 
@@ -54,7 +54,7 @@ class AliasRoute(Contract):
 
 
 class RoutingTable(Contract):
-    schema_version: str = SCHEMA_VERSION
+    schema_version: SchemaVersion = SCHEMA_VERSION
     revision: int
     issued_at: datetime
     aliases: dict[str, AliasRoute]

@@ -1,6 +1,9 @@
 """JSON Schemas of every contract, and whether a change of one would break its readers."""
 
+import json
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from infra.contracts import events, manifests, routing
@@ -26,6 +29,21 @@ def schemas() -> dict[str, dict[str, Any]]:
     return {contract.__name__: contract.model_json_schema() for contract in PUBLISHED}
 
 
+def write(directory: Path) -> list[str]:
+    """Brings the checked-in schemas up to date; returns what readers would stumble over, and then writes nothing."""
+    found = schemas()
+    stored = {name: directory / f"{name}.json" for name in found}
+    broken = [
+        f"{name}: {change}"
+        for name, path in stored.items()
+        if path.exists()
+        for change in breaking_changes(json.loads(path.read_text()), found[name])
+    ]
+    for name, path in stored.items() if not broken else ():
+        path.write_text(json.dumps(found[name], indent=1, sort_keys=True) + "\n")
+    return broken
+
+
 def breaking_changes(old: dict[str, Any], new: dict[str, Any], where: str = "") -> Iterator[str]:
     """What an old reader or an old message would stumble over: a field gone, newly required, or of another type."""
     for name in old.get("properties", {}):
@@ -36,8 +54,10 @@ def breaking_changes(old: dict[str, Any], new: dict[str, Any], where: str = "") 
     for name in old.get("properties", {}).keys() & new.get("properties", {}).keys():
         if _shape(old["properties"][name]) != _shape(new["properties"][name]):
             yield f"{where}{name} changed its type"
-    for value in set(old.get("enum", [])) - set(new.get("enum", [])):
+    for value in sorted(set(old.get("enum", [])) - set(new.get("enum", []))):
         yield f"{where}value {value} was removed"
+    for value in sorted(set(new.get("enum", [])) - set(old.get("enum", []))):
+        yield f"{where}value {value} was added, which no reader of today takes"
     for name in old.get("$defs", {}).keys() & new.get("$defs", {}).keys():
         yield from breaking_changes(old["$defs"][name], new["$defs"][name], f"{where}{name}.")
 
@@ -48,3 +68,8 @@ def _shape(schema: dict[str, Any]) -> Any:
         ignored = ("description", "title", "default", "examples")
         return {key: _shape(value) for key, value in schema.items() if key not in ignored}
     return [_shape(part) for part in schema] if isinstance(schema, list) else schema
+
+
+if __name__ == "__main__":
+    if changes := write(Path(sys.argv[1])):
+        sys.exit("a new major version is needed:\n" + "\n".join(changes))

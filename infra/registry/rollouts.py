@@ -88,12 +88,18 @@ def request_abort(session: Session, rollout_id: str, *, tenant: str, actor: str,
 
 
 def previous_version(session: Session, alias: str) -> str:
-    """What a rollback without a target goes to: what the last finished or draining rollout replaced."""
+    """What a rollback without a target goes to: what served before, so that a second one goes back further.
+
+    Raises NotFound where nothing did.
+    """
     query = select(RolloutRow).where(RolloutRow.alias == alias, RolloutRow.state.in_((R.DONE, R.DRAINING)))
-    row = session.scalars(query.order_by(RolloutRow.requested_at.desc()).limit(1)).first()
-    if row is None:
+    history = session.scalars(query.order_by(RolloutRow.requested_at)).all()
+    if not history:
         raise NotFound(f"{alias} has never been rolled out: there is nothing to go back to")
-    return row.from_version
+    served = _served(history)
+    if len(served) < 2:
+        raise NotFound(f"nothing served {alias} before {served[-1]}: name a version to go to")
+    return served[-2]
 
 
 def active(session: Session, alias: str) -> RolloutRow | None:
@@ -142,6 +148,20 @@ def _request(
     )  # fmt: skip
     session.flush()
     return row
+
+
+def _served(history: Sequence[RolloutRow]) -> list[str]:
+    """The champions in their order, the present one last; a rollback takes away what it went back over."""
+    served: list[str] = []
+    for row in history:
+        if served[-1:] != [row.from_version]:
+            served.append(row.from_version)
+        if row.kind == "rollback" and row.version in served:
+            while served[-1] != row.version:
+                served.pop()
+        else:
+            served.append(row.version)
+    return served
 
 
 def _move(row: RolloutRow, target: RolloutState, error: str | None) -> None:

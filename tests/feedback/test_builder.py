@@ -2,13 +2,14 @@
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
 from feedback.builder import Builder
 from feedback.holding import held
-from feedback.snapshot import Snapshots
+from feedback.snapshot import Order, Snapshots
 from infra.contracts.events import Consent
 from infra.contracts.manifests import DatasetManifest
 from infra.database.tables import CycleRow, LeaseRow
@@ -39,9 +40,9 @@ def interposed(monkeypatch: pytest.MonkeyPatch, before: Callable[[], object]) ->
     """Something happens while the dataset is being built."""
     real = Snapshots.build
 
-    def build(self: Snapshots, order: object) -> DatasetManifest:
+    def build(self: Snapshots, order: Order, **options: Any) -> DatasetManifest:
         before()
-        return real(self, order)  # type: ignore[arg-type]
+        return real(self, order, **options)
 
     monkeypatch.setattr(Snapshots, "build", build)
 

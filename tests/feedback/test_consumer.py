@@ -1,5 +1,6 @@
 """Every acknowledged event is stored exactly once, whatever dies, and what cannot be read is kept aside."""
 
+import json
 import random
 import threading
 from collections.abc import Iterator, Sequence
@@ -149,6 +150,31 @@ def test_of_two_events_of_one_response_the_earlier_one_stays(room: Room) -> None
         room.append(order)
         room.consume(batch_size=1)
         assert counted(room)["choices"] == 2
+
+
+@pytest.mark.parametrize("batch_size", [1, 10])
+@pytest.mark.parametrize("arrival", [(0, 1), (1, 0)])
+def test_of_a_vote_sent_again_under_its_idempotency_key_the_first_sending_stays(
+    room: Room, arrival: tuple[int, int], batch_size: int
+) -> None:
+    sent = [(make_feedback(value=True), moment(5)), (make_feedback(value=False), moment(9))]
+    room.append(Event(*(sent[at][0], "same key", {"occurred_at": sent[at][1]})) for at in arrival)
+    room.consume(batch_size=batch_size)
+    with room.database.reading() as session:
+        times = session.scalars(select(VoteEventRow.occurred_at)), session.scalars(select(VoteRow.occurred_at))
+        assert [list(found) for found in times] == [[moment(5)], [moment(5)]]
+
+
+def test_a_time_without_a_zone_is_refused_and_holds_up_nothing(room: Room) -> None:
+    body = make_inference()
+    envelope = make_envelope(room.sealer, body).model_dump(mode="json")
+    naive = json.dumps({**envelope, "occurred_at": "2026-03-10T12:00:00"}).encode()
+    room.append_raw([(INFERENCE_TOPIC, "r1", naive), (INFERENCE_TOPIC, "r1", make_envelope(room.sealer, body))])
+    room.consume()
+    assert [letter.reason for letter in dead_letters(room)] == [
+        "envelope: occurred_at: Input should have timezone info"
+    ]
+    assert counted(room)["inferences"] == 1
 
 
 def test_a_payload_that_cannot_be_read_goes_to_the_dead_letters_with_its_bytes(room: Room) -> None:

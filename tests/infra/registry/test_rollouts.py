@@ -83,6 +83,46 @@ def test_a_rollback_without_a_target_goes_to_what_was_replaced(database: Databas
         assert rollouts.previous_version(session, "assistant") == "assistant-1-aaaaaaaa"
 
 
+def roll_back(database: Database, champion: str, version: str = "") -> str:
+    """To `version`, or wherever a rollback without a target goes; returns where that was."""
+    with database.transaction() as session:
+        version = version or rollouts.previous_version(session, "assistant")
+        row = rollouts.request_rollback(
+            session, tenant="default", alias="assistant", version=version, actor="ada", reason="worse",
+            champion=champion,
+        )  # fmt: skip
+    finish(database, row.rollout_id)
+    return version
+
+
+def two_promotions(database: Database) -> tuple[str, str]:
+    first, second = publish(database, "assistant-1-aaaaaaaa"), publish(database, "assistant-2-bbbbbbbb")
+    finish(database, promote(database, first))
+    finish(database, promote(database, second, first))
+    return first, second
+
+
+def test_a_second_rollback_goes_back_further_and_never_to_what_the_first_one_left(database: Database) -> None:
+    first, second = two_promotions(database)
+    assert roll_back(database, second) == first
+    assert roll_back(database, first) == "base"
+    with pytest.raises(NotFound, match="before base"):
+        roll_back(database, "base")
+
+
+def test_after_a_roll_forward_a_rollback_goes_to_what_that_replaced(database: Database) -> None:
+    _, second = two_promotions(database)
+    roll_back(database, second, "base")
+    finish(database, promote(database, second))
+    assert roll_back(database, second) == "base"
+
+
+def test_promoting_an_earlier_version_again_is_undone_by_a_rollback_to_the_later_one(database: Database) -> None:
+    first, second = two_promotions(database)
+    finish(database, promote(database, first, second))
+    assert roll_back(database, first) == second
+
+
 def test_with_nothing_rolled_out_there_is_nothing_to_go_back_to(database: Database) -> None:
     with pytest.raises(NotFound, match="never been rolled out"), database.reading() as session:
         rollouts.previous_version(session, "assistant")
