@@ -5,6 +5,7 @@ import threading
 
 import structlog
 from celery import Celery, signals
+from sqlalchemy.exc import SQLAlchemyError
 
 from infra.contracts.tasks import SWEEP
 from infra.database.schema import SchemaMismatch, check_schema
@@ -84,10 +85,11 @@ def serve(app: Celery) -> int:
 
 
 def _reach(ports: Ports) -> None:
+    """Raises RuntimeError where the database does not answer."""
     try:
         with ports.database.reading() as session:
             session.connection().exec_driver_sql("SELECT 1")
-    except ConnectionError as error:
+    except SQLAlchemyError as error:
         raise RuntimeError(str(error)) from error
 
 

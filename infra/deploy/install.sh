@@ -28,7 +28,8 @@ rm -f "$venv/.installed"
 
 wanted=$(sed -n 's/^uv==//p' requirements.lock)
 if [ "$("$venv/bin/uv" --version 2>/dev/null | cut -d' ' -f2)" != "$wanted" ]; then
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "uv==$wanted"
+  # Forced, since pip takes a half copied package for an installed one.
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --force-reinstall "uv==$wanted"
 fi
 
 # uv does not read pip's configuration: a machine that reaches its registry only through that gets it from here.
