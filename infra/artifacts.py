@@ -1,6 +1,7 @@
 """The artifact store: directories that appear whole or not at all, on any fsspec URL."""
 
 import json
+import os
 import posixpath
 import shutil
 from collections.abc import Iterable, Mapping
@@ -30,11 +31,13 @@ class ArtifactStore:
         self._fs, self._root = fsspec.core.url_to_fs(url)
 
     def write(self, path: str, data: bytes) -> None:
-        """One file, written beside and moved into place."""
+        """One file, written beside and moved into place; on a disk of this machine it is on that disk by then."""
         target = self._at(path)
         aside = f"{target}.{uuid7().hex}.tmp"
         self._fs.makedirs(posixpath.dirname(target), exist_ok=True)
         self._fs.pipe_file(aside, data)
+        if self._is_local:
+            _sync(Path(aside))
         self._fs.mv(aside, target)
 
     def read(self, path: str) -> bytes:
@@ -76,11 +79,15 @@ class ArtifactStore:
         """Copies a complete directory out and checks every hash; raises MissingArtifact or Tampered."""
         wanted = self.hashes(path)
         aside = local.with_name(f"{local.name}.{uuid7().hex}.tmp")
-        for name, sha256 in wanted.items():
-            target = aside / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._get(posixpath.join(path, name), target)
-            self._check(target, sha256, name)
+        try:
+            for name, sha256 in wanted.items():
+                target = aside / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self._get(posixpath.join(path, name), target)
+                _check(target, sha256, name)
+        except (MissingArtifact, Tampered):
+            shutil.rmtree(aside)
+            raise
         if local.exists():
             shutil.rmtree(local)
         aside.rename(local)
@@ -88,7 +95,7 @@ class ArtifactStore:
 
     def local_path(self, path: str) -> Path:
         """Where a directory store keeps it; raises MissingArtifact on a remote store (use fetch)."""
-        if "file" not in self._fs.protocol:
+        if not self._is_local:
             raise MissingArtifact(f"{path} is on a remote store: fetch it")
         return Path(self._at(path))
 
@@ -103,11 +110,9 @@ class ArtifactStore:
         except FileNotFoundError:
             raise MissingArtifact(f"{path} is not in the artifact store") from None
 
-    def _check(self, file: Path, sha256: str, name: str) -> None:
-        found = file_sha256(file)
-        if found != sha256:
-            shutil.rmtree(file.parent)
-            raise Tampered(f"{name} has SHA-256 {found[:12]}…, published was {sha256[:12]}…")
+    @property
+    def _is_local(self) -> bool:
+        return "file" in self._fs.protocol
 
     def _at(self, path: str) -> str:
         return posixpath.join(self._root, path)
@@ -116,3 +121,17 @@ class ArtifactStore:
 def dump_json(value: Mapping[str, Any]) -> bytes:
     """Sorted and indented: the same content is the same bytes."""
     return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode()
+
+
+def _check(file: Path, sha256: str, name: str) -> None:
+    found = file_sha256(file)
+    if found != sha256:
+        raise Tampered(f"{name} has SHA-256 {found[:12]}…, published was {sha256[:12]}…")
+
+
+def _sync(file: Path) -> None:
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

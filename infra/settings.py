@@ -79,8 +79,12 @@ class FeedbackSettings(Section):
     test_share: float = Field(0.2, gt=0, lt=1, description="Share of raters whose rows are held out as test.")
     gate_share: float = Field(0.2, ge=0, lt=1, description="Share of prompt clusters kept for the gates.")
     report_share: float = Field(0.1, ge=0, lt=1, description="Share of prompt clusters that only reports may use.")
-    rater_cap: int = Field(200, gt=0, description="Most rows of one rater in one dataset.")
-    prompt_cap: int = Field(50, gt=0, description="Most rows of one prompt cluster in one dataset.")
+    rater_cap: int = Field(
+        200, gt=0, description="Most judgements of one rater in one dataset; a ranking counts once per pair."
+    )
+    prompt_cap: int = Field(
+        50, gt=0, description="Most judgements of one prompt cluster in one dataset; a ranking counts once per pair."
+    )
     too_fast_share: float = Field(
         0.25, ge=0, description="A vote faster than this share of the reading time is dropped."
     )

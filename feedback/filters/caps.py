@@ -1,4 +1,4 @@
-"""Nobody, and no prompt, steers the policy by volume: each may give so many rows and no more."""
+"""Nobody, and no prompt, steers the policy by volume: each may give so many judgements and no more."""
 
 import hashlib
 from collections import Counter
@@ -10,7 +10,7 @@ from feedback.judgement import Judgement
 
 @dataclass(frozen=True, slots=True)
 class RaterCap:
-    """At most `most` rows of one rater in one dataset."""
+    """At most `most` judgements of one rater in one dataset; a ranking counts once per pair that it orders."""
 
     most: int
     reason: str = "rater_cap"
@@ -21,7 +21,7 @@ class RaterCap:
 
 @dataclass(frozen=True, slots=True)
 class PromptCap:
-    """At most `most` rows of one prompt cluster in one dataset."""
+    """At most `most` judgements of one prompt cluster in one dataset, counted alike."""
 
     most: int
     reason: str = "prompt_cap"

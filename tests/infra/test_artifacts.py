@@ -44,6 +44,25 @@ def test_a_changed_file_is_refused_and_leaves_nothing_behind(
     assert not (tmp_path / "copy").exists()
 
 
+def test_a_changed_file_further_down_leaves_nothing_behind_either(
+    store: ArtifactStore, folder: Path, tmp_path: Path
+) -> None:
+    store.publish("adapters/v1", folder)
+    (tmp_path / "store" / "adapters" / "v1" / "sub" / "b.txt").write_text("omega")
+    with pytest.raises(Tampered, match="b.txt"):
+        store.fetch("adapters/v1", tmp_path / "copies" / "copy")
+    assert list((tmp_path / "copies").iterdir()) == []
+
+
+def test_a_written_file_is_on_the_disk_before_it_has_its_name(
+    store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[bool] = []
+    monkeypatch.setattr("os.fsync", lambda _descriptor: synced.append((tmp_path / "store" / "body").exists()))
+    store.write("body", b"what a person wrote")
+    assert synced == [False]
+
+
 def test_publishing_again_changes_nothing(store: ArtifactStore, folder: Path, tmp_path: Path) -> None:
     first = store.publish("adapters/v1", folder)
     (folder / "a.txt").write_text("other")
