@@ -29,8 +29,10 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# make bench NAME=consumer_rate: one of tests/bench/
+NAME ?= gateway_bench
 bench: setup
-	$(BIN)/thumbwheel bench $(NAME)
+	$(BIN)/python -m tests.bench.$(NAME)
 
 # Pages that are made from the code; a test fails where they are not current.
 docs: setup

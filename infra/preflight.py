@@ -43,7 +43,7 @@ def refuse_unfit(settings: Settings) -> None:
 def findings(settings: Settings) -> Iterator[Finding]:
     """Every check, in the order of how likely it is to be the trouble."""
     yield check_base(settings.serving)
-    yield check_engine(settings.serving)
+    yield check_engine()
     yield check_port(settings.gateway.host, settings.gateway.port)
     yield check_memory(settings.serving, available_memory())
     yield check_disk(settings.home, shutil.disk_usage)
@@ -63,14 +63,11 @@ def check_base(settings: ServingSettings) -> Finding:
     return Finding("model", f"{directory} ({weight_bytes(directory) / 1e6:.0f} MB)")
 
 
-def check_engine(settings: ServingSettings) -> Finding:
-    """That the engine asked for is installed, without importing it."""
-    wanted = {"vllm": "vllm", "transformers": "transformers"}.get(settings.engine)
-    if wanted and importlib.util.find_spec(wanted) is None:
-        return Finding("engine", problem=f"serving.engine is {wanted}, which is not installed: see docs/operating.md")
-    if importlib.util.find_spec("torch") is None:
-        return Finding("engine", problem="no engine is installed: install thumbwheel[engine-cpu] or [engine-gpu]")
-    return Finding("engine", "vllm" if importlib.util.find_spec("vllm") else "transformers")
+def check_engine() -> Finding:
+    """That vLLM is installed, without importing it."""
+    if importlib.util.find_spec("vllm") is None:
+        return Finding("engine", problem="vLLM is not installed: install thumbwheel[engine-cpu] or [engine-gpu]")
+    return Finding("engine", "vllm")
 
 
 def check_port(host: str, port: int) -> Finding:

@@ -31,7 +31,6 @@ class InfraSettings(Section):
     artifacts_url: str = Field(
         "", description="fsspec URL of the artifact store; empty means artifacts/ in the state directory."
     )
-    eventlog_url: str = Field("", description="Empty means log.db in the state directory.")
     eventlog_partitions: int = Field(
         4, ge=1, description="Partitions per topic; consumers share a topic by partitions."
     )
@@ -153,7 +152,6 @@ class TrainerSettings(Section):
 class ServingSettings(Section):
     port: int = Field(0, ge=0, le=65535, description="Port of the controller's metrics and health; 0 picks a free one.")
     model: str = Field("", description="Directory of a Hugging Face causal LM with a chat template.")
-    engine: Literal["auto", "vllm", "transformers"] = Field("auto", description="auto: vLLM where it is installed.")
     replicas: int = Field(1, ge=1, description="Engine processes that answer users.")
     engine_port: int = Field(0, ge=0, le=65535, description="Port of the first engine; 0 picks free ones.")
     max_loras: int = Field(
