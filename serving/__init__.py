@@ -2,5 +2,5 @@
 
 Start reading at `reconcile.py` (what should happen next, as a pure function), then `controller.py` (which does it),
 `adapters.py` (what is refused before any load) and `gates/` (what is refused before any user). `replica.py` becomes
-one engine process: vLLM, or the small one in `fallback/` where vLLM is not installed.
+one engine process: vLLM.
 """

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -88,6 +89,7 @@ class Controller:
     async def tick(self, lease: Lease) -> None:
         """One look and what follows from it; raises LeaseLost."""
         with self._hands.metrics.tick.time():
+            seen_at = time.monotonic()
             world = await asyncio.to_thread(self._read, lease)
             self._hands.observer.watch(view.row.address for view in world.replicas)
             planned = plan(world, now())
@@ -96,7 +98,7 @@ class Controller:
             except Conflict as error:  # a replica has registered again meanwhile: look once more
                 log.info("plan_outdated", reason=str(error))
                 return
-            self._jobs.start(lease, planned.jobs)
+            self._jobs.start(lease, planned.jobs, seen_at=seen_at)
             if await asyncio.to_thread(self._hands.gating.decide_ready, lease, self._jobs.troubles):
                 self._hands.changed.set()
             self._jobs.forget(wanted(world))

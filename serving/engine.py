@@ -14,7 +14,6 @@ from serving.errors import EngineRefused, EngineUnreachable
 PROBE_S = 5.0  # an engine that is merely busy answers within this
 LOAD_S = 60.0
 TOP = 20  # vLLM's own limit of logprobs
-PROBABLE = -math.log(TOP + 1) + 0.05  # nats; with room for rounding
 SMOKE_TOKENS = 8  # of each case
 SMOKE_PRIORITY = -1  # before any user's request: a swap waits for it
 
@@ -94,17 +93,29 @@ def _finite(value: float | None) -> float:
 
 
 async def smoke(engine: Engine, name: str, cases: list[SmokeCase]) -> float | None:
-    """Largest difference in nats between this engine and the trainer; None where there was nothing to compare.
+    """Largest difference in nats between this engine and the trainer over the last tokens of each case.
 
-    Compared are the last tokens of each case that the trainer finds so probable that they must be among the engine's
-    top ones: at most TOP tokens can be likelier than 1 / (TOP + 1). One that is missing is an infinite difference.
+    None where there was nothing to compare, NaN where the engine computes none.
     """
     asked = [
         (case.token_ids[:at], case.token_ids[at], case.logprobs[at - 1])
         for case in cases
         for at in range(max(1, len(case.token_ids) - SMOKE_TOKENS), len(case.token_ids))
-        if case.logprobs[at - 1] > PROBABLE
     ]
     tops = await asyncio.gather(*(engine.top_logprobs(name, before) for before, _, _ in asked))
-    differences = [abs(top.get(token, -math.inf) - wanted) for top, (_, token, wanted) in zip(tops, asked, strict=True)]
+    found = [_difference(top, token, wanted) for top, (_, token, wanted) in zip(tops, asked, strict=True)]
+    differences = [difference for difference in found if difference is not None]
     return math.nan if any(map(math.isnan, differences)) else max(differences, default=None)
+
+
+def _difference(top: dict[int, float], token: int, wanted: float) -> float | None:
+    """None where both find the token less probable than the engine's top ones: how much less is not known.
+
+    The engine adds the token it has drawn to its top ones, however improbable that is.
+    """
+    if token in top:
+        return abs(top[token] - wanted)
+    if any(map(math.isnan, top.values())):
+        return math.nan
+    excess = wanted - sorted(top.values(), reverse=True)[:TOP][-1]
+    return excess if excess > 0 else None

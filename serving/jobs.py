@@ -29,14 +29,19 @@ class Jobs:
         self._work, self._changed, self._metrics = work, changed, metrics
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._not_before: dict[Key, float] = {}
+        self._done_at: dict[Key, float] = {}
         self.troubles: dict[str, Trouble] = {}
 
-    def start(self, lease: Lease, jobs: Iterable[Prepare | Unload]) -> None:
-        """Begins what is not under way; raises what an earlier job did not expect."""
+    def start(self, lease: Lease, jobs: Iterable[Prepare | Unload], *, seen_at: float) -> None:
+        """Begins what is not under way; raises what an earlier job did not expect.
+
+        A job that was done after the world was looked at (`seen_at`, monotonic) is not needed any more.
+        """
         self._reap()
         for job in jobs:
             key = _key(job)
-            if key not in self._running and self._not_before.get(key, 0.0) <= time.monotonic():
+            is_due = self._not_before.get(key, 0.0) <= time.monotonic() and self._done_at.get(key, 0.0) <= seen_at
+            if is_due and key not in self._running:
                 self._running[key] = asyncio.create_task(self._run(lease, job))
 
     def forget(self, still_wanted: Iterable[str]) -> None:
@@ -63,6 +68,7 @@ class Jobs:
         try:
             await self._work(lease, job)
             self.troubles.pop(name, None)
+            self._done_at[_key(job)] = time.monotonic()
         except Refused as error:
             self._refuse(job, Trouble(str(error), loads=isinstance(error, SmokeFailed)))
         except EngineRefused as error:

@@ -1,4 +1,4 @@
-"""How an engine is started: the command line and environment of vLLM, or of the small engine in its place."""
+"""How an engine is started: vLLM's command line and environment, on a GPU or by its CPU build."""
 
 import importlib.metadata
 import importlib.util
@@ -46,10 +46,6 @@ def _installed_vllm() -> str | None:
     return "cpu"
 
 
-def uses_vllm(settings: ServingSettings, machine: Machine) -> bool:
-    return settings.engine == "vllm" or (settings.engine == "auto" and machine.vllm is not None)
-
-
 def longest(settings: ServingSettings, model: Path) -> int:
     """Prompt plus answer in tokens: the setting, but no more than the model was made for."""
     limit = read_json(model / "config.json").get("max_position_embeddings")
@@ -58,14 +54,6 @@ def longest(settings: ServingSettings, model: Path) -> int:
 
 def plan_launch(settings: ServingSettings, machine: Machine, model: Path, port: int, api_key: str) -> Launch:
     """The key goes by the environment: arguments are for everybody on the machine to read."""
-    if uses_vllm(settings, machine):
-        return _vllm(settings, machine, model, port, api_key)
-    arguments = [sys.executable, "-m", "serving.fallback", "--model", str(model), "--port", str(port)]
-    arguments += ["--max-model-len", str(longest(settings, model)), "--threads", str(max(1, machine.cpus - 1))]
-    return Launch(arguments, {"VLLM_API_KEY": api_key, "HF_HUB_OFFLINE": "1"})
-
-
-def _vllm(settings: ServingSettings, machine: Machine, model: Path, port: int, api_key: str) -> Launch:
     options = {
         "model": str(model),
         "served-model-name": BASE_VERSION,

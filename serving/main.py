@@ -58,7 +58,7 @@ async def serve(ports: Ports) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, _stop, stop, changed)
     async with aiohttp.ClientSession() as session:
-        controller = await asyncio.to_thread(compose, ports, session, changed)
+        controller = await asyncio.to_thread(compose, ports, session, changed, Metrics())
         checks = {"leading": lambda: _check_leads(controller), "replicas": lambda: _check_replicas(controller)}
         health = Health(checks, port=ports.settings.serving.port)
         health.start()
@@ -70,11 +70,10 @@ async def serve(ports: Ports) -> None:
             health.close()
 
 
-def compose(ports: Ports, session: aiohttp.ClientSession, changed: asyncio.Event) -> Controller:
+def compose(ports: Ports, session: aiohttp.ClientSession, changed: asyncio.Event, metrics: Metrics) -> Controller:
     """Reads the base's shapes and revision, which takes a while for a large model."""
     settings = ports.settings.serving
     base = read_base(Path(settings.model))
-    metrics = Metrics()
 
     def engine_at(address: str) -> Engine:
         return Engine(session, address, ports.engine_key)

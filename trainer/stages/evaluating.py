@@ -100,7 +100,7 @@ def _evidence(
     progress(4, STEPS, {})
     results, drop = judge_cases(subject.cases, _texts(candidate.checks), _texts(champion.checks))
     reward = material.holding.work.result(CycleState.REWARD) or {}
-    smoke = smoke_cases(material, candidate.gate)
+    smoke = smoke_cases(material.base, smoke_sequences(material, candidate.gate))
     progress(5, STEPS, {})
     return Evidence(
         version=subject.candidate.version,
@@ -148,17 +148,22 @@ def _scores(judge: RewardModel, gate: Sequence[Sequence[Sampled]]) -> list[list[
     return _regrouped(judge.score_encoded(rows).tolist(), gate)
 
 
-def smoke_cases(material: Material, gate: Sequence[Sequence[Sampled]]) -> list[SmokeCase]:
-    """The candidate's own answers, so that every layer of it matters to their log-probabilities."""
-    sequences = [[*group[0].prompt_ids, *group[0].token_ids][:SMOKE_TOKENS] for group in gate[:SMOKE_CASES] if group]
-    if not sequences:
-        train = gate_prompts(material, "train")[:SMOKE_CASES]
-        sequences = [encode_prompt(material.base.tokenizer, prompt)[:SMOKE_TOKENS] for prompt in train]
+def smoke_cases(base: Base, sequences: Sequence[Sequence[int]]) -> list[SmokeCase]:
+    """What each engine must reproduce: the candidate's log-probabilities of these tokens, in nats at temperature 1."""
     return [
-        SmokeCase(token_ids=ids, logprobs=sequence_logprobs(material.base, ids, "candidate"))
+        SmokeCase(token_ids=list(ids), logprobs=sequence_logprobs(base, ids, "candidate"))
         for ids in sequences
         if len(ids) > 1
     ]
+
+
+def smoke_sequences(material: Material, gate: Sequence[Sequence[Sampled]]) -> list[list[int]]:
+    """The ends of the candidate's own answers: an engine can compare only tokens that the candidate finds probable,
+    and every layer of it matters to them."""
+    answered = [[*group[0].prompt_ids, *group[0].token_ids] for group in gate[:SMOKE_CASES] if group]
+    asked = [] if answered else gate_prompts(material, "train")[:SMOKE_CASES]
+    sequences = answered or [encode_prompt(material.base.tokenizer, prompt) for prompt in asked]
+    return [ids[-SMOKE_TOKENS:] for ids in sequences]
 
 
 def _asked(prompts: Sequence[Prompt]) -> list[tuple[str, list[dict[str, Any]]]]:
