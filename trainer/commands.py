@@ -9,6 +9,7 @@ import typer
 from infra.console import err, print_json, print_table
 from infra.database.schema import check_schema
 from infra.database.tables import CycleRow
+from infra.logs import configure_logging
 from infra.ports import Ports
 from infra.registry import cycles
 from infra.registry.cycles import CycleState
@@ -30,6 +31,7 @@ EXIT_CODES = {
 Tenant = Annotated[str, typer.Option(help="Whose cycles.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 CycleId = Annotated[str, typer.Argument(help="The cycle's number, as `cycle list` shows it.")]
+Assignments = Annotated[list[str] | None, typer.Option("--set", help="A trainer setting, name=value.")]
 Reason = Annotated[str, typer.Option(help="Why; goes into the audit.")]
 
 cycle = typer.Typer(help="One turn of the loop: snapshot, training, evidence, gates.", no_args_is_help=True)
@@ -45,7 +47,7 @@ def trigger(
     alias: Annotated[str, typer.Option(help="Which assistant; default: the gateway's.")] = "",
     tenant: Tenant = "default",
     reason: Reason = "",
-    assignments: Annotated[list[str], typer.Option("--set", help="A trainer setting, name=value.")] = [],  # noqa: B006 (typer copies it)
+    assignments: Assignments = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Show progress; exit 0 accepted, 1 failed, 2 undecided.")
     ] = False,
@@ -53,7 +55,7 @@ def trigger(
 ) -> None:
     """Starts a cycle, unless one of this alias is running."""
     with opened() as ports:
-        overrides = validated(ports.settings.trainer, parse_assignments(assignments))
+        overrides = validated(ports.settings.trainer, parse_assignments(assignments or []))
         with ports.database.transaction() as session:
             row = cycles.trigger(
                 session, tenant=tenant, alias=alias or ports.settings.gateway.alias, actor=ACTOR, reason=reason,
@@ -113,7 +115,9 @@ def cancel(cycle_id: CycleId, tenant: Tenant = "default", reason: Reason = "", j
 @contextmanager
 def opened() -> Iterator[Ports]:
     """The ports of this command; raises SchemaMismatch where the product was never started."""
-    ports = Ports(load_settings())
+    settings = load_settings()
+    configure_logging(settings.infra, process="cli")  # to standard error: what is printed is the answer
+    ports = Ports(settings)
     try:
         check_schema(ports.database)
         yield ports

@@ -1,12 +1,14 @@
 """Dataset rows as the trainer sees them, and their encoding: prompt ids, answer ids, nothing re-tokenised twice."""
 
 import json
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from trainer.errors import TrainerError
@@ -115,9 +117,7 @@ def ties(rows: Iterable[dict[str, Any]]) -> list[Tie]:
 
 def unpaired(rows: Iterable[dict[str, Any]]) -> list[Unpaired]:
     return [
-        Unpaired(
-            prompt=_prompt(row), completion=_answer(row, "completion"), label=bool(row["label"]), **_judgement(row)
-        )
+        Unpaired(prompt=_prompt(row), completion=_answer(row, "completion"), label=_label(row), **_judgement(row))
         for row in rows
     ]
 
@@ -150,14 +150,13 @@ def encode_answer(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, answer: Me
 
 def _render(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, answer: Message | None) -> str:
     messages = [_parsed_calls(message) for message in (*prompt.messages, *([answer] if answer else []))]
-    tools = list(prompt.tools) if prompt.tools else None
-    rendered = tokenizer.apply_chat_template(
-        messages,
-        tools=tools,  # type: ignore[arg-type]  # JSON schemas, as OpenAI has them
-        add_generation_prompt=answer is None,
-        tokenize=False,
-    )
-    return str(rendered)
+    tools: list[dict[str, Any] | Callable[..., Any]] | None = list(prompt.tools) if prompt.tools else None
+    try:
+        return str(
+            tokenizer.apply_chat_template(messages, tools=tools, add_generation_prompt=answer is None, tokenize=False)
+        )
+    except TemplateError as error:
+        raise BadRow(f"the model's chat template can't write a conversation: {error.message}") from None
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
@@ -178,7 +177,7 @@ def _parsed_arguments(function: dict[str, Any]) -> dict[str, Any]:
 
 
 def _prompt(row: dict[str, Any]) -> Prompt:
-    tools = _decoded(row.get("tools"))
+    tools = _decoded(row.get("tools") or None)
     return Prompt(_messages(row, "prompt"), tools or None, str(row.get("prompt_id") or ""))
 
 
@@ -188,20 +187,40 @@ def _answer(row: dict[str, Any], column: str) -> Message:
 
 def _messages(row: dict[str, Any], column: str) -> list[Message]:
     found = _decoded(row.get(column))
-    if not isinstance(found, list) or not found:
+    messages = [_decoded(message) for message in found] if isinstance(found, list) else []
+    if not messages or not all(isinstance(message, dict) and "role" in message for message in messages):
         raise BadRow(f"column {column} of a row holds no messages: {str(found)[:80]}")
-    return [{key: value for key, value in message.items() if value is not None} for message in map(_decoded, found)]
+    return [{key: value for key, value in message.items() if value is not None} for message in messages]
+
+
+def _label(row: dict[str, Any]) -> bool:
+    if not isinstance(row.get("label"), bool):
+        raise BadRow(f"column label of a row is neither true nor false: {row.get('label')}")
+    return bool(row["label"])
 
 
 def _decoded(value: Any) -> Any:
-    """Nested columns come as they are or as JSON text."""
-    return json.loads(value) if isinstance(value, str) and value else value
+    """Nested columns come as they are or as JSON text; text that is no JSON stays as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def _weight(row: dict[str, Any]) -> float:
+    weight = row.get("weight")
+    if weight is None:
+        return 1.0
+    if not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+        raise BadRow(f"column weight of a row is no weight: {weight}")
+    return float(weight)
 
 
 def _judgement(row: dict[str, Any]) -> dict[str, Any]:
-    weight = row.get("weight")
     return {
-        "weight": 1.0 if weight is None else float(weight),
+        "weight": _weight(row),
         "source": str(row.get("source") or "human"),
         "rater": str(row.get("rater") or ""),
     }

@@ -65,4 +65,5 @@ def _per_row(batch: Batch, values_N: Tensor) -> Tensor:
 
 
 def _pieces(base: Base, values_N: Tensor) -> Sequence[Tensor]:
-    return values_N.split(max(1, FLOATS_PER_PIECE // int(base.model.config.vocab_size)))  # type: ignore[no-any-return]  # torch: split is untyped
+    pieces: Sequence[Tensor] = values_N.split(max(1, FLOATS_PER_PIECE // int(base.model.config.vocab_size)))
+    return pieces

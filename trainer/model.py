@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 import transformers
 from peft import LoraConfig, inject_adapter_in_model
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -23,7 +24,7 @@ PREFIX = "base_model.model."  # what PEFT and vLLM expect before a module's name
 
 
 class UnsupportedModel(TrainerError):
-    """The model does more between its decoder and its logits than a linear head."""
+    """The directory's files can't be loaded, or the logits are more than a linear head on the decoder."""
 
 
 class AdapterMismatch(TrainerError):
@@ -70,14 +71,18 @@ class Base:
 def load_base(directory: Path, *, device: str = "cpu", dtype: str = "float32") -> Base:
     """Any Hugging Face causal LM directory with a chat template.
 
-    Raises infra.base_model.NotAModel where it is none, UnsupportedModel where its logits are not head(decoder(ids)).
+    Raises infra.base_model.NotAModel where it is none, UnsupportedModel where it can't be loaded or its logits are not
+    head(decoder(ids)).
     """
     check_model(directory)
     transformers.logging.disable_progress_bar()
-    tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-    model = AutoModelForCausalLM.from_pretrained(
-        directory, dtype=getattr(torch, dtype), local_files_only=True, attn_implementation="sdpa"
-    )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            directory, dtype=getattr(torch, dtype), local_files_only=True, attn_implementation="sdpa"
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UnsupportedModel(f"{directory} can't be loaded: {' '.join(str(error).split())}") from error
     nn.Module.to(model, device)  # transformers' own `to` is typed for another class
     model.eval().requires_grad_(False)
     base = Base(model, tokenizer, directory, base_revision(directory), Switch(model, model.base_model))

@@ -10,12 +10,13 @@ from contextlib import AbstractContextManager
 
 import structlog
 
+from infra.base_model import NotAModel
 from infra.logs import configure_logging
 from infra.ports import Ports
 from infra.registry.cycles import CycleState
 from infra.registry.errors import LeaseLost
 from infra.registry.leases import Lease, cycle_lease
-from infra.settings import load_settings
+from infra.settings import SettingsError, load_settings
 from trainer.cycle import Holding, Stage, run_stages
 from trainer.errors import CancelRequested, TrainerError, TryAgain
 from trainer.launch import TRY_AGAIN
@@ -54,7 +55,7 @@ def _run(holding: Holding, opened: Callable[[], AbstractContextManager[Mapping[C
         return _say(error, CANCELLED)
     except TryAgain as error:
         return _say(error, TRY_AGAIN)
-    except TrainerError as error:
+    except (TrainerError, SettingsError, NotAModel) as error:
         return _say(error, 1)
 
 

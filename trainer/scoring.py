@@ -5,6 +5,7 @@ import json
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 from infra.logs import configure_logging
 from infra.ports import Ports
@@ -50,12 +51,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _score(model: Path, reward: Path, conversations: list[dict[str, object]]) -> list[float]:
+def _score(model: Path, reward: Path, conversations: list[dict[str, Any]]) -> list[float]:
     from trainer.model import load_base  # torch: only in the child
     from trainer.rewarding import RewardModel
 
     judge = RewardModel.load(load_base(model), reward)
-    return [float(score) for score in judge.score([(item["prompt"], item["completion"]) for item in conversations])]  # type: ignore[misc]  # JSON from the file, checked by the reward model
+    return [float(score) for score in judge.score([(asked["prompt"], asked["completion"]) for asked in conversations])]
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -17,7 +17,7 @@ from trainer.methods.policy import PolicyContext, policy_method
 from trainer.model import Base, attach_adapter, load_base, save_adapter
 from trainer.progress import Progress
 from trainer.reward_metrics import describe
-from trainer.rewarding import RewardModel
+from trainer.rewarding import DESCRIPTION, RewardModel
 from trainer.stages.reward import judged
 from trainer.transformers_sampler import TransformersSampler
 
@@ -32,16 +32,25 @@ def rows_of(source: Path, table: str, split: str) -> Rows:
         raise SettingsError(f"--data: {source} does not exist")
     if split != "train":
         return []
-    if source.suffix == ".parquet":
-        return list(pyarrow.parquet.ParquetFile(source).read().to_pylist())
     try:
-        return [json.loads(line) for line in source.read_text().splitlines() if line.strip()]
-    except ValueError as error:
+        rows = _parquet(source) if source.suffix == ".parquet" else _json_lines(source)
+    except ValueError as error:  # pyarrow's errors of format are ValueErrors too
         raise SettingsError(f"--data: {source} is neither a dataset, nor Parquet, nor JSONL ({error})") from None
+    if not all(isinstance(row, dict) for row in rows):
+        raise SettingsError(f"--data: every line of {source} must be a JSON object, one row each")
+    return rows
+
+
+def _parquet(source: Path) -> Rows:
+    return list(pyarrow.parquet.ParquetFile(source).read().to_pylist())
+
+
+def _json_lines(source: Path) -> Rows:
+    return [json.loads(line) for line in source.read_text().splitlines() if line.strip()]
 
 
 def train_sft(model: Path, source: Path, out: Path, settings: TrainerSettings, progress: Progress) -> dict[str, Any]:
-    base = _open(model, settings)
+    base = _open(model, out, settings)
     rows = data.demonstrations(rows_of(source, "demonstrations", "train"))
     attach_adapter(base, "sft", rank=settings.lora_rank, alpha=settings.lora_alpha, seed=settings.seed)
     metrics = sft_method.train(base, rows, adapter="sft", settings=settings, seed=settings.seed, progress=progress)
@@ -50,7 +59,7 @@ def train_sft(model: Path, source: Path, out: Path, settings: TrainerSettings, p
 
 def train_reward(model: Path, source: Path, out: Path, settings: TrainerSettings, progress: Progress) -> dict[str, Any]:
     """Saves the variant that the settings ask for; `other_variant` in the result is measured and thrown away."""
-    base = _open(model, settings)
+    base = _open(model, out, settings)
     held_out = data.preferences(rows_of(source, "preference", "test"))
     features = settings.reward_features
     trained = _fit_reward(base, source, settings, features=features, progress=progress)
@@ -64,7 +73,9 @@ def train_policy(
     model: Path, source: Path, reward: Path, out: Path, settings: TrainerSettings, progress: Progress
 ) -> dict[str, Any]:
     """From the base, against a reward model directory, with samples from the model in memory."""
-    base = _open(model, settings)
+    if not (reward / DESCRIPTION).is_file():
+        raise SettingsError(f"--reward: {reward} is no reward model ({DESCRIPTION} is missing)")
+    base = _open(model, out, settings)
     attach_adapter(base, "policy", rank=settings.lora_rank, alpha=settings.lora_alpha, seed=settings.seed)
     context = PolicyContext(
         base=base,
@@ -83,7 +94,12 @@ def train_policy(
     return {"sha256": save_adapter(base, "policy", out), "metrics": result.metrics}
 
 
-def _open(model: Path, settings: TrainerSettings) -> Base:
+def _open(model: Path, out: Path, settings: TrainerSettings) -> Base:
+    """Whether `out` can be written is known before anything is trained. Raises SettingsError, NotAModel."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"--out: {out} is no directory and can't be made one ({error.strerror})") from None
     torch.set_num_threads(settings.threads)
     return load_base(model)
 

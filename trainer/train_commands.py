@@ -1,19 +1,23 @@
 """`thumbwheel train ...`: one method by itself, without services. torch is loaded inside the commands."""
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from infra.console import err, print_json
+from infra.logs import configure_logging
 from infra.settings import TrainerSettings, load_settings
 from trainer.errors import TrainerError
 from trainer.overrides import effective, parse_assignments
 
 if TYPE_CHECKING:
     from trainer.progress import Progress
+
+LINE_EVERY_S = 2.0
 
 train = typer.Typer(help="Train one thing by itself, from files, without services.", no_args_is_help=True)
 
@@ -85,7 +89,18 @@ def grpo(
 
 @contextmanager
 def reporting(title: str) -> Iterator["Progress"]:
-    """A bar with the time left and the last metric; a TrainerError becomes one line and exit 1."""
+    """The pace and the last metrics: a bar on a terminal, else a line now and then. A TrainerError is exit 1."""
+    configure_logging(load_settings().infra, process="cli")  # to standard error: what is printed is the answer
+    try:
+        with _bar(title) if err().is_terminal else nullcontext(_lines(title)) as report:
+            yield report
+    except TrainerError as error:
+        err().print(str(error), markup=False)
+        raise typer.Exit(1) from None
+
+
+@contextmanager
+def _bar(title: str) -> Iterator["Progress"]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
@@ -99,14 +114,26 @@ def reporting(title: str) -> Iterator["Progress"]:
         task = bars.add_task("")
 
         def report(step: int, total: int, metrics: dict[str, float]) -> None:
-            shown = " ".join(f"{name}={value:.3g}" for name, value in list(metrics.items())[:2])
-            bars.update(task, completed=step, total=total, description=shown)
+            bars.update(task, completed=step, total=total, description=_newest(metrics))
 
-        try:
-            yield report
-        except TrainerError as error:
-            err().print(str(error), markup=False)
-            raise typer.Exit(1) from None
+        yield report
+
+
+def _lines(title: str) -> "Progress":
+    """For a log or a program that reads along: `base 120/260 loss=1.9`, every other second and at the end."""
+    last = -LINE_EVERY_S
+
+    def report(step: int, total: int, metrics: dict[str, float]) -> None:
+        nonlocal last
+        if step == total or time.monotonic() - last >= LINE_EVERY_S:
+            last = time.monotonic()
+            typer.echo(f"{title} {step}/{total} {_newest(metrics)}", err=True)
+
+    return report
+
+
+def _newest(metrics: dict[str, float]) -> str:
+    return " ".join(f"{name}={value:.3g}" for name, value in list(metrics.items())[:2])
 
 
 def _settings(assignments: list[str] | None) -> TrainerSettings:

@@ -83,10 +83,28 @@ def test_columns_may_hold_json_text_and_nulls_that_parquet_filled_in() -> None:
     assert found.tools == [TOOL]
 
 
-@pytest.mark.parametrize("prompt", [None, [], "", "{}"])
+@pytest.mark.parametrize("prompt", [None, [], "", "{}", "plain text", ["plain text"], [{"content": "no role"}]])
 def test_a_row_without_messages_is_refused_by_name(prompt: Any) -> None:
     with pytest.raises(BadRow, match="column prompt"):
         prompts([{"prompt": prompt}])
+
+
+@pytest.mark.parametrize("weight", ["heavy", -1.0, float("nan"), float("inf")])
+def test_a_weight_that_is_none_is_refused(weight: Any) -> None:
+    with pytest.raises(BadRow, match="column weight"):
+        preferences([make_raw(weight=weight)])
+
+
+def test_a_label_is_true_or_false_and_nothing_else() -> None:
+    with pytest.raises(BadRow, match="column label"):
+        unpaired([{"prompt": PROMPT, "completion": [make_message("a")], "label": "good"}])
+
+
+def test_what_the_template_refuses_is_a_bad_row(tmp_path: Path) -> None:
+    tokenizer = make_base(tmp_path).tokenizer
+    tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
+    with pytest.raises(BadRow, match="roles must alternate"):
+        encode_prompt(tokenizer, make_prompt())
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])

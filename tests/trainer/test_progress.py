@@ -9,7 +9,7 @@ import pytest
 from infra.ports import Ports
 from tests.support.cycles import cycle_row, hold, make_cycle
 from tests.support.home import make_ports
-from trainer.progress import StageProgress
+from trainer.progress import StageProgress, eta_s
 
 
 @dataclass
@@ -65,3 +65,9 @@ def test_a_part_of_a_stage_reports_under_its_own_name(ports: Ports) -> None:
     cycle_id, progress = make_progress(ports, Clock())
     progress.part("judge")(1, 1, {"loss": 0.5})
     assert cycle_row(ports, cycle_id).progress["metrics"] == {"judge/loss": 0.5}
+
+
+def test_the_time_left_is_the_mean_pace_so_far() -> None:
+    assert eta_s(10.0, 4, 12) == 20.0
+    assert eta_s(10.0, 0, 12) is None
+    assert eta_s(10.0, 12, 12) == 0.0

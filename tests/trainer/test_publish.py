@@ -1,11 +1,10 @@
-"""Names, closures and the progress of a stage."""
+"""Names that are never used twice, closures over datasets, and contracts on disk."""
 
 import re
 from pathlib import Path
 
-from trainer.progress import eta_s
-from trainer.publish import closure, code_version, reward_name, version_name
-from trainer.workdir import WorkDir
+from infra.contracts.manifests import Interval
+from trainer.publish import adapter_path, closure, code_version, reward_name, reward_path, version_name, write_contract
 
 
 def test_a_version_is_named_for_alias_cycle_and_weights() -> None:
@@ -22,12 +21,18 @@ def test_the_code_version_is_a_release_and_a_hash_of_the_source() -> None:
     assert code_version() == code_version()
 
 
-def test_the_time_left_is_the_mean_pace_so_far() -> None:
-    assert eta_s(10.0, 4, 12) == 20.0
-    assert eta_s(10.0, 0, 12) is None
-    assert eta_s(10.0, 12, 12) == 0.0
+def test_other_weights_have_another_name() -> None:
+    assert version_name("assistant", "12", "0" * 64) != version_name("assistant", "12", "1" * 64)
 
 
-def test_crashes_are_counted_over_all_workers(tmp_path: Path) -> None:
-    work = WorkDir(tmp_path / "1")
-    assert [work.note_crash(f"killed\n{n}") for n in range(3)] == [1, 2, 3]
+def test_adapters_and_reward_models_lie_apart() -> None:
+    assert adapter_path("v1") == "adapters/v1"
+    assert reward_path("v1") == "rewards/v1"
+
+
+def test_a_contract_on_disk_reads_back_and_is_the_same_bytes_each_time(tmp_path: Path) -> None:
+    interval = Interval(value=0.5, lo=0.4, hi=0.6, n=12)
+    for name in ("a", "b"):
+        write_contract(tmp_path / name, interval)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert Interval.model_validate_json((tmp_path / "a").read_bytes()) == interval

@@ -7,7 +7,6 @@ from pathlib import Path
 import structlog
 import torch
 
-from infra.base_model import NotAModel
 from infra.contracts.manifests import DatasetManifest
 from infra.contracts.routing import BASE_VERSION, Replica
 from infra.database.tables import CycleRow
@@ -66,10 +65,7 @@ class Material:
         model = self.ports.settings.serving.model
         if not model:
             raise StageFailed("serving.model is not set: there is no base to train")
-        try:
-            return load_base(Path(model))
-        except NotAModel as error:
-            raise StageFailed(str(error)) from error
+        return load_base(Path(model))
 
     @cached_property
     def replicas(self) -> list[Replica]:

@@ -10,12 +10,14 @@ from trainer.errors import StageFailed
 from trainer.methods import sft as method
 from trainer.model import attach_adapter, remove_adapter, save_adapter
 from trainer.progress import StageProgress
+from trainer.regression import read_cases
 from trainer.stages.material import Material
 
 
 def sft(material: Material, part: Path, progress: StageProgress) -> Result:
-    """Also the first to see the dataset: too few pairs end the cycle here."""
+    """Also the first to see dataset and settings: too few pairs, or checks that can't be read, end the cycle here."""
     check_pairs(material)
+    read_cases(material.settings.regression_file)
     settings = material.settings
     rows = data.demonstrations(read_table(material.dataset, "demonstrations", "train"))
     if len(rows) < settings.sft_min_rows:

@@ -1,0 +1,9 @@
+"""Tiny models train fastest on one thread: more of them wait for each other, above all on a busy machine."""
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
