@@ -28,7 +28,9 @@ def register(root: typer.Typer) -> None:
 
 
 def up(
-    model: Annotated[Path | None, typer.Option(help="Directory of a Hugging Face causal LM.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Directory of a Hugging Face causal LM; default: the last one.")
+    ] = None,
     port: Annotated[int | None, typer.Option(help="Port of the gateway; 0 picks a free one.")] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when all is ready.")] = False,
     as_json: Json = False,

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from infra.base_model import NotAModel, check_model
 from infra.database.migrate import migrate
 from infra.ports import Ports
 from infra.registry import keys
@@ -11,11 +12,30 @@ from infra.settings import Settings
 
 TENANT = "default"  # whom the two keys of the embedded mode belong to
 SCOPES = {"client": (Scope.CHAT, Scope.FEEDBACK), "admin": tuple(Scope)}
+MODEL_FILE = Path("run") / "model"
 FOLDERS = ("artifacts", "logs", "run", "spool")
 
 
 def key_file(home: Path) -> Path:
     return home / "keys.json"
+
+
+def remember_model(settings: Settings) -> None:
+    """For `up` without --model, and for commands that need the base the stack was started with."""
+    (settings.home / MODEL_FILE).write_text(settings.serving.model)
+
+
+def remembered_model(home: Path) -> str:
+    """The directory, or an empty string where nothing was ever started here."""
+    file = home / MODEL_FILE
+    return file.read_text() if file.is_file() else ""
+
+
+def base_directory(settings: Settings) -> Path:
+    """Of the base as set, or else as last started; raises NotAModel."""
+    if not (model := settings.serving.model or remembered_model(settings.home)):
+        raise NotAModel("serving.model is not set and nothing was started here: there is no base to look at")
+    return check_model(Path(model))
 
 
 def prepare(settings: Settings) -> Path:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.child import tail
-from infra.home import prepare
+from infra.home import prepare, remember_model, remembered_model
 from infra.logs import configure_logging
 from infra.preflight import free_port, refuse_unfit
 from infra.processes import ProcessRecord, group_members, is_alive, kill, wait_until_gone
@@ -40,6 +40,7 @@ class Plan:
 def make_plan(model: Path | None = None, port: int | None = None) -> Plan:
     """The environment's and file's settings with the command's own on top. Raises SettingsError.
 
+    Where none of them names a model it is the one that was started here last.
     A free port is picked here, once: a restarted gateway comes back at the address that clients know.
     """
     environ = dict(os.environ)
@@ -49,8 +50,8 @@ def make_plan(model: Path | None = None, port: int | None = None) -> Plan:
         environ[variable("serving", "model")] = str(model)
     settings = load_settings(environ=environ)
     environ[HOME_VARIABLE] = str(settings.home)
-    if settings.serving.model:
-        environ[variable("serving", "model")] = str(Path(settings.serving.model).absolute())
+    if chosen := settings.serving.model or remembered_model(settings.home):
+        environ[variable("serving", "model")] = str(Path(chosen).absolute())
     if settings.gateway.port == 0:
         environ[variable("gateway", "port")] = str(free_port(settings.gateway.host))
     return Plan(load_settings(environ=environ), environ)
@@ -111,6 +112,7 @@ def _make_ready(plan: Plan) -> None:
     sweep(plan.home)
     refuse_unfit(plan.settings)
     prepare(plan.settings)
+    remember_model(plan.settings)
 
 
 def _watch(home: Path, process: "subprocess.Popen[bytes]", log_file: Path, observer: Observer) -> StackStatus:

@@ -6,6 +6,7 @@ from pathlib import Path
 from infra.clock import now
 from infra.contracts.manifests import GateReport
 from infra.contracts.routing import BASE_VERSION
+from infra.home import base_directory
 from infra.ports import Ports
 from infra.registry import adapters, fleet
 from serving.adapters import read_base
@@ -16,13 +17,13 @@ from serving.report import make_report
 
 
 def refusal(ports: Ports, version: str, tenant: str) -> str | None:
-    """Why it must not be loaded, None where nothing speaks against it; raises NotFound."""
+    """Why it must not be loaded, None where nothing speaks against it; raises NotFound or NotAModel."""
     with tempfile.TemporaryDirectory() as scratch:
         return _take(ports, _shelf(ports, Path(scratch)), version, tenant)
 
 
 def gate_report(ports: Ports, version: str, tenant: str) -> GateReport:
-    """The stored report, or one made from the evidence, without a smoke; raises NotFound."""
+    """The stored report, or one made from the evidence, without a smoke; raises NotFound or NotAModel."""
     with ports.database.reading() as session:
         row = adapters.get(session, version, tenant)
         table = fleet.routing_table(session)
@@ -44,7 +45,7 @@ def gate_report(ports: Ports, version: str, tenant: str) -> GateReport:
 
 def _shelf(ports: Ports, scratch: Path) -> Shelf:
     """A shelf of its own: the controller's holds what engines read."""
-    base = read_base(Path(ports.settings.serving.model))
+    base = read_base(base_directory(ports.settings))
     return Shelf(scratch, ports.artifacts, base, ports.settings.serving.max_lora_rank)
 
 

@@ -65,11 +65,11 @@ async def test_every_process_may_be_killed_and_nothing_that_was_acknowledged_is_
         await progress(ledger, 10)
         trigger = json.loads(await asyncio.to_thread(product.command, "cycle", "trigger", "--json"))
         for state, victim in KILLS:
-            await until(lambda: has_reached(product, trigger["cycle"], state), timeout_s=CYCLE_TIMEOUT_S, what=state)  # noqa: B023
+            await until(lambda: has_reached(product, trigger["cycle_id"], state), timeout_s=CYCLE_TIMEOUT_S, what=state)  # noqa: B023
             await kill(product, victim)
             await progress(ledger, 10)
-        await until(lambda: has_ended(product, trigger["cycle"]), timeout_s=CYCLE_TIMEOUT_S, what="the cycle ended")
-        version = await promoted(product, trigger["cycle"])
+        await until(lambda: has_ended(product, trigger["cycle_id"]), timeout_s=CYCLE_TIMEOUT_S, what="the cycle ended")
+        version = await promoted(product, trigger["cycle_id"])
         await kill_the_supervisor(product)
         await asyncio.to_thread(product.command, "up", "--detach", "--model", str(model))
         await progress(ledger, 10)

@@ -1,9 +1,11 @@
 """One stack as a user meets it: up, an answer, a vote, a dataset, a killed supervisor, up again, down."""
 
+import asyncio
 import json
 import os
 import re
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,8 @@ import pytest
 
 from infra.processes import is_alive, marked
 from infra.stack import StackState, current_status, records
-from tests.support.product import Product, running, running_product
+from tests.support.ledger import until
+from tests.support.product import START_TIMEOUT_S, Product, running, running_product
 from tests.support.tiny_model import make_tiny_model
 from tests.support.visitor import QUESTION, Visitor
 
@@ -138,6 +141,29 @@ def test_down_leaves_no_orphan_and_says_so_where_nothing_runs(product: Product) 
     assert marked(product.home) == []
     assert current_status(product.home).state is StackState.STOPPED
     assert product.command("down") == f"nothing runs in {product.home}\n"
+
+
+async def test_in_the_foreground_it_says_where_all_is_and_ctrl_c_stops_it(product: Product, model: Path) -> None:
+    up = subprocess.Popen(
+        product.words("up", "--model", str(model)),
+        env=product.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    await until(lambda: is_ready(product, up.pid), timeout_s=START_TIMEOUT_S, what="the stack is ready")
+    family = product.family()
+    up.send_signal(signal.SIGINT)
+    printed, _ = await asyncio.to_thread(up.communicate, timeout=90)
+    assert up.returncode == 0
+    assert running(family) == []
+    assert all(name in printed for name in PROCESSES)
+    assert printed.splitlines()[-2:] == [f"keys     {product.home}/keys.json", f"clients  {product.address}/v1"]
+
+
+async def is_ready(product: Product, supervisor: int) -> bool:
+    status = current_status(product.home)
+    return status.pid == supervisor and status.state is StackState.READY
 
 
 def until_gone(product: Product) -> None:

@@ -2,11 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from infra.home import prepare
+from infra.base_model import NotAModel
+from infra.home import base_directory, prepare, remember_model
 from infra.programs import StopStage, programs
 from infra.settings import load_settings
 from infra.stack import StackState, StackStatus, current_status, write_status
 from infra.up import detach, down, make_plan
+from tests.support.model_files import make_model_files
 
 
 @pytest.fixture
@@ -22,6 +24,19 @@ def test_the_model_named_on_the_command_line_reaches_every_process(home: Path, m
     assert plan.settings.serving.model == str(home.parent / "mine")
     assert load_settings(environ=plan.environ) == plan.settings
     assert plan.settings.gateway.port == 8181
+
+
+def test_a_model_that_was_started_once_need_not_be_named_again(home: Path) -> None:
+    prepare(load_settings())
+    remember_model(make_plan(make_model_files(home.parent / "mine")).settings)
+    assert make_plan().settings.serving.model == str(home.parent / "mine")
+    assert make_plan(Path("/another")).settings.serving.model == "/another"
+    assert base_directory(load_settings()) == home.parent / "mine"
+
+
+def test_a_command_that_needs_the_base_says_so_where_there_is_none(home: Path) -> None:
+    with pytest.raises(NotAModel, match=r"serving\.model is not set"):
+        base_directory(load_settings())
 
 
 def test_a_free_port_is_chosen_once_so_that_a_restarted_gateway_keeps_its_address(home: Path) -> None:

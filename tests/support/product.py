@@ -48,6 +48,16 @@ class Product:
     def keys(self) -> dict[str, str]:
         return dict(json.loads((self.home / "keys.json").read_text()))
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What its commands are given."""
+        return os.environ | self.environ | {"THUMBWHEEL_HOME": str(self.home)}
+
+    @staticmethod
+    def words(*words: str) -> list[str]:
+        """The command line of `thumbwheel WORDS`."""
+        return [sys.executable, "-m", "infra.cli", *words]
+
     def command(self, *words: str, timeout_s: float = START_TIMEOUT_S, check: bool = True) -> str:
         """Runs `thumbwheel WORDS` and returns what it printed."""
         done = self.run(*words, timeout_s=timeout_s)
@@ -57,8 +67,8 @@ class Product:
     def run(self, *words: str, timeout_s: float = START_TIMEOUT_S) -> "Done":
         """Runs `thumbwheel WORDS`, whatever comes of it."""
         done = subprocess.run(
-            [sys.executable, "-m", "infra.cli", *words],
-            env=os.environ | self.environ | {"THUMBWHEEL_HOME": str(self.home)},
+            self.words(*words),
+            env=self.environment,
             capture_output=True,
             text=True,
             timeout=timeout_s,
