@@ -16,6 +16,7 @@ from gateway.chat import Desk
 from gateway.limits import BodyLimit, VoteCors
 from gateway.metrics import Metrics
 from gateway.recorder import ModelFacts, Recorder
+from gateway.request_id import RequestId
 from gateway.routing import Router
 from gateway.services import Services, services
 from gateway.upstream import Engines
@@ -50,6 +51,7 @@ def make_app(ports: Ports, address: str) -> FastAPI:
         version="1",
         description="Chat, votes and administration.",
         lifespan=lambda app: opened(app, ports, address),
+        redirect_slashes=False,
     )
     for router in (chat_router, models.router, feedback.router, comparisons.router, admin_router(), health.router):
         app.include_router(router)
@@ -58,6 +60,7 @@ def make_app(ports: Ports, address: str) -> FastAPI:
     if settings.cors_origins:
         app.add_middleware(VoteCors, origins=settings.cors_origins)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(RequestId)
     return app
 
 

@@ -53,8 +53,10 @@ class Desk:
         except ClientDisconnect:
             raise BadRequest("the request's body broke off") from None
         parsed, sent = parse(body)
+        response_id = self.identity.new_response_id(principal.tenant)
+        structlog.contextvars.bind_contextvars(response_id=response_id)
         asked = Asked(
-            response_id=self.identity.new_response_id(principal.tenant),
+            response_id=response_id,
             tenant=principal.tenant,
             rater=self.identity.rater(principal.tenant, parsed.person) if parsed.person else None,
             request=parsed,
@@ -110,7 +112,7 @@ class Answer(Response):
             if target.arm == PINNED:
                 raise NotFound(f"The model `{target.version}` is not loaded.", code="model_not_found") from None
             self._desk.metrics.reroutes.inc()
-            log.warning("answer_rerouted", response_id=self._asked.response_id, version=target.version)
+            log.warning("answer_rerouted", version=target.version)
             await self._give_by_champion(target)
 
     async def _give_by_champion(self, target: Target) -> None:

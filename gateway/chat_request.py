@@ -1,6 +1,6 @@
 """What a client asked for, split in two: what the gateway keeps for itself, and what the engine is sent."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from gateway.errors import BadRequest
+from gateway.errors import RULE, BadRequest
 
 KEPT = frozenset({"user", "safety_identifier", "metadata", "store"})  # read here, of no use to the engine
 RESERVED = frozenset(  # only the gateway may say these to the engine, whatever a client sends
@@ -45,6 +45,8 @@ CONTENT = (
     "documents",
     "reasoning_effort",
 )
+
+MAX_DEPTH = 100  # readers of the event give up at 200, and it stands some levels deeper there
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 Flag = Literal["true", "false"]
@@ -121,12 +123,30 @@ def parse(body: bytes) -> tuple[ChatRequest, dict[str, Any]]:
         sent = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise BadRequest(f"the body is not JSON: {error}", code="invalid_json") from None
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH and too_deep(sent):
+        raise BadRequest(f"the body is nested more than {MAX_DEPTH} levels deep", code="nested_too_deeply")
     try:
         return ChatRequest.model_validate(sent), sent
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        name = ".".join(str(part) for part in first["loc"]) or None
-        raise BadRequest(f"{name}: {first['msg']}" if name else first["msg"], param=name, code=first["type"]) from None
+        name, message = ".".join(str(part) for part in first["loc"]) or None, first["msg"].removeprefix(RULE)
+        raise BadRequest(f"{name}: {message}" if name else message, param=name, code=first["type"]) from None
+
+
+def too_deep(value: Any) -> bool:
+    """Level by level, since what is nested deeply enough would end a recursion."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return False
+    return True
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def engine_body(sent: Mapping[str, Any], *, model: str, cache_salt: str) -> dict[str, Any]:

@@ -1,23 +1,25 @@
 """Votes between answers: two side by side, or several in order."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Request
-from pydantic import Field, FiniteFloat, StrictBool, model_validator
+from pydantic import Field, StrictBool, model_validator
 
 from gateway.documents import VOTE_RESPONSES
+from gateway.json_route import JsonRoute
 from gateway.services import services
-from gateway.votes import AnswerRef, IdempotencyKey, Name, Receipt, VoteBody, shared
+from gateway.votes import AnswerRef, IdempotencyKey, Name, Number, Receipt, VoteBody, shared
 from infra.contracts.events import Feedback, Item
 
+Tie = Annotated[list[AnswerRef], Field(min_length=1)]
 RANKED = "ranked"  # the value of a ranking that stands; null retracts
 
-router = APIRouter(tags=["votes"])
+router = APIRouter(tags=["votes"], route_class=JsonRoute)
 
 
 class ChoiceBody(VoteBody):
     name: Name = Field("overall", description="The criterion asked for.")
-    strength: FiniteFloat | None = Field(None, ge=0, description="How much better, when it was asked.")
+    strength: Number | None = Field(None, ge=0, description="How much better, when it was asked.")
 
 
 class ComparisonBody(ChoiceBody):
@@ -34,7 +36,7 @@ class ComparisonBody(ChoiceBody):
 
 
 class RankingBody(ChoiceBody):
-    items: list[AnswerRef | list[AnswerRef]] = Field(
+    items: list[AnswerRef | Tie] = Field(
         min_length=1, max_length=128, description="Best first; answers that tie stand in a list of their own."
     )
     retract: StrictBool = Field(False, description="Takes back the ranking of these answers.")
@@ -44,8 +46,6 @@ class RankingBody(ChoiceBody):
         answers = [answer for group in self.groups for answer in group]
         if len(answers) < 2 or len(answers) > 128 or len(set(answers)) < len(answers):
             raise ValueError("`items` must name 2 to 128 different answers")
-        if not all(self.groups):
-            raise ValueError("a tie in `items` must name answers")
         return self
 
     @property

@@ -10,7 +10,9 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+from starlette.routing import Match
 
+from gateway.request_id import HEADER, IN_SCOPE
 from infra.registry import errors as registry
 
 log = structlog.get_logger()
@@ -89,7 +91,7 @@ REGISTRY_ERRORS: dict[type[registry.RegistryError], type[GatewayError]] = {
     registry.Conflict: Conflict,
     registry.IllegalTransition: Conflict,
 }
-HTTP_ERRORS: dict[int, type[GatewayError]] = {kind.status: kind for kind in (BadRequest, NotFound, TooLarge)}
+RULE = "Value error, "  # pydantic's words before those of a rule of our own
 
 
 def error_response(error: GatewayError) -> JSONResponse:
@@ -120,24 +122,36 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _handle_http)
 
 
-async def _handle(_request: Request, error: Exception) -> JSONResponse:
+async def _handle(request: Request, error: Exception) -> JSONResponse:
     translated = translate(error)
+    response = error_response(translated)
     if translated.status == 500:
         log.error("request_failed", exc_info=error)
-    return error_response(translated)
+        response.headers[HEADER] = request.scope[IN_SCOPE]  # the framework answers this one outside of all middleware
+    return response
 
 
-async def _handle_http(_request: Request, error: Exception) -> JSONResponse:
+async def _handle_http(request: Request, error: Exception) -> JSONResponse:
     """What the framework itself refuses: unknown paths, wrong methods, unreadable bodies."""
     assert isinstance(error, HTTPException)
     kind = "invalid_request_error" if error.status_code < 500 else "server_error"
     body = ErrorBody(error=ErrorDetail(message=str(error.detail), type=kind))
-    return JSONResponse(body.model_dump(), status_code=error.status_code, headers=error.headers)
+    headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
+    return JSONResponse(body.model_dump(), status_code=error.status_code, headers=headers)
+
+
+def _allowed(request: Request) -> str:
+    """Of all routes of this path: the framework names the methods of the first one only."""
+    near = [route for route in request.app.routes if route.matches(request.scope)[0] is Match.PARTIAL]
+    return ", ".join(sorted({method for route in near for method in route.methods}))
 
 
 def _invalid(error: RequestValidationError) -> BadRequest:
     """Names the first field that is wrong."""
     first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return BadRequest(f"the body is not JSON: {first['ctx']['error']}", code="invalid_json")
+    message = first["msg"].removeprefix(RULE)
     where = [str(part) for part in first["loc"] if part != "body"]
     name = ".".join(where) or None
-    return BadRequest(f"{name}: {first['msg']}" if name else str(first["msg"]), param=name, code=first["type"])
+    return BadRequest(f"{name}: {message}" if name else message, param=name, code=first["type"])

@@ -3,17 +3,19 @@
 from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Request
-from pydantic import Field, FiniteFloat, StrictBool, StrictInt, StrictStr, StringConstraints, model_validator
+from pydantic import Field, StrictBool, StrictInt, StrictStr, StringConstraints, model_validator
 
 from gateway.documents import VOTE_RESPONSES
+from gateway.json_route import JsonRoute
 from gateway.services import services
-from gateway.votes import IdempotencyKey, Name, Receipt, ResponseId, VoteBody, shared
+from gateway.votes import IdempotencyKey, Index, Name, Number, Receipt, ResponseId, VoteBody, shared
 from infra.contracts.events import Feedback
 
 MAX_TEXT = 200_000  # characters of a correction or comment
+Whole = Annotated[StrictInt, Field(ge=-(2**53), le=2**53)]  # what every JSON reader keeps exactly; beyond, a float
 Kind = Literal["thumbs", "rating", "comparison", "ranking", "correction", "comment", "custom"]
 
-router = APIRouter(tags=["votes"])
+router = APIRouter(tags=["votes"], route_class=JsonRoute)
 
 
 class FeedbackBody(VoteBody):
@@ -21,9 +23,9 @@ class FeedbackBody(VoteBody):
 
     response_id: ResponseId | None = None
     session_id: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = None
-    index: int = Field(0, ge=0, le=127)
+    index: Index = 0
     name: Name = Field(description="thumbs, rating, correction, comment, or a metric of your own.")
-    value: StrictBool | StrictInt | FiniteFloat | StrictStr | None
+    value: StrictBool | Whole | Number | Annotated[StrictStr, StringConstraints(max_length=MAX_TEXT)] | None
 
     @model_validator(mode="after")
     def has_one_target(self) -> Self:

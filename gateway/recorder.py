@@ -84,7 +84,7 @@ class Recorder:
             self._spool.append(Entry(INFERENCE_TOPIC, event.response_id, envelope.model_dump_json().encode()))
         except (SpoolFull, OSError, sqlite3.Error) as error:
             self._metrics.events_lost.inc()
-            log.error("inference_event_lost", response_id=event.response_id, reason=str(error))
+            log.error("inference_event_lost", reason=str(error))
 
     def _header(self, asked: Asked) -> Header:
         about, unsaid = asked.request.about, asked.request.about.consent_train is None

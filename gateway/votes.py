@@ -9,7 +9,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 import structlog
 from fastapi import Header as FromHeader
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictBool, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, Strict, StrictBool, StrictInt, StringConstraints
 from starlette.requests import Request
 
 from gateway.auth import Auth
@@ -27,6 +27,8 @@ from infra.spool import Entry, Spool, SpoolFull
 log = structlog.get_logger()
 
 ResponseId = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+Index = Annotated[StrictInt, Field(ge=0, le=127)]
+Number = Annotated[FiniteFloat, Strict()]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 Reason = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 IdempotencyKey = Annotated[
@@ -41,7 +43,7 @@ class AnswerRef(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     response_id: ResponseId
-    index: int = Field(0, ge=0, le=127)
+    index: Index = 0
 
 
 class VoteBody(BaseModel):
@@ -54,7 +56,7 @@ class VoteBody(BaseModel):
     )
     reasons: list[Reason] = Field([], max_length=20)
     comment: Annotated[str, StringConstraints(max_length=10_000)] | None = None
-    latency_ms: FiniteFloat | None = Field(None, ge=0, description="From shown to judged.")
+    latency_ms: Number | None = Field(None, ge=0, description="From shown to judged.")
     consent_train: StrictBool | None = Field(None, description="Whether this vote may be trained on.")
     source: Source = Source.HUMAN
 

@@ -47,8 +47,12 @@ class Watch:
         return time.monotonic() - self._read_at
 
     async def begin(self) -> None:
-        """Reads everything once, so that the first request finds it; without a registry the start goes on."""
+        """Reads everything once, so that the first request finds it; without a registry the start goes on.
+
+        It reports first: the controller then waits for this gateway before it unloads what the table read here names.
+        """
         try:
+            await self.report()
             await self.read_table()
             await self.read_keys()
         except (SQLAlchemyError, ValueError) as error:
@@ -89,15 +93,18 @@ class Watch:
         return True
 
     async def read_keys(self) -> None:
+        began = time.monotonic()
         self.principals = await asyncio.to_thread(self._principals)
-        self._keys_read_at = time.monotonic()
+        self._keys_read_at = began
 
     async def principal(self, hashed: str) -> Principal | None:
-        """A key that is not known yet may have been made a moment ago."""
+        """A key that is not known yet may have been made a moment ago; all who ask meanwhile share one more read."""
         if found := self.principals.get(hashed):
             return found
+        asked_at = time.monotonic()
         async with self._reading_keys:
-            if time.monotonic() - self._keys_read_at > self._settings.routing_poll_s:
+            if self._keys_read_at < asked_at:
+                await asyncio.sleep(self._keys_read_at + self._settings.routing_poll_s - asked_at)
                 await self.read_keys()
         return self.principals.get(hashed)
 

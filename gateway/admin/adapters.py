@@ -32,7 +32,7 @@ def list_adapters(admin: Admin, alias: Alias = None, limit: Limit = 100) -> List
         return Listing(data=[AdapterView.model_validate(row) for row in rows])
 
 
-@router.get("/adapters/{version}")
+@router.get("/adapters/{version:id}")
 def get_adapter(admin: Admin, version: Id) -> AdapterView:
     with admin.reading() as session:
         return AdapterView.model_validate(adapters.get(session, version, admin.tenant))

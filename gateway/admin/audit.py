@@ -10,7 +10,9 @@ from infra.registry import audit
 
 router = APIRouter()
 
-Subject = Annotated[str | None, Query(max_length=200, description="Only this cycle, version or key.")]
+Subject = Annotated[
+    str | None, Query(max_length=200, pattern=r"^[^\x00]*$", description="Only this cycle, version or key.")
+]
 
 
 class AuditView(View):

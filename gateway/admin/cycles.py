@@ -1,18 +1,21 @@
 """Cycles: seen, triggered, cancelled."""
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import ValidationError
+from pydantic import GetJsonSchemaHandler, ValidationError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
-from gateway.admin.operator import Admin, Alias, Body, Id, Limit, Listing, Name, Reasoned, View
+from gateway.admin.operator import Admin, Alias, Body, Id, Limit, Listing, Name, Reasoned, View, Words
 from gateway.errors import BadRequest
+from gateway.json_route import JsonRoute
 from infra.registry import cycles
 from infra.registry.cycles import CycleState
 from infra.settings import TrainerSettings
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 class CycleView(View):
@@ -32,10 +35,17 @@ class CycleView(View):
     updated_at: datetime
 
 
+class Overrides:
+    """Some of the trainer's settings, in the document too; they are kept as they were sent."""
+
+    def __get_pydantic_json_schema__(self, _core: CoreSchema, _handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return TrainerSettings.model_json_schema()
+
+
 class Trigger(Body):
     alias: Name | None = None
-    reason: str = ""
-    settings: dict[str, Any] = {}
+    reason: Words = ""
+    settings: Annotated[dict[str, Any], Overrides()] = {}
 
 
 @router.get("/cycles")
@@ -45,7 +55,7 @@ def list_cycles(admin: Admin, alias: Alias = None, limit: Limit = 100) -> Listin
         return Listing(data=[CycleView.model_validate(row) for row in rows])
 
 
-@router.get("/cycles/{cycle_id}")
+@router.get("/cycles/{cycle_id:id}")
 def get_cycle(admin: Admin, cycle_id: Id) -> CycleView:
     with admin.reading() as session:
         return CycleView.model_validate(cycles.get(session, cycle_id, admin.tenant))
@@ -67,7 +77,7 @@ def trigger(admin: Admin, body: Trigger) -> CycleView:
         return CycleView.model_validate(row)
 
 
-@router.post("/cycles/{cycle_id}:cancel")
+@router.post("/cycles/{cycle_id:id}:cancel")
 def cancel(admin: Admin, cycle_id: Id, body: Reasoned) -> CycleView:
     """Whoever works on it stops within seconds."""
     with admin.transaction() as session:
@@ -77,7 +87,7 @@ def cancel(admin: Admin, cycle_id: Id, body: Reasoned) -> CycleView:
 
 def _check(overrides: dict[str, Any]) -> None:
     try:
-        TrainerSettings.model_validate(overrides)
+        TrainerSettings.model_validate(overrides, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(("settings", *(str(part) for part in first["loc"])))

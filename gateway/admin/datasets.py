@@ -28,7 +28,7 @@ def list_datasets(admin: Admin, alias: Alias = None, limit: Limit = 100) -> List
         return Listing(data=[DatasetView.model_validate(row) for row in rows])
 
 
-@router.get("/datasets/{dataset_id}")
+@router.get("/datasets/{dataset_id:id}")
 def get_dataset(admin: Admin, dataset_id: Id) -> DatasetView:
     with admin.reading() as session:
         return DatasetView.model_validate(adapters.get_dataset(session, admin.tenant, dataset_id))

@@ -18,7 +18,7 @@ def list_gates(admin: Admin, alias: Alias = None, limit: Limit = 100) -> Listing
         return Listing(data=[GateReport.model_validate(row.gates) for row in rows if row.gates])
 
 
-@router.get("/gates/{version}")
+@router.get("/gates/{version:id}")
 def get_gates(admin: Admin, version: Id) -> GateReport:
     with admin.reading() as session:
         found = adapters.get(session, version, admin.tenant).gates

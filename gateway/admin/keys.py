@@ -8,11 +8,12 @@ from pydantic import Field
 
 from gateway.admin.operator import Admin, Body, Id, Listing, Name, View
 from gateway.errors import Conflict
+from gateway.json_route import JsonRoute
 from infra.identity import new_key
 from infra.registry import keys
 from infra.registry.keys import Scope
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 class KeyView(View):
@@ -48,7 +49,7 @@ def create_key(admin: Admin, body: KeyBody) -> MadeKey:
         return MadeKey(**KeyView.model_validate(row).model_dump(), key=key)
 
 
-@router.post("/keys/{name}:revoke", status_code=204)
+@router.post("/keys/{name:id}:revoke", status_code=204)
 def revoke_key(admin: Admin, name: Id) -> None:
     """Gateways stop taking it within a second."""
     with admin.transaction() as session:

@@ -7,6 +7,7 @@ from typing import Annotated, Generic, TypeVar
 from fastapi import Depends, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, StringConstraints
 from sqlalchemy.orm import Session
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from gateway.errors import Conflict
 from gateway.services import services
@@ -15,8 +16,19 @@ from infra.registry import fleet
 from infra.registry.keys import Scope
 
 Item = TypeVar("Item")
+
+
+class IdConvertor(StringConvertor):
+    """`{name:id}` in a path. The colon begins an action: reading `NAME:cancel` is a 405, not a search for that name."""
+
+    regex = "[^/:]+"
+
+
+register_url_convertor("id", IdConvertor())  # the framework's table of path patterns, read when a route is declared
+
 Id = Annotated[str, Path(pattern=r"^[A-Za-z0-9_.-]{1,200}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,100}$")]
+Words = Annotated[str, StringConstraints(max_length=2000, pattern=r"^[^\x00]*$")]  # PostgreSQL's text holds no NUL
 Alias = Annotated[Name | None, Query(description="Only this alias.")]
 Limit = Annotated[int, Query(ge=1, le=1000, description="Most that are given, newest first.")]
 
@@ -44,7 +56,7 @@ class Body(BaseModel):
 class Reasoned(Body):
     """Every action says why."""
 
-    reason: Annotated[str, StringConstraints(min_length=1, max_length=2000)]
+    reason: Annotated[Words, StringConstraints(min_length=1)]
 
 
 class View(BaseModel):

@@ -6,11 +6,12 @@ from fastapi import APIRouter
 
 from gateway.admin.operator import Admin, Alias, Id, Limit, Listing, Name, Reasoned, View, champion
 from gateway.errors import Conflict
+from gateway.json_route import JsonRoute
 from infra.registry import adapters, rollouts
 from infra.registry.adapters import AdapterState
 from infra.registry.rollouts import RolloutState
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 NEEDS_A_PERSON = frozenset({AdapterState.BLOCKED, AdapterState.AWAITING_PERSON})
 
@@ -46,7 +47,7 @@ def list_rollouts(admin: Admin, alias: Alias = None, limit: Limit = 100) -> List
         return Listing(data=[RolloutView.model_validate(row) for row in rows])
 
 
-@router.get("/rollouts/{rollout_id}")
+@router.get("/rollouts/{rollout_id:id}")
 def get_rollout(admin: Admin, rollout_id: Id) -> RolloutView:
     with admin.reading() as session:
         return RolloutView.model_validate(rollouts.get(session, rollout_id, admin.tenant))
@@ -81,7 +82,7 @@ def rollback(admin: Admin, body: Rollback) -> RolloutView:
         return RolloutView.model_validate(row)
 
 
-@router.post("/rollouts/{rollout_id}:abort")
+@router.post("/rollouts/{rollout_id:id}:abort")
 def abort(admin: Admin, rollout_id: Id, body: Reasoned) -> RolloutView:
     """Ends it before its flip; 409 afterwards, when only a rollback helps."""
     with admin.transaction() as session:

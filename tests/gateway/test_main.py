@@ -58,10 +58,10 @@ def test_it_says_where_it_listens_and_ends_with_exit_0(tmp_path: Path) -> None:
         said = json.loads((tmp_path / "run" / "gateway.json").read_text())
         assert (said["pid"], said["address"]) == (gateway.process.pid, gateway.url)
         with stack.ports.database.reading() as session:
-            assert [row.address for row in fleet.live_gateways(session, 5)] == [gateway.url]
+            assert [row.address for row in fleet.live_gateways(session, 60)] == [gateway.url]
         assert gateway.end() == 0
         with stack.ports.database.reading() as session:
-            assert not fleet.live_gateways(session, 5)
+            assert not fleet.live_gateways(session, 60)
     assert not list((tmp_path / "spool").iterdir())
     stack.ports.close()
 

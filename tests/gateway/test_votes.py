@@ -36,8 +36,8 @@ async def test_a_vote_is_in_the_log_when_it_is_acknowledged(tmp_path: Path) -> N
     async with open_scene(tmp_path) as scene:
         response_id = await scene.answer_id()
         answer = await vote(
-            scene, response_id=response_id, index=1, name="thumbs", value=False, rater="ann", reasons=["wrong"], comment="no",
-            latency_ms=900,
+            scene, response_id=response_id, index=1, name="thumbs", value=False, rater="ann", reasons=["wrong"],
+            comment="no", latency_ms=900,
         )  # fmt: skip
         assert (answer.status_code, answer.json()["stored"]) == (202, "log")
         ((envelope, body),) = scene.stack.feedback_events()
@@ -194,8 +194,10 @@ async def test_consent_may_be_said_with_the_vote(tmp_path: Path) -> None:
             )
         consents = {envelope.consent for envelope, _ in scene.stack.feedback_events()}
         assert consents == {
-            Consent(train=True, explicit=True), Consent(train=False, explicit=True), Consent(train=False, explicit=False),
-        }  # fmt: skip
+            Consent(train=True, explicit=True),
+            Consent(train=False, explicit=True),
+            Consent(train=False, explicit=False),
+        }
         assert {envelope.source for envelope, _ in scene.stack.feedback_events()} == {Source.AI}
 
 
