@@ -47,7 +47,7 @@ class Snapshots:
     scratch: Path
     settings: FeedbackSettings
 
-    def build(self, order: Order, fence: Callable[[Session], object] = lambda session: None) -> DatasetManifest:
+    def build(self, order: Order, fence: Callable[[Session], object] = lambda _session: None) -> DatasetManifest:
         """Raises NoRows. Publishes, then registers; doing it again changes nothing.
 
         `fence` comes first in the transaction that registers: it raises where the caller's lease is gone.

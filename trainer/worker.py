@@ -1,4 +1,4 @@
-"""Composition root of the trainer worker: Celery with threads, a timer that sends the sweep, health. No torch in here."""
+"""Composition root of the trainer worker: Celery with threads, a timer that sends the sweep, health. No torch here."""
 
 import sys
 import threading

@@ -1,4 +1,4 @@
-"""`thumbwheel up --model DIR` with a Qwen2 that others made: it answers, takes votes, and goes through a whole cycle."""
+"""`thumbwheel up --model DIR` with a Qwen2 that others made: it answers, takes votes, goes through a whole cycle."""
 
 import json
 from collections.abc import Iterator

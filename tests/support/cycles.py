@@ -8,7 +8,14 @@ from infra.registry import cycles, leases
 from infra.registry.cycles import CycleState
 from infra.registry.leases import Lease
 
-TRAINER_PATH = [CycleState.SNAPSHOTTING, CycleState.SFT, CycleState.REWARD, CycleState.POLICY, CycleState.EVALUATING, CycleState.PUBLISHING]  # fmt: skip
+TRAINER_PATH = [
+    CycleState.SNAPSHOTTING,
+    CycleState.SFT,
+    CycleState.REWARD,
+    CycleState.POLICY,
+    CycleState.EVALUATING,
+    CycleState.PUBLISHING,
+]
 
 
 def make_cycle(ports: Ports, *, state: CycleState = CycleState.SFT, alias: str = "assistant", **overrides: Any) -> str:

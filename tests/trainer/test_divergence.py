@@ -1,6 +1,5 @@
 """KL over the whole vocabulary against a plain sum, and log-probabilities against the model's own."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,14 +15,14 @@ ANSWERS = [Encoded([5, 6, 7], [8, 9, 10, 1]), Encoded([5, 6], [11, 1]), Encoded(
 
 
 @pytest.fixture
-def base(tmp_path: Path) -> Iterator[Base]:
+def base(tmp_path: Path) -> Base:
     base = load_base(make_tiny_model(tmp_path / "model"))
     for name, seed in (("policy", 1), ("other", 2)):
         attach_adapter(base, name, rank=4, alpha=8, seed=seed)
         generator = torch.Generator().manual_seed(seed)
         for parameter in adapter_parameters(base, name):
             parameter.data += 0.2 * torch.randn(parameter.shape, generator=generator)
-    yield base
+    return base
 
 
 def logps(base: Base, answer: Encoded, adapter: str | None) -> torch.Tensor:

@@ -49,11 +49,17 @@ def test_a_small_gradient_is_taken_as_it_is() -> None:
 
 
 def test_the_number_of_threads_comes_back_even_after_an_error() -> None:
-    before = torch.get_num_threads()
-    with pytest.raises(ZeroDivisionError), threads(before + 1):
-        assert torch.get_num_threads() == before + 1
-        raise ZeroDivisionError
-    assert torch.get_num_threads() == before
+    before, within = torch.get_num_threads(), 0
+
+    def fail() -> None:
+        nonlocal within
+        with threads(before + 1):
+            within = torch.get_num_threads()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert (within, torch.get_num_threads()) == (before + 1, before)
 
 
 def test_a_pass_holds_every_row_once_in_batches_of_like_length() -> None:

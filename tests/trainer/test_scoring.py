@@ -44,7 +44,8 @@ def register(ports: Ports, base: Base, directory: Path) -> RewardModel:
     sha256 = model.save(directory)
     ports.artifacts.publish(f"rewards/{NAME}", directory)
     manifest = RewardManifest(
-        name=NAME, base_revision=base.revision, dataset_sha256=["0" * 64], sha256=sha256, features=True, seed=0, created_at=now()
+        name=NAME, base_revision=base.revision, dataset_sha256=["0" * 64], sha256=sha256, features=True, seed=0,
+        created_at=now(),
     )  # fmt: skip
     with ports.database.transaction() as session:
         adapters.register_reward_model(session, "default", manifest, f"rewards/{NAME}", "1")

@@ -1,6 +1,5 @@
 """Adapters are never switched between a forward with gradient and its backward."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,8 @@ IDS = torch.tensor([[3, 45, 78, 1, 4]])
 
 
 @pytest.fixture
-def base(tmp_path: Path) -> Iterator[Base]:
-    yield make_base(tmp_path, adapters=("policy", "reward"))
+def base(tmp_path: Path) -> Base:
+    return make_base(tmp_path, adapters=("policy", "reward"))
 
 
 def loss_of(base: Base) -> Tensor:

@@ -1,1 +1,1 @@
-"""The stages of a cycle, one file each: each fills a directory and returns what the later ones need. `table.py` joins them."""
+"""The stages of a cycle, one file each: it fills a directory and returns what later ones need. Start at `table.py`."""
