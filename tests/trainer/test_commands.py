@@ -1,6 +1,9 @@
-"""`thumbwheel cycle ...` and `thumbwheel train ...` as a person types them."""
+"""`thumbwheel cycle ...` as a person types it."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -8,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 import typer
 from click.testing import Result
 from typer.testing import CliRunner
@@ -18,10 +22,8 @@ from infra.registry.cycles import CycleState
 from infra.registry.errors import Conflict, IllegalTransition, NotFound
 from infra.settings import SettingsError
 from tests.support.cycles import cycle_row, hold, make_cycle
-from tests.support.datasets import make_tables, write_dataset
 from tests.support.home import make_ports
-from tests.support.tiny_model import make_tiny_model
-from trainer.commands import register
+from trainer.commands import opened, register
 
 ENDINGS = [
     (CycleState.ACCEPTED, 0),
@@ -151,45 +153,18 @@ def cycles_of(ports: Ports) -> list[str]:
         return [row.cycle_id for row in cycles.list_cycles(session, "default")]
 
 
-def test_training_from_nothing_needs_a_real_corpus(tmp_path: Path, ports: Ports) -> None:
-    corpus = tmp_path / "corpus.jsonl"
-    corpus.write_text('{"text": "no messages"}\n')
-    result = run("train", "scratch", "--corpus", str(corpus), "--out", str(tmp_path / "model"))
-    assert result.exit_code == 1
-    assert "every line must be" in result.stderr.replace("\n", " ")
-
-
-@pytest.mark.training
-def test_each_method_trains_from_files_alone(tmp_path: Path, ports: Ports) -> None:
-    model, rows = make_tiny_model(tmp_path / "model"), tmp_path / "rows"
-    rows.mkdir()
-    write_dataset(rows, make_tables(pairs=40, demonstrations=8))
-    shared = ["--model", str(model), "--data", str(rows), "--set", "reward_features=true", "--set", "lora_rank=4"]
-    short = ["--set", "policy_steps=2", "--set", "policy_prompts=2", "--set", "policy_max_new_tokens=6"]
-    sft = run_json("train", "sft", *shared, "--out", str(tmp_path / "sft"))
-    reward = run_json("train", "reward", *shared, "--out", str(tmp_path / "reward"))
-    grpo = run_json(
-        "train", "grpo", *shared, *short, "--reward", str(tmp_path / "reward"), "--out", str(tmp_path / "grpo")
+def test_with_json_the_standard_output_of_the_command_itself_holds_json_alone(ports: Ports) -> None:
+    """In a process of its own: nothing that a library or a log line prints may come between."""
+    command = [sys.executable, "-m", "infra.cli", "cycle", "trigger", "--json"]
+    found = subprocess.run(
+        command, capture_output=True, check=True, env={**os.environ, "THUMBWHEEL_HOME": str(ports.home)}
     )
-    for name, found in (("sft", sft), ("reward", reward), ("grpo", grpo)):
-        assert (tmp_path / name / "adapter_model.safetensors").is_file()
-        assert len(found["sha256"]) == 64
-    assert reward["features"]
-    assert not reward["other_variant"]["features"]
-    assert reward["metrics"]["accuracy"]["n"] == 4
+    assert json.loads(found.stdout)["state"] == "queued"
 
 
-@pytest.mark.training
-def test_rows_may_come_from_one_jsonl_file(tmp_path: Path, ports: Ports) -> None:
-    rows = tmp_path / "rows.jsonl"
-    taught = make_tables(demonstrations=6)["demonstrations"]["train"]
-    rows.write_text("".join(json.dumps(row) + "\n" for row in taught))
-    model = make_tiny_model(tmp_path / "model")
-    found = run_json("train", "sft", "--model", str(model), "--data", str(rows), "--out", str(tmp_path / "sft"))
-    assert found["metrics"]["rows"] == 6
-
-
-def test_data_that_is_not_there_is_named(tmp_path: Path, ports: Ports) -> None:
-    model = make_tiny_model(tmp_path / "model")
-    with pytest.raises(SettingsError, match=r"--data: .*nowhere does not exist"):
-        run("train", "sft", "--model", str(model), "--data", str(tmp_path / "nowhere"), "--out", str(tmp_path / "x"))
+def test_a_log_line_goes_to_standard_error(ports: Ports, capfd: pytest.CaptureFixture[str]) -> None:
+    with opened():
+        structlog.get_logger().warning("judge_skipped")
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert "judge_skipped" in captured.err

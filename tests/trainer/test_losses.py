@@ -6,7 +6,10 @@ from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import scipy.optimize
+import scipy.special
 import torch
 from torch import Tensor
 
@@ -43,7 +46,7 @@ def make_policy_inputs(**overrides: Tensor) -> dict[str, Tensor]:
     return {**inputs, **overrides}
 
 
-def trl_grpo_loss(inputs: dict[str, Tensor], *, clip: float, beta: float) -> float:
+def trl_grpo_loss(inputs: dict[str, Tensor], *, clip: float, beta: float) -> Tensor:
     """TRL's `_compute_loss` itself, its model replaced by the log-probabilities that it would compute."""
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TRL's own import warns of experimental parts
@@ -78,7 +81,8 @@ def trl_grpo_loss(inputs: dict[str, Tensor], *, clip: float, beta: float) -> flo
         "ref_per_token_logps": inputs["reference_logps_BT"],
         "importance_sampling_ratio": inputs["importance_BT"],
     }
-    return float(GRPOTrainer._compute_loss(stub, None, batch))
+    found: Tensor = GRPOTrainer._compute_loss(stub, None, batch)
+    return found
 
 
 def test_token_logprobs_are_the_log_softmax_at_the_tokens() -> None:
@@ -114,6 +118,51 @@ def test_bradley_terry_is_trl_s_reward_loss() -> None:
     torch.testing.assert_close(bradley_terry(chosen - rejected).mean(), trl)
 
 
+def test_bradley_terry_is_a_logistic_regression_on_the_margin() -> None:
+    margins = np.linspace(-30, 30, 13)
+    found = bradley_terry(torch.tensor(margins)).numpy()
+    np.testing.assert_allclose(found, -scipy.special.log_expit(margins), rtol=1e-12)
+
+
+def test_scores_and_tie_rate_fitted_by_the_losses_are_scipy_s_maximum_of_the_likelihood() -> None:
+    """Davidson 1970 on weighted wins and ties of four players: torch's minimum against an optimiser of its own."""
+    rng = np.random.default_rng(0)
+    first, second = rng.integers(0, 4, 400), rng.integers(0, 4, 400)
+    outcome = rng.choice(["win", "tie"], 400, p=[0.8, 0.2])
+    weights = rng.uniform(0.1, 3, 400)
+
+    def likelihood(parameters: np.ndarray) -> float:
+        strengths, nu = np.exp(np.append(0.0, parameters[:3])), np.exp(parameters[3])
+        both = np.sqrt(strengths[first] * strengths[second])
+        total = strengths[first] + strengths[second] + nu * both
+        chances = np.where(outcome == "win", strengths[first], nu * both) / total
+        return float(-(weights * np.log(chances)).sum() / weights.sum())
+
+    expected = scipy.optimize.minimize(likelihood, np.zeros(4), tol=1e-12)
+    found = fit_davidson(
+        torch.tensor(first), torch.tensor(second), torch.tensor(outcome == "tie"), torch.tensor(weights)
+    )
+    np.testing.assert_allclose(found, expected.x, atol=1e-4)
+
+
+def fit_davidson(first: Tensor, second: Tensor, tied: Tensor, weights: Tensor) -> np.ndarray:
+    """Scores of players 1 to 3 (player 0 has none) and log nu, by the trainer's own losses."""
+    parameters = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([parameters], max_iter=200, tolerance_grad=1e-10, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        scores = torch.cat([torch.zeros(1, dtype=torch.float64), parameters[:3]])
+        margins, log_tie = scores[first] - scores[second], parameters[3]
+        losses = torch.where(tied, tie_loss(margins, log_tie), bradley_terry(margins, log_tie))
+        loss = weighted_mean(losses, weights)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return parameters.detach().numpy()
+
+
 def test_davidson_s_three_outcomes_have_probability_one() -> None:
     margins, log_tie = torch.linspace(-4, 4, 9), torch.tensor(0.3)
     outcomes = [bradley_terry(margins, log_tie), bradley_terry(-margins, log_tie), tie_loss(margins, log_tie)]
@@ -145,6 +194,13 @@ def test_advantages_are_standardised_within_each_group() -> None:
     torch.testing.assert_close(advantages.std(-1), torch.ones(2), atol=1e-3, rtol=0)
 
 
+def test_advantages_are_trl_s() -> None:
+    """trl 1.16, grpo_trainer.py: (rewards - mean_grouped) / (std_grouped + 1e-4), the standard deviation over n - 1."""
+    rewards = np.random.default_rng(0).normal(size=(5, 8))
+    expected = (rewards - rewards.mean(1, keepdims=True)) / (rewards.std(1, ddof=1, keepdims=True) + 1e-4)
+    np.testing.assert_allclose(group_advantages(torch.tensor(rewards)).numpy(), expected, rtol=1e-9)
+
+
 def test_equal_rewards_teach_nothing() -> None:
     assert group_advantages(torch.full((2, 4), 3.0)).abs().max() == 0
 
@@ -157,16 +213,32 @@ def test_k3_is_never_negative_and_unbiased_for_the_kl() -> None:
     torch.testing.assert_close((logps.exp() * estimates).sum(), expected)
 
 
+def test_k3_is_schulman_s_estimator() -> None:
+    """http://joschu.net/blog/kl-approx.html: (r - 1) - log r with r = p_reference / p_policy."""
+    logps, reference = -torch.rand(50).double() * 4, -torch.rand(50).double() * 4
+    ratio = (reference - logps).exp()
+    torch.testing.assert_close(kl_k3(logps, reference), (ratio - 1) - ratio.log())
+    assert float(kl_k3(logps, logps).abs().max()) == 0
+
+
 def test_importance_weights_are_capped_from_above_only() -> None:
     weights = truncated_importance(torch.tensor([0.0, 5.0, -5.0]), torch.zeros(3), cap=2.0)
     torch.testing.assert_close(weights, torch.tensor([1.0, 2.0, math.exp(-5)]))
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.04])
-def test_the_grpo_loss_is_trl_s(beta: float) -> None:
-    inputs = make_policy_inputs()
-    found = grpo_loss(**inputs, clip=0.2, beta=beta)
-    assert float(found.loss) == pytest.approx(trl_grpo_loss(inputs, clip=0.2, beta=beta), rel=1e-9)
+@pytest.mark.parametrize("clip", [0.05, 0.2, 1e6])
+def test_the_grpo_loss_and_its_gradient_are_trl_s(beta: float, clip: float) -> None:
+    """Ratios beyond the clip on both sides, truncated importance weights, the k3 penalty, a mask."""
+    inputs, gradients = make_policy_inputs(), []
+    mine, theirs = (inputs["logps_BT"].clone().requires_grad_() for _ in range(2))
+    found = grpo_loss(**{**inputs, "logps_BT": mine}, clip=clip, beta=beta).loss
+    expected = trl_grpo_loss({**inputs, "logps_BT": theirs}, clip=clip, beta=beta)
+    for loss, logps in ((found, mine), (expected, theirs)):
+        loss.backward()
+        gradients.append(logps.grad)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=0)
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-9, atol=1e-15)
 
 
 def test_at_the_sampling_policy_the_gradient_is_reinforce_s() -> None:

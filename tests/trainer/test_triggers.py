@@ -1,5 +1,6 @@
 """Cycles that start by themselves: at a threshold, on a schedule, never two at once for one alias."""
 
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -8,8 +9,9 @@ import pytest
 
 from infra.clock import now
 from infra.ports import Ports
-from infra.registry import cycles, fleet, leases
+from infra.registry import audit, cycles, fleet, leases
 from infra.registry.cycles import CycleState
+from infra.registry.errors import Conflict
 from infra.settings import TrainerSettings
 from tests.support.cycles import hold, make_cycle
 from tests.support.home import make_ports
@@ -87,6 +89,48 @@ def test_two_never_run_at_once_for_one_alias(ports: Ports) -> None:
     assert triggers.fire(ports.database, settings) == ["1"]
     set_pairs(ports, 2000)
     assert triggers.fire(ports.database, settings) == []
+
+
+def test_of_many_triggers_at_the_same_moment_one_starts_a_cycle(ports: Ports) -> None:
+    """By hand, by schedule and by the API at once: each sees the others' cycle or waits for it."""
+    at_once, outcomes = threading.Barrier(8), []
+
+    def press() -> None:
+        at_once.wait()
+        try:
+            with ports.database.transaction() as session:
+                outcomes.append(cycles.trigger(session, tenant="default", alias="assistant", actor="test").cycle_id)
+        except Conflict:
+            outcomes.append("refused")
+
+    pressing = [threading.Thread(target=press) for _ in range(8)]
+    for thread in pressing:
+        thread.start()
+    for thread in pressing:
+        thread.join()
+    assert sorted(outcomes) == ["1", *["refused"] * 7]
+
+
+def test_a_cycle_started_by_hand_holds_the_schedule_back_until_it_ends(ports: Ports) -> None:
+    settings = TrainerSettings(threshold_pairs=1)
+    by_hand = make_cycle(ports)
+    set_pairs(ports, 500)
+    assert triggers.fire(ports.database, settings) == []
+    end(ports, by_hand)
+    assert triggers.fire(ports.database, settings) == ["2"]
+
+
+def test_a_schedule_queues_a_cycle_and_the_sweep_is_what_looks_for_it(tmp_path: Path) -> None:
+    made = make_ports(tmp_path / "scheduled", THUMBWHEEL_TRAINER__SCHEDULE_S="3600")
+    set_pairs(made, 500)
+    assert sweep(made, lambda _: None) == []  # queued cycles are the feedback room's first
+    with made.database.reading() as session:
+        [row] = cycles.list_cycles(session, "default")
+        [entry] = audit.list_entries(session, "default", subject=row.cycle_id)
+    assert (row.state, row.trigger) == (CycleState.QUEUED, "schedule")
+    assert entry.reason == "scheduled every 3600 s"
+    assert sweep(made, lambda _: None) == []
+    made.close()
 
 
 def test_another_alias_has_cycles_of_its_own(ports: Ports) -> None:

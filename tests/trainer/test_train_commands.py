@@ -1,0 +1,214 @@
+"""`thumbwheel train ...` as a person types it: files in, a directory out, one line for what is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+import pytest
+import typer
+from click.testing import Result
+from typer.testing import CliRunner
+
+from infra.base_model import NotAModel
+from infra.settings import SettingsError
+from tests.support.datasets import make_tables, write_dataset
+from tests.support.tiny_model import make_tiny_model
+from trainer.commands import register
+
+SHORT = [
+    word
+    for setting in ("policy_steps=2", "policy_prompts=2", "policy_max_new_tokens=6", "lora_rank=4", "reward_rank=4")
+    for word in ("--set", setting)
+]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No service, no database: training needs files alone."""
+    monkeypatch.setenv("THUMBWHEEL_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return make_tiny_model(tmp_path / "model")
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    (tmp_path / "rows").mkdir()
+    write_dataset(tmp_path / "rows", make_tables(pairs=40, demonstrations=8))
+    return tmp_path / "rows"
+
+
+def run(*words: str | Path) -> Result:
+    """Errors that the root command turns into one line are raised here."""
+    root = typer.Typer()
+    register(root)
+    return CliRunner().invoke(root, [str(word) for word in words], catch_exceptions=False)
+
+
+def run_json(*words: str | Path) -> Any:
+    return json.loads(run(*words, "--json").stdout)
+
+
+def refused(*words: str | Path) -> str:
+    """What a TrainerError leaves: exit 1 and one line."""
+    result = run(*words)
+    assert result.exit_code == 1
+    assert "Traceback" not in result.stderr
+    return " ".join(result.stderr.split())
+
+
+def write_rows(path: Path, rows: list[Any]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def taught(count: int = 6) -> list[dict[str, Any]]:
+    return make_tables(demonstrations=count)["demonstrations"]["train"]
+
+
+def test_training_from_nothing_needs_a_real_corpus(tmp_path: Path) -> None:
+    corpus = write_rows(tmp_path / "corpus.jsonl", [{"text": "no messages"}])
+    assert "every line must be" in refused("train", "scratch", "--corpus", corpus, "--out", tmp_path / "model")
+
+
+@pytest.mark.training
+def test_each_method_trains_from_files_alone(tmp_path: Path, model: Path, dataset: Path) -> None:
+    shared: list[str | Path] = ["--model", model, "--data", dataset, "--set", "reward_features=true", *SHORT]
+    sft = run_json("train", "sft", *shared, "--out", tmp_path / "sft")
+    reward = run_json("train", "reward", *shared, "--out", tmp_path / "reward")
+    grpo = run_json("train", "grpo", *shared, "--reward", tmp_path / "reward", "--out", tmp_path / "grpo")
+    for name, found in (("sft", sft), ("reward", reward), ("grpo", grpo)):
+        assert (tmp_path / name / "adapter_model.safetensors").is_file()
+        assert len(found["sha256"]) == 64
+    assert reward["features"]
+    assert not reward["other_variant"]["features"]
+    assert reward["metrics"]["accuracy"]["n"] == 4
+    assert "objective/kl" in grpo["metrics"]
+    assert sorted(path.name for path in (tmp_path / "grpo").iterdir() if path.is_file()) == [
+        "adapter_config.json", "adapter_model.safetensors",
+    ]  # fmt: skip
+
+
+@pytest.mark.training
+def test_the_same_files_and_seed_give_the_same_adapters(tmp_path: Path, model: Path, dataset: Path) -> None:
+    shared: list[str | Path] = ["--model", model, "--data", dataset, *SHORT, "--set", "reward_epochs=1"]
+    found = []
+    for turn in ("one", "two"):
+        reward = run_json("train", "reward", *shared, "--out", tmp_path / turn / "reward")
+        grpo = run_json(
+            "train", "grpo", *shared, "--reward", tmp_path / turn / "reward", "--out", tmp_path / turn / "p"
+        )
+        found.append((reward["sha256"], grpo["sha256"]))
+    assert found[0] == found[1]
+
+
+@pytest.mark.training
+def test_pairs_from_a_file_have_no_raters_to_be_measured_on(tmp_path: Path, model: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", make_tables(pairs=24)["preference"]["train"])
+    found = run_json("train", "reward", "--model", model, "--data", rows, "--out", tmp_path / "reward", *SHORT)
+    assert found["metrics"]["pairs"] == 0
+    assert "other_variant" not in found
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_rows_may_come_from_one_file(tmp_path: Path, model: Path, suffix: str) -> None:
+    rows = tmp_path / f"rows{suffix}"
+    if suffix == ".jsonl":
+        write_rows(rows, taught())
+    else:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(taught()), rows)
+    found = run_json("train", "sft", "--model", model, "--data", rows, "--out", tmp_path / "sft")
+    assert found["metrics"]["rows"] == 6
+
+
+@pytest.mark.training
+def test_progress_goes_to_standard_error_and_json_alone_to_standard_output(tmp_path: Path, model: Path) -> None:
+    """In a process of its own: nothing that a library prints may come between."""
+    rows = write_rows(tmp_path / "rows.jsonl", taught())
+    command = ["train", "sft", "--model", model, "--data", rows, "--out", tmp_path / "sft", "--json"]
+    found = subprocess.run(
+        [sys.executable, "-m", "infra.cli", *map(str, command)], capture_output=True, check=True, env={**os.environ}
+    )
+    assert json.loads(found.stdout)["metrics"]["rows"] == 6
+    assert b"sft" in found.stderr
+    assert b"1/1" in found.stderr
+
+
+def test_without_json_one_line_says_what_was_written(tmp_path: Path, model: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", taught())
+    result = run("train", "sft", "--model", model, "--data", rows, "--out", tmp_path / "sft")
+    assert result.stdout.startswith(f"wrote {tmp_path / 'sft'}: loss=")
+
+
+def test_data_that_is_not_there_is_named(tmp_path: Path, model: Path) -> None:
+    with pytest.raises(SettingsError, match=r"--data: .*nowhere does not exist"):
+        run("train", "sft", "--model", model, "--data", tmp_path / "nowhere", "--out", tmp_path / "x")
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.parquet"])
+def test_a_file_of_another_format_is_named(tmp_path: Path, model: Path, name: str) -> None:
+    (tmp_path / name).write_text("prompt,completion\n")
+    with pytest.raises(SettingsError, match="is neither a dataset, nor Parquet, nor JSONL"):
+        run("train", "sft", "--model", model, "--data", tmp_path / name, "--out", tmp_path / "x")
+
+
+def test_lines_that_are_no_rows_are_refused(tmp_path: Path, model: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", [["a", "list"]])
+    with pytest.raises(SettingsError, match="must be a JSON object"):
+        run("train", "sft", "--model", model, "--data", rows, "--out", tmp_path / "x")
+
+
+def test_a_row_without_messages_is_named_by_its_column(tmp_path: Path, model: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", [{"prompt": "plain text", "completion": "plain text"}])
+    said = refused("train", "sft", "--model", model, "--data", rows, "--out", tmp_path / "x")
+    assert said.endswith("column prompt of a row holds no messages: plain text")
+
+
+def test_a_dataset_without_the_table_says_so(tmp_path: Path, model: Path) -> None:
+    said = refused("train", "reward", "--model", model, "--data", tmp_path, "--out", tmp_path / "x")
+    assert said.endswith("no preference pairs are left to train a reward model on")
+
+
+def test_a_directory_that_is_no_model_is_refused(tmp_path: Path, dataset: Path) -> None:
+    with pytest.raises(NotAModel, match="is no model directory"):
+        run("train", "sft", "--model", tmp_path, "--data", dataset, "--out", tmp_path / "x")
+
+
+def test_weights_that_cannot_be_read_are_refused(tmp_path: Path, model: Path, dataset: Path) -> None:
+    (model / "model.safetensors").write_bytes(b"nothing of the kind")
+    assert "can't be loaded" in refused("train", "sft", "--model", model, "--data", dataset, "--out", tmp_path / "x")
+
+
+def test_a_reward_model_that_is_not_there_is_named_before_anything_is_trained(
+    tmp_path: Path, model: Path, dataset: Path
+) -> None:
+    with pytest.raises(SettingsError, match=r"--reward: .* is no reward model"):
+        run("train", "grpo", "--model", model, "--data", dataset, "--reward", tmp_path, "--out", tmp_path / "x")
+
+
+@pytest.mark.training
+def test_a_reward_model_of_another_base_is_refused(tmp_path: Path, model: Path, dataset: Path) -> None:
+    run("train", "reward", "--model", model, "--data", dataset, "--out", tmp_path / "reward", *SHORT)
+    other = make_tiny_model(tmp_path / "other", kind="qwen2")
+    words = ["--model", other, "--data", dataset, "--reward", tmp_path / "reward", "--out", tmp_path / "x"]
+    assert "is of base" in refused("train", "grpo", *words)
+
+
+def test_a_place_that_cannot_be_written_is_named_before_anything_is_trained(
+    tmp_path: Path, model: Path, dataset: Path
+) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(SettingsError, match="--out: .*taken is no directory"):
+        run("train", "sft", "--model", model, "--data", dataset, "--out", tmp_path / "taken")
+
+
+def test_a_setting_that_does_not_exist_is_named(tmp_path: Path, model: Path, dataset: Path) -> None:
+    with pytest.raises(SettingsError, match=r"trainer\.sft_epoch: there is no such setting"):
+        run("train", "sft", "--model", model, "--data", dataset, "--out", tmp_path / "x", "--set", "sft_epoch=3")
