@@ -1,0 +1,261 @@
+"""The controller, the real gateway and the real vLLM: what is refused, what comes back, how long a swap takes."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import aiohttp
+import httpx
+import openai
+import pytest
+
+from infra.ports import Ports
+from infra.registry import adapters, rollouts
+from serving.engine import Engine, smoke
+from tests.support.adapters import BAD, make_adapter, make_bad_adapter, tamper
+from tests.support.controllers import (
+    bring_to_gates,
+    champion,
+    copy_in_store,
+    cycle_state,
+    eventually,
+    make_evidence,
+    promote,
+    replica,
+    roll_back,
+    rollout_state,
+)
+from tests.support.product import Product, running_product
+from tests.support.tiny_model import make_tiny_model
+from tests.support.versions import own_answer, publish_version
+from trainer.divergence import sequence_logprobs
+from trainer.model import Base, load_adapter, load_base, remove_adapter
+from trainer.stages.evaluating import smoke_cases
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
+
+PROMPT = [{"role": "user", "content": "What does math.cos do?"}]
+TOKENS = 8
+USERS = 6
+VERSIONS = 3
+HEAL_S = 150
+LIMIT_MS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`started` by the client's clock, in seconds since the epoch."""
+
+    started: float
+    version: str
+    token_ids: tuple[int, ...]
+
+
+@dataclass
+class Traffic:
+    """Users who never pause."""
+
+    answers: list[Answer] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    stopped: bool = False
+
+    async def keep_asking(self, client: openai.AsyncOpenAI) -> None:
+        while not self.stopped:
+            try:
+                self.answers.append(await ask(client))
+            except openai.OpenAIError as error:
+                self.errors.append(f"{type(error).__name__}: {error}")
+                await asyncio.sleep(0.1)
+
+    def starts(self, version: str) -> list[float]:
+        return sorted(answer.started for answer in self.answers if answer.version == version)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A running product with a few versions, each with the answer that the trainer's own copy of it gives."""
+
+    product: Product
+    ports: Ports
+    base: Base
+    directory: Path
+    own: dict[str, tuple[int, ...]]
+
+    @property
+    def versions(self) -> list[str]:
+        return list(self.own)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    directory = tmp_path_factory.mktemp("world")
+    model = make_tiny_model(directory / "model")
+    with running_product(directory / "home", model) as product:
+        ports, base, own = product.ports(), load_base(model), {}
+        for seed in range(VERSIONS):
+            made = directory / f"made-{seed}"
+            version = publish_version(ports, base, made, seed=seed)
+            own[version] = own_answer(base, made, PROMPT, tokens=TOKENS)
+        yield World(product, ports, base, directory, own)
+        ports.close()
+
+
+async def ask(client: openai.AsyncOpenAI) -> Answer:
+    started = time.time()
+    found = await client.chat.completions.create(
+        model="assistant",
+        messages=PROMPT,  # type: ignore[arg-type]  # the SDK names a class for each role
+        max_tokens=TOKENS,
+        temperature=0,
+        extra_body={"return_token_ids": True, "ignore_eos": True},
+    )
+    return Answer(started, found.model, tuple((found.choices[0].model_extra or {})["token_ids"]))
+
+
+@asynccontextmanager
+async def traffic(world: World) -> AsyncIterator[Traffic]:
+    """Flows inside the block."""
+    flowing = Traffic()
+    async with world.product.client(max_retries=0) as client, asyncio.TaskGroup() as users:
+        for _ in range(USERS):
+            users.create_task(flowing.keep_asking(client))
+        try:
+            yield flowing
+        finally:
+            flowing.stopped = True
+
+
+async def becomes_champion(world: World, version: str) -> None:
+    if champion(world.ports) != version:
+        rollout_id = promote(world.ports, version)
+        await eventually(lambda: rollout_state(world.ports, rollout_id) == "done", f"{version} serves", timeout_s=60)
+
+
+async def test_what_the_trainer_records_is_what_the_engine_computes_and_only_for_that_version(world: World) -> None:
+    first = world.versions[0]
+    await becomes_champion(world, first)
+    load_adapter(world.base, "candidate", world.directory / "made-0")
+    prompts = [[5, 17, 33, 60], [7, 9, 121, 200, 8]]
+    cases = smoke_cases(world.base, [[*ids, *world.own[first]] for ids in prompts])
+    remove_adapter(world.base, "candidate")
+    bare = [case.model_copy(update={"logprobs": sequence_logprobs(world.base, case.token_ids, None)}) for case in cases]
+    async with aiohttp.ClientSession() as session:
+        engine = Engine(session, replica(world.ports).address, world.ports.engine_key)
+        agrees, differs = await smoke(engine, first, cases), await smoke(engine, first, bare)
+    assert agrees is not None
+    assert agrees < 1e-3
+    assert differs is not None
+    assert differs > 0.1
+
+
+async def test_bad_adapters_are_refused_each_with_its_reason_while_answers_go_on(world: World) -> None:
+    good = world.versions[0]
+    await becomes_champion(world, good)
+    refusals = {kind: reason for kind, (_, reason) in BAD.items()} | {"changed in the store": "SHA-256"}
+    async with traffic(world) as flowing:
+        for kind, reason in refusals.items():
+            version = await refused(world, kind, good)
+            assert_tells(world, version, reason)
+        loaded = await names_on_the_engine(world)
+    assert flowing.errors == []
+    assert {answer.version for answer in flowing.answers} == {good}
+    assert {answer.token_ids for answer in flowing.answers} == {world.own[good]}
+    assert len(flowing.answers) > len(refusals)
+    assert not any(name.startswith("assistant-7-") for name in loaded), "none of them ever got near the engine"
+
+
+async def refused(world: World, kind: str, good: str) -> str:
+    """Publishes it as a trainer would, at its gates; returns the version once its cycle has ended."""
+    directory = world.directory / kind.replace(" ", "-")
+    if kind in BAD:
+        made = make_bad_adapter(kind, directory, world.base.directory)
+    else:
+        made = make_adapter(directory, world.base.directory, seed=7)
+    cycle_id = bring_to_gates(world.ports, made, make_evidence(made.version, champion=good))
+    if kind not in BAD:
+        tamper(copy_in_store(world.ports, made.version))
+    await eventually(lambda: cycle_state(world.ports, cycle_id) == "blocked", f"{kind} was refused", timeout_s=60)
+    return made.version
+
+
+def assert_tells(world: World, version: str, reason: str) -> None:
+    """The administration's HTTP API says why."""
+    headers = {"Authorization": f"Bearer {world.product.keys['admin']}"}
+    told = httpx.get(f"{world.product.address}/admin/v1/adapters/{version}", headers=headers, timeout=30).json()
+    assert told["state"] == "refused"
+    assert reason in told["reason"]
+    assert told["gates"]["gates"][0]["verdict"] == "fail"
+
+
+async def names_on_the_engine(world: World) -> frozenset[str]:
+    async with aiohttp.ClientSession() as session:
+        return await Engine(session, replica(world.ports).address, world.ports.engine_key).loaded()
+
+
+def test_the_commands_tell_a_refusal_too(world: World) -> None:
+    with world.ports.database.reading() as session:
+        row = next(r for r in adapters.list_adapters(session, "default") if "not finite" in (r.reason or ""))
+    told = json.loads(world.product.command("adapter", "show", row.version, "--json"))
+    assert (told["state"], told["reason"]) == ("refused", row.reason)
+    code, said = world.product.attempt("promote", row.version, "--reason", "I like it")
+    assert code != 0
+    assert "is refused and cannot be promoted" in said
+
+
+async def test_an_accepted_version_that_went_bad_fails_its_rollout_and_nobody_notices(world: World) -> None:
+    good, bad = world.versions[0], world.versions[2]
+    await becomes_champion(world, good)
+    tamper(copy_in_store(world.ports, bad))
+    async with traffic(world) as flowing:
+        rollout_id = promote(world.ports, bad)
+        await eventually(lambda: rollout_state(world.ports, rollout_id) == "failed", "the rollout failed", timeout_s=60)
+    with world.ports.database.reading() as session:
+        assert "SHA-256" in (rollouts.get(session, rollout_id).error or "")
+    assert (flowing.errors, {answer.version for answer in flowing.answers}) == ([], {good})
+
+
+async def test_a_swap_and_a_rollback_each_take_less_than_a_second(
+    world: World, record_property: Callable[[str, object], None]
+) -> None:
+    first, second = world.versions[:2]
+    await becomes_champion(world, first)
+    async with traffic(world) as flowing:
+        forward = promote(world.ports, second)
+        await eventually(lambda: rollout_state(world.ports, forward) == "done", "the promotion ended", timeout_s=60)
+        await eventually(lambda: flowing.starts(second), "the new version answered")
+        back = roll_back(world.ports, first)
+        await eventually(lambda: rollout_state(world.ports, back) == "done", "the rollback ended", timeout_s=60)
+    swap_ms = (flowing.starts(second)[0] - accepted_at(world, forward)) * 1000
+    rollback_ms = (flowing.starts(second)[-1] - accepted_at(world, back)) * 1000
+    record_property("swap_ms", round(swap_ms))
+    record_property("rollback_ms", round(rollback_ms))
+    assert flowing.errors == []
+    assert 0 <= swap_ms <= LIMIT_MS
+    assert rollback_ms <= LIMIT_MS
+
+
+def accepted_at(world: World, rollout_id: str) -> float:
+    with world.ports.database.reading() as session:
+        requested: datetime = rollouts.get(session, rollout_id).requested_at
+    return requested.timestamp()
+
+
+async def test_an_engine_that_was_killed_answers_with_its_adapter_or_not_at_all(world: World) -> None:
+    """The base answers before the adapter is back in the engine; no user may get that."""
+    good = world.versions[1]
+    await becomes_champion(world, good)
+    address = replica(world.ports).address
+    async with traffic(world) as flowing:
+        world.product.kill("replica-0")
+        await eventually(lambda: replica(world.ports).address != address, "another engine came", timeout_s=HEAL_S)
+        await eventually(lambda: good in replica(world.ports).versions, "it has its adapter", timeout_s=HEAL_S)
+        healed = time.time()
+        await eventually(lambda: any(a.started > healed for a in flowing.answers), "it answers", timeout_s=60)
+    assert {answer.version for answer in flowing.answers} == {good}
+    assert {answer.token_ids for answer in flowing.answers} == {world.own[good]}
+    assert good in await names_on_the_engine(world)
