@@ -14,6 +14,7 @@ def make_celery(settings: Settings) -> Celery:
         (broker / name).mkdir(parents=True, exist_ok=True)
     app.conf.update(
         broker_url="filesystem://",
+        broker_transport="infra.broker.Transport",
         broker_transport_options={
             "data_folder_in": str(broker / "queue"),
             "data_folder_out": str(broker / "queue"),

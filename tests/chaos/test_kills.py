@@ -22,13 +22,13 @@ from tests.support.product import Product, running_product
 from tests.support.tiny_model import make_tiny_model
 from tests.support.visitor import Visitor, choose_often
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(590)]
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
-CLIENTS = 6
+CLIENTS = 4
 HEAL_TIMEOUT_S = 180
 CYCLE_TIMEOUT_S = 240
 SETTINGS = {
-    "trainer__min_pairs": 10, "trainer__policy_steps": 8, "trainer__policy_prompts": 8, "trainer__policy_samples": 4,
+    "trainer__min_pairs": 10, "trainer__policy_steps": 6, "trainer__policy_prompts": 8, "trainer__policy_samples": 4,
     "trainer__policy_max_new_tokens": 24, "trainer__max_length": 128, "trainer__evaluate_prompts": 8,
     "trainer__judge_share": 0.5, "infra__lease_ttl_s": 5,
 }  # fmt: skip
