@@ -204,7 +204,6 @@ def test_a_dead_letter_is_written_once_though_its_record_comes_again(room: Room)
 def test_an_erased_persons_event_is_neither_stored_nor_refused(room: Room) -> None:
     room.append([Event(make_feedback("r1"), "v", {"rater": "ada"})])
     Keyring(room.home / "keyring.db").destroy(TENANT, "ada")
-    room.sealer._keyring.forget()
     room.consume()
     assert counted(room)["vote_events"] == 0
     assert dead_letters(room) == []

@@ -61,6 +61,16 @@ def test_later_use_by_the_same_person_starts_a_new_key(keyring: Keyring) -> None
     assert keyring.unseal(new, sealed, context=b"") == b"after"
 
 
+def test_another_process_that_used_the_key_forgets_it_once_it_is_destroyed(keyring: Keyring, tmp_path: Path) -> None:
+    other = Keyring(tmp_path / "keyring.db")
+    key_id, sealed = other.seal("default", "me", b"mine", context=b"event")
+    assert other.unseal(key_id, sealed, context=b"event") == b"mine"
+    keyring.destroy("default", "me")
+    with pytest.raises(KeyDestroyed):
+        other.unseal(key_id, sealed, context=b"event")
+    assert other.seal("default", "me", b"new", context=b"event")[0] != key_id
+
+
 def test_destroyed_key_bytes_are_not_left_in_the_file(keyring: Keyring, tmp_path: Path) -> None:
     keyring.seal("default", "me", b"x", context=b"")
     (_, key) = keyring._current("default", "me")
