@@ -67,7 +67,7 @@ def promote(admin: Admin, body: Wish) -> RolloutView:
 
 @router.post("/rollouts:rollback", status_code=201)
 def rollback(admin: Admin, body: Rollback) -> RolloutView:
-    """Back to `version`, or to what the last rollout replaced."""
+    """Back to `version`, or to what served before."""
     alias = body.alias or admin.alias
     with admin.transaction() as session:
         row = rollouts.request_rollback(
