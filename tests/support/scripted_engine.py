@@ -16,6 +16,7 @@ from aiohttp import web
 
 Failure = Literal["none", "silent", "refuse", "crash", "busy", "die_midway", "fail_midway", "garbage", "tool"]
 Json = dict[str, Any]
+ARGUMENTS = '{"city": "Ulm"}'  # of a tool call; streamed in three pieces
 
 
 @dataclass
@@ -97,7 +98,7 @@ class ScriptedEngine:
         text = "".join(self._token(body, index, at) for at in range(self.tokens))
         message: Json = {"role": "assistant", "content": text, "reasoning": None}
         if failure == "tool":
-            message = {"role": "assistant", "content": None, "tool_calls": [_call('{"city": "Ulm"}')]}
+            message = {"role": "assistant", "content": None, "tool_calls": [_call(ARGUMENTS)]}
         return {
             "index": index,
             "message": message,
@@ -110,8 +111,8 @@ class ScriptedEngine:
     def _piece(self, body: Json, index: int, at: int, failure: Failure) -> Json:
         delta: Json = {"content": self._token(body, index, at)}
         if failure == "tool":
-            start = _call("", index=0) if at == 0 else {"index": 0, "function": {"arguments": '{"city": "Ulm"}'[at::3]}}
-            delta = {"tool_calls": [start]}
+            more = {"index": 0, "function": {"arguments": ARGUMENTS[5 * at - 5 : 5 * at]}}
+            delta = {"tool_calls": [more if at else _call("", index=0)]}
         elif at == 1:
             delta = {}  # text that waits for its next token: vLLM sends the ids all the same
         elif at == 2:
