@@ -8,7 +8,6 @@ import typer
 
 from infra.console import err, print_json, print_table
 from infra.settings import load_settings
-from serving.exit_codes import GATES, ROLLOUTS, UNDECIDED
 
 if TYPE_CHECKING:  # heavy imports wait until a command is called
     from infra.database.tables import RolloutRow
@@ -84,6 +83,7 @@ def check_adapter(version: Version, tenant: Tenant = "default", as_json: Json = 
 def check_gates(version: Version, tenant: Tenant = "default", as_json: Json = False) -> None:
     """The gates' report of a version; made from its evidence where it has none. Exit 0 pass, 1 fail, 2 undecided."""
     from serving.checking import gate_report
+    from serving.exit_codes import GATES
     from serving.listing import show_report
 
     with opened() as ports:
@@ -118,6 +118,7 @@ def rollout_status(as_json: Json = False) -> None:
     """Who answers now: versions by alias, and what each replica has verified. Exit 2 while nobody can answer."""
     from infra.contracts.routing import ReplicaState
     from infra.registry import fleet
+    from serving.exit_codes import UNDECIDED
     from serving.listing import show_table
 
     with opened() as ports, ports.database.reading() as session:
@@ -170,9 +171,7 @@ def promote(
 
 def rollback(
     reason: Reason,
-    to: Annotated[
-        str, typer.Option(help="An earlier version, or `base`; default: what the last rollout replaced.")
-    ] = "",
+    to: Annotated[str, typer.Option(help="An earlier version, or `base`; default: what served before.")] = "",
     alias: Alias = "",
     tenant: Tenant = "default",
     wait: Wait = False,
@@ -200,7 +199,7 @@ def rollback(
 @contextmanager
 def opened() -> "Iterator[Ports]":
     """The ports of this command; raises SchemaMismatch where the product was never started."""
-    from infra.database.migrate import check_schema
+    from infra.database.schema import check_schema
     from infra.ports import Ports
 
     ports = Ports(load_settings())
@@ -214,6 +213,7 @@ def opened() -> "Iterator[Ports]":
 def _tell(ports: "Ports", row: "RolloutRow", *, wait: bool, as_json: bool) -> None:
     """Exit 0 done or asked for, 1 failed, 2 not finished in time."""
     from infra.registry.rollouts import RolloutState
+    from serving.exit_codes import ROLLOUTS
     from serving.listing import as_dict, follow
 
     if wait:

@@ -2,7 +2,6 @@
 
 import asyncio
 import fcntl
-import os
 import signal
 import socket
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import structlog
 
-from infra.database.migrate import SchemaMismatch, check_schema
+from infra.database.schema import SchemaMismatch, check_schema
 from infra.http import Health
 from infra.logs import configure_logging
 from infra.ports import Ports
@@ -102,7 +101,6 @@ def alone(home: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        file.write(str(os.getpid()))
         yield
 
 
