@@ -1,13 +1,16 @@
 """`thumbwheel demo`: an assistant gets better from votes, start to finish, on this machine."""
 
 import asyncio
+import signal
 import sys
+from collections.abc import Coroutine
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
+T = TypeVar("T")
 WIDTH = 150  # where nobody says how wide it is: the summary in full
 NEEDS = ("openai", "plotly")
 
@@ -51,7 +54,10 @@ def demo(
     )
     plan, console = plan_for(size), Console(stderr=True, width=None if sys.stderr.isatty() else WIDTH)
     try:
-        story, examination = asyncio.run(play(options, plan, Screen(agenda(plan, cycles), console)))
+        story, examination = asyncio.run(_until_ended(play(options, plan, Screen(agenda(plan, cycles), console))))
+    except asyncio.CancelledError:
+        console.print("ended by SIGTERM; what was started is stopped")
+        raise typer.Exit(128 + signal.SIGTERM) from None
     except (CommandFailed, NotOurs) as error:
         console.print(str(error), style="red", markup=False, highlight=False)
         raise typer.Exit(1 if isinstance(error, CommandFailed) else 2) from None
@@ -63,3 +69,10 @@ def demo(
         sys.stdout.write(results.model_dump_json(indent=2) + "\n")
     if results.failed_requests or results.mixed_version_answers:
         raise typer.Exit(1)
+
+
+async def _until_ended(run: Coroutine[Any, Any, T]) -> T:
+    """SIGTERM cancels the run, as Ctrl-C does by itself, so that it stops what it started."""
+    task = asyncio.ensure_future(run)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await task

@@ -11,18 +11,18 @@ class Plan:
     """Counts of a run. The `expected_s` of each kind of stage is what two cores took, for the time that is left."""
 
     symbols: int = 300
-    base_steps: int = 320
+    base_steps: int = 220
     checks: int = 150
-    raters: int = 50
-    pairs_per_cycle: int = 300
+    raters: int = 60
+    pairs_per_cycle: int = 450
     answers_per_question: int = 3  # a rater compares the first two that differ
     vote_concurrency: int = 12
     thumbs_share: float = 0.12
     rating_share: float = 0.06
     correction_share: float = 0.02
     report_questions: int = 300
-    report_answers: int = 4  # per question and version
-    report_concurrency: int = 8
+    report_answers: int = 7  # per question and version
+    report_concurrency: int = 16
     max_tokens: int = 64
     traffic_every_s: float = 0.5
     traffic_every_s_near_a_swap: float = 0.04

@@ -76,7 +76,7 @@ async def play(options: Options, plan: Plan, screen: Screen) -> tuple[Story, Exa
     async with AsyncExitStack() as clean_up:
         with screen.stage("base"):
             await stack.clear()
-            await _make_base(stack, options, plan, symbols)
+            await _make_base(stack, options, plan, symbols, screen)
         with screen.stage("start"):
             if not options.keep:
                 clean_up.push_async_callback(stack.down)
@@ -94,11 +94,11 @@ async def play(options: Options, plan: Plan, screen: Screen) -> tuple[Story, Exa
     return story, cast.examination
 
 
-async def _make_base(stack: Stack, options: Options, plan: Plan, symbols: Sequence[Symbol]) -> None:
+async def _make_base(stack: Stack, options: Options, plan: Plan, symbols: Sequence[Symbol], screen: Screen) -> None:
     write_jsonl(stack.corpus, training_rows(symbols, options.seed))
     write_jsonl(stack.checks, regression_rows(symbols, plan.checks, options.seed))
     stack.configure(plan, options.seed, options.method)
-    await stack.train_base(plan, options.seed)
+    await stack.train_base(plan, options.seed, screen.show)
 
 
 async def _cast(

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,23 +29,36 @@ class Shell:
 
     home: Path
 
-    async def run(self, *arguments: str) -> str:
-        """What it printed on stdout; raises CommandFailed."""
+    async def run(self, *arguments: str, on_line: Callable[[str], None] = lambda _line: None) -> str:
+        """What it printed on stdout; raises CommandFailed. `on_line` hears stderr as it comes."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "infra.cli", *arguments,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             env={**os.environ, HOME_VARIABLE: str(self.home)},
         )  # fmt: skip
         try:
-            out, err = await process.communicate()
+            out, err = await asyncio.gather(_all_of(process.stdout), _lines_of(process.stderr, on_line))
+            await process.wait()
         except asyncio.CancelledError:
             process.terminate()
             await process.wait()
             raise
         if process.returncode:
-            raise CommandFailed(arguments, process.returncode, err.decode() + out.decode())
+            raise CommandFailed(arguments, process.returncode, err + out.decode())
         return out.decode()
 
     async def json(self, *arguments: str) -> Any:
         """The one JSON document that the command prints with `--json`."""
         return json.loads(await self.run(*arguments, "--json"))
+
+
+async def _all_of(pipe: asyncio.StreamReader | None) -> bytes:
+    return await pipe.read() if pipe else b""
+
+
+async def _lines_of(pipe: asyncio.StreamReader | None, on_line: Callable[[str], None]) -> str:
+    heard = []
+    async for line in pipe or ():
+        heard.append(line.decode(errors="replace"))
+        on_line(heard[-1].rstrip())
+    return "".join(heard)

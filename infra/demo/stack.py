@@ -1,7 +1,9 @@
 """The demo's own stack: its state directory, its settings, its base model, started and stopped by the commands."""
 
 import json
+import re
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from infra.demo.plan import Plan
 from infra.demo.shell import Shell
 
 GATEWAY = {"port": 0, "routing_poll_s": 0.05}
+STEP = re.compile(r"base (\d+)/(\d+) ?(.*)")  # how `train scratch` says how far it is
 FEEDBACK = {"gate_share": 0.2, "report_share": 0.02, "rater_cap": 400}
 
 
@@ -62,10 +65,15 @@ class Stack:
         shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir(parents=True)
 
-    async def train_base(self, plan: Plan, seed: int) -> None:
+    async def train_base(self, plan: Plan, seed: int, show: Callable[[int, int, str], None]) -> None:
+        def on_line(line: str) -> None:
+            if said := STEP.match(line):
+                show(int(said[1]), int(said[2]), said[3])
+
         await self.shell.run(
             "train", "scratch", "--corpus", str(self.corpus), "--out", str(self.model),
             "--steps", str(plan.base_steps), "--seed", str(seed),
+            on_line=on_line,
         )  # fmt: skip
 
     def configure(self, plan: Plan, seed: int, method: str) -> None:
