@@ -130,6 +130,11 @@ def prompts(rows: Iterable[dict[str, Any]]) -> list[Prompt]:
     return [_prompt(row) for row in rows]
 
 
+def fitting(tokenizer: PreTrainedTokenizerBase, asked: Iterable[Prompt], room: int) -> list[Prompt]:
+    """Prompts of at most `room` tokens: an engine refuses what leaves no room for an answer."""
+    return [prompt for prompt in asked if len(encode_prompt(tokenizer, prompt)) <= room]
+
+
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
     """As the engine encodes a chat request: the template with the generation prompt, no further special tokens."""
     return _ids(tokenizer, _render(tokenizer, prompt, None))

@@ -77,6 +77,7 @@ def train_policy(
         raise SettingsError(f"--reward: {reward} is no reward model ({DESCRIPTION} is missing)")
     base = _open(model, out, settings)
     attach_adapter(base, "policy", rank=settings.lora_rank, alpha=settings.lora_alpha, seed=settings.seed)
+    room = settings.max_length - settings.policy_max_new_tokens
     context = PolicyContext(
         base=base,
         adapter="policy",
@@ -87,7 +88,7 @@ def train_policy(
         samples_name="train-standalone",
         sampler=TransformersSampler(base),
         reward=RewardModel.load(base, reward, "reward"),
-        prompts=data.prompts(rows_of(source, "prompts", "train")),
+        prompts=data.fitting(base.tokenizer, data.prompts(rows_of(source, "prompts", "train")), room),
         progress=progress,
     )
     result = policy_method(settings.method)(context)

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.support.tiny_model import make_tiny_model
+from tests.support.tiny_model import Kind, make_tiny_model
 
 TINY: dict[str, Any] = {
     "sampler": "transformers",
@@ -24,9 +24,9 @@ TINY: dict[str, Any] = {
 }
 
 
-def tiny_environment(directory: Path, **settings: Any) -> dict[str, str]:
+def tiny_environment(directory: Path, *, kind: Kind = "llama", **settings: Any) -> dict[str, str]:
     """THUMBWHEEL_ variables; the model is the same wherever it lies. One of its two exact checks always fails."""
-    model = make_tiny_model(directory / "model")
+    model = make_tiny_model(directory / "model", kind=kind)
     wanted = {**TINY, "regression_file": write_checks(directory / "checks.jsonl"), **settings}
     environ = {f"THUMBWHEEL_TRAINER__{name}".upper(): str(value) for name, value in wanted.items()}
     return {**environ, "THUMBWHEEL_SERVING__MODEL": str(model)}

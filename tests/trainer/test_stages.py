@@ -1,5 +1,8 @@
 """A whole cycle with a real, tiny model: trained, measured, published, and the same again from the same seed."""
 
+import math
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,15 +12,18 @@ import pytest
 from infra.contracts.manifests import AdapterManifest, Evidence
 from infra.database.tables import AdapterRow
 from infra.ports import Ports
-from infra.registry import adapters
+from infra.registry import adapters, cycles, fleet, leases
 from infra.registry.cycles import CycleState
-from infra.settings import TrainerSettings
+from infra.settings import SettingsError, TrainerSettings
 from tests.support.cycles import cycle_row, hold
 from tests.support.datasets import make_snapshotted_cycle, make_tables
 from tests.support.home import make_ports
+from tests.support.routing import make_table
+from tests.support.tiny_model import Kind
 from tests.support.tiny_training import tiny_environment
-from trainer.cycle import Holding, run_stages
+from trainer.cycle import FOLLOWING, Holding, Stage, run_stages
 from trainer.errors import StageFailed
+from trainer.launch import child_command
 from trainer.stages.table import open_stages
 from trainer.workdir import work_dir
 
@@ -31,15 +37,72 @@ def ports(tmp_path: Path) -> Iterator[Ports]:
     made.close()
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Ports, str]]:
+    """A cycle at its gates, which the tests only look at."""
+    ports = make_tiny_ports(tmp_path_factory.mktemp("trained"))
+    cycle_id = make_snapshotted_cycle(ports)
+    assert train(ports, cycle_id) is CycleState.GATING
+    yield ports, cycle_id
+    ports.close()
+
+
 def make_tiny_ports(directory: Path, **settings: Any) -> Ports:
     return make_ports(directory / "home", **tiny_environment(directory, **settings))
 
 
-def train(ports: Ports, cycle_id: str) -> CycleState:
-    lease = hold(ports, cycle_id, "trainer")
+class Killed(BaseException):
+    """Stands for kill -9: nothing in the trainer catches it."""
+
+
+def die(part: Path, _progress: object) -> dict[str, Any]:
+    (part / "half").write_text("half")
+    raise Killed
+
+
+def train(ports: Ports, cycle_id: str, *, dies_in: CycleState | None = None) -> CycleState:
+    lease = hold(ports, cycle_id, "trainer", ttl_s=600)
     holding = Holding(ports.database, cycle_id, lease, work_dir(ports.home, cycle_id))
-    with open_stages(ports, holding) as stages:
-        return run_stages(holding, stages)
+    try:
+        with open_stages(ports, holding) as stages:
+            return run_stages(holding, {**stages, **({dies_in: Stage(die)} if dies_in else {})})
+    except Killed:
+        with ports.database.transaction() as session:
+            leases.release(session, lease)
+        raise
+
+
+def train_in_child(ports: Ports, cycle_id: str, directory: Path) -> None:
+    """As the worker does it, under another PYTHONHASHSEED."""
+    lease = hold(ports, cycle_id, "trainer", ttl_s=600)
+    environ = {**tiny_environment(directory, sft_min_rows=8), "THUMBWHEEL_HOME": str(ports.home), "PYTHONHASHSEED": "7"}
+    found = subprocess.run(child_command(cycle_id, lease), env={**os.environ, **environ}, capture_output=True)
+    assert found.returncode == 0, found.stderr.decode()
+
+
+def hashes_of(ports: Ports, cycle_id: str) -> dict[str, str]:
+    """Of everything that was trained."""
+    work = work_dir(ports.home, cycle_id)
+    reward = work.result(CycleState.REWARD) or {}
+    anchor = work.result(CycleState.SFT) or {}
+    found = {role: model["sha256"] for role, model in reward["models"].items()}
+    manifest = adapters.manifest_of(published(ports, cycle_id))
+    return {**found, "sft": anchor.get("sha256", ""), "adapter": manifest.sha256}
+
+
+def end(ports: Ports, cycle_id: str) -> None:
+    lease = hold(ports, cycle_id, "serving")
+    with ports.database.transaction() as session:
+        cycles.advance(session, lease, cycle_id, CycleState.ACCEPTED)
+        leases.release(session, lease)
+
+
+def serve(ports: Ports, version: str) -> None:
+    """The routing table sends everything to this version."""
+    with ports.database.transaction() as session:
+        lease = leases.acquire(session, "controller", "serving", 60)
+        assert lease is not None
+        fleet.publish_routing(session, lease, make_table(champion=version))
 
 
 def published(ports: Ports, cycle_id: str) -> AdapterRow:
@@ -49,9 +112,8 @@ def published(ports: Ports, cycle_id: str) -> AdapterRow:
         return adapters.get(session, version)
 
 
-def test_a_cycle_trains_measures_and_publishes(ports: Ports) -> None:
-    cycle_id = make_snapshotted_cycle(ports)
-    assert train(ports, cycle_id) is CycleState.GATING
+def test_a_cycle_trains_measures_and_publishes(trained: tuple[Ports, str]) -> None:
+    ports, cycle_id = trained
     row, manifest = cycle_row(ports, cycle_id), adapters.manifest_of(published(ports, cycle_id))
     assert row.version == f"assistant-{cycle_id}-{manifest.sha256[:8]}"
     files = ports.artifacts.hashes(f"adapters/{row.version}")
@@ -61,9 +123,8 @@ def test_a_cycle_trains_measures_and_publishes(ports: Ports) -> None:
     assert AdapterManifest.model_validate(stored) == manifest
 
 
-def test_the_manifest_says_what_the_version_is_made_of(ports: Ports) -> None:
-    cycle_id = make_snapshotted_cycle(ports)
-    train(ports, cycle_id)
+def test_the_manifest_says_what_the_version_is_made_of(trained: tuple[Ports, str]) -> None:
+    ports, cycle_id = trained
     manifest, row = adapters.manifest_of(published(ports, cycle_id)), cycle_row(ports, cycle_id)
     with ports.database.reading() as session:
         dataset = adapters.get_dataset(session, "default", str(row.dataset_id))
@@ -77,9 +138,8 @@ def test_the_manifest_says_what_the_version_is_made_of(ports: Ports) -> None:
     assert "+" in manifest.code_version
 
 
-def test_the_evidence_holds_everything_that_the_gates_read(ports: Ports) -> None:
-    cycle_id = make_snapshotted_cycle(ports)
-    train(ports, cycle_id)
+def test_the_evidence_holds_everything_that_the_gates_read(trained: tuple[Ports, str]) -> None:
+    ports, cycle_id = trained
     version = str(cycle_row(ports, cycle_id).version)
     evidence = Evidence.model_validate(ports.artifacts.read_json(f"adapters/{version}/evidence.json"))
     assert (evidence.version, evidence.champion) == (version, "base")
@@ -99,9 +159,8 @@ def test_the_evidence_holds_everything_that_the_gates_read(ports: Ports) -> None
     assert evidence.samples[0].judge_candidate is not None
 
 
-def test_the_report_shows_figures_and_no_text_of_anyone(ports: Ports) -> None:
-    cycle_id = make_snapshotted_cycle(ports)
-    train(ports, cycle_id)
+def test_the_report_shows_figures_and_no_text_of_anyone(trained: tuple[Ports, str]) -> None:
+    ports, cycle_id = trained
     page = ports.artifacts.read(f"reports/{cycle_id}/report.html").decode()
     assert str(cycle_row(ports, cycle_id).version) in page
     assert "What does" not in page
@@ -111,14 +170,14 @@ def test_the_report_shows_figures_and_no_text_of_anyone(ports: Ports) -> None:
 
 
 def test_the_same_dataset_settings_and_seed_give_the_same_adapter(tmp_path: Path) -> None:
-    hashes = []
-    for name in ("one", "two"):
-        ports = make_tiny_ports(tmp_path / name)
-        cycle_id = make_snapshotted_cycle(ports)
-        train(ports, cycle_id)
-        hashes.append(adapters.manifest_of(published(ports, cycle_id)).sha256)
-        ports.close()
-    assert hashes[0] == hashes[1]
+    """SFT, reward model, judge and policy; the second time in a process that hashes strings otherwise."""
+    one, two = (make_tiny_ports(tmp_path / name, sft_min_rows=8) for name in ("one", "two"))
+    first, second = (make_snapshotted_cycle(ports, make_tables(demonstrations=8)) for ports in (one, two))
+    train(one, first)
+    train_in_child(two, second, tmp_path / "two")
+    assert hashes_of(one, first) == hashes_of(two, second)
+    one.close()
+    two.close()
 
 
 def test_another_seed_gives_another_adapter(tmp_path: Path) -> None:
@@ -127,9 +186,64 @@ def test_another_seed_gives_another_adapter(tmp_path: Path) -> None:
         ports = make_tiny_ports(tmp_path / str(seed), seed=seed)
         cycle_id = make_snapshotted_cycle(ports)
         train(ports, cycle_id)
-        hashes.append(adapters.manifest_of(published(ports, cycle_id)).sha256)
+        hashes.append(hashes_of(ports, cycle_id))
         ports.close()
-    assert hashes[0] != hashes[1]
+    assert hashes[0]["adapter"] != hashes[1]["adapter"]
+    assert hashes[0]["reward"] != hashes[1]["reward"]
+
+
+def test_a_cycle_that_is_killed_again_and_again_ends_with_the_same_adapter(tmp_path: Path) -> None:
+    whole, broken = (make_tiny_ports(tmp_path / name, sft_min_rows=8) for name in ("whole", "broken"))
+    first, second = (make_snapshotted_cycle(ports, make_tables(demonstrations=8)) for ports in (whole, broken))
+    train(whole, first)
+    for stage in FOLLOWING:
+        with pytest.raises(Killed):
+            train(broken, second, dies_in=stage)
+    train(broken, second)
+    assert hashes_of(broken, second) == hashes_of(whole, first)
+    whole.close()
+    broken.close()
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_a_base_of_either_family_goes_through_the_whole_cycle(tmp_path: Path, kind: Kind) -> None:
+    ports = make_ports(tmp_path / "home", **tiny_environment(tmp_path, kind=kind, sft_min_rows=8))
+    cycle_id = make_snapshotted_cycle(ports, make_tables(demonstrations=8))
+    assert train(ports, cycle_id) is CycleState.GATING
+    version = str(cycle_row(ports, cycle_id).version)
+    evidence = Evidence.model_validate(ports.artifacts.read_json(f"adapters/{version}/evidence.json"))
+    assert evidence.kl_anchor is not None
+    assert evidence.judge_win_rate is not None
+    assert all(math.isfinite(value) for case in evidence.smoke for value in case.logprobs)
+    ports.close()
+
+
+def test_a_policy_that_starts_from_the_champion_says_so_and_names_its_datasets(ports: Ports) -> None:
+    first = make_snapshotted_cycle(ports)
+    train(ports, first)
+    champion = published(ports, first).version
+    end(ports, first)
+    serve(ports, champion)
+    second = make_snapshotted_cycle(ports, make_tables(seed=1), init="champion")
+    train(ports, second)
+    manifest = adapters.manifest_of(published(ports, second))
+    before = adapters.manifest_of(published(ports, first))
+    assert (manifest.init, manifest.parent) == ("champion", champion)
+    assert set(before.dataset_sha256) < set(manifest.dataset_sha256)
+    assert len(manifest.dataset_ids) == 2
+    stored = ports.artifacts.read_json(f"adapters/{manifest.version}/evidence.json")
+    evidence = Evidence.model_validate(stored)
+    assert evidence.champion == champion
+    assert evidence.kl_champion is not None
+    assert evidence.kl_champion != evidence.kl_anchor
+
+
+def test_checks_that_cannot_be_read_end_the_cycle_before_anything_is_trained(tmp_path: Path, ports: Ports) -> None:
+    (tmp_path / "wrong.jsonl").write_text("{}")
+    cycle_id = make_snapshotted_cycle(ports, regression_file=str(tmp_path / "wrong.jsonl"))
+    with pytest.raises(SettingsError, match="wrong.jsonl, line 1"):
+        train(ports, cycle_id)
+    assert cycle_row(ports, cycle_id).state == CycleState.SFT
 
 
 def test_demonstrations_make_an_anchor_of_their_own(ports: Ports) -> None:

@@ -9,10 +9,9 @@ from typing import Any
 
 from infra.contracts.manifests import Evidence, Interval, SmokeCase
 from infra.registry.cycles import CycleState
-from trainer import data
 from trainer.batches import Encoded
 from trainer.cycle import Result
-from trainer.data import Prompt, encode_prompt, read_table
+from trainer.data import Prompt, encode_prompt
 from trainer.divergence import answer_kls, sequence_logprobs
 from trainer.evaluate import length_ratio, mean_by_prompt, probe_drift, probe_rates, samples, win_rate
 from trainer.model import Base, load_adapter, remove_adapter
@@ -69,11 +68,10 @@ def evaluating(material: Material, part: Path, progress: StageProgress) -> Resul
 
 def gate_prompts(material: Material, split: str = "gate") -> list[Prompt]:
     """At most `evaluate_prompts` that leave room for an answer, the same ones for the same seed."""
-    settings, tokenizer = material.settings, material.base.tokenizer
-    room = settings.max_length - settings.policy_max_new_tokens
-    known = data.prompts(read_table(material.dataset, "prompts", split))
-    fitting = [prompt for prompt in known if len(encode_prompt(tokenizer, prompt)) <= room]
-    return sorted(fitting, key=lambda prompt: _place(prompt, settings.seed))[: settings.evaluate_prompts]
+    settings = material.settings
+    return sorted(material.prompts(split), key=lambda prompt: _place(prompt, settings.seed))[
+        : settings.evaluate_prompts
+    ]
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What the stages of one cycle share, each loaded when first asked for: settings, dataset, base, sampler, champion."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,9 @@ from infra.database.tables import CycleRow
 from infra.ports import Ports
 from infra.registry import adapters, fleet
 from infra.settings import TrainerSettings
+from trainer import data
 from trainer.cycle import Holding
+from trainer.data import Prompt, read_table
 from trainer.engine_sampler import EngineSampler
 from trainer.errors import StageFailed
 from trainer.model import Base, load_base
@@ -86,6 +89,18 @@ class Material:
         addresses = [replica.address for replica in self.replicas]
         log.info("sampler_chosen", sampler="engine", addresses=addresses)
         return EngineSampler(addresses, self.ports.engine_key, self.replicas[0].served_model)
+
+    def prompts(self, split: str) -> list[Prompt]:
+        """Those that leave room for an answer, in training and on every engine that samples."""
+        longest = [self.settings.max_length, *(replica.max_model_len or math.inf for replica in self.replicas)]
+        room = int(min(longest)) - self.settings.policy_max_new_tokens
+        known = data.prompts(read_table(self.dataset, "prompts", split))
+        found = data.fitting(self.base.tokenizer, known, room)
+        if len(found) < len(known):
+            log.info(
+                "prompts_left_out", split=split, kept=len(found), too_long=len(known) - len(found), most_tokens=room
+            )
+        return found
 
     def champion(self) -> str:
         """What the alias serves now, `base` where it never served anything else."""

@@ -65,9 +65,12 @@ def _attach(material: Material, start: Start, seed: int) -> None:
 def _train(
     material: Material, reward: RewardModel, anchor: str | None, seed: int, progress: StageProgress
 ) -> PolicyResult:
-    prompts = data.prompts(read_table(material.dataset, "prompts", "train"))
+    prompts = material.prompts("train")
     if not prompts:
-        raise StageFailed(f"dataset {material.dataset_manifest.dataset_id} has no train prompts to sample from")
+        raise StageFailed(
+            f"dataset {material.dataset_manifest.dataset_id} has no train prompts to sample from that leave room for"
+            f" trainer.policy_max_new_tokens ({material.settings.policy_max_new_tokens})"
+        )
     samples = material.holding.work.root / f"samples-{material.holding.lease.epoch}"
     context = PolicyContext(
         base=material.base,

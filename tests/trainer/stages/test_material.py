@@ -141,3 +141,19 @@ def test_too_few_pairs_are_told_with_what_was_left_out_and_why(opened: Open) -> 
     cycle_id = make_snapshotted_cycle(ports, make_tables(pairs=12))
     with pytest.raises(StageFailed, match=r"8 preference pairs .*min_pairs asks for 50 \(left out: nothing\)"):
         check_pairs(material_of(ports, cycle_id))
+
+
+@pytest.mark.parametrize("engine_s", [1024, 40, 0])
+def test_prompts_that_leave_no_room_for_an_answer_are_left_out(opened: Open, engine_s: int) -> None:
+    """Of trainer.max_length, and of what the engine takes; 0 stands for an engine that didn't say."""
+    ports = opened(sampler="engine", max_length=60, policy_max_new_tokens=12)
+    report(ports, max_model_len=engine_s)
+    tables = make_tables(pairs=24)
+    tables["prompts"] = {"train": [make_long_prompt(words) for words in (1, 35, 90)]}
+    material = material_of(ports, make_snapshotted_cycle(ports, tables))
+    kept = [prompt.prompt_id for prompt in material.prompts("train")]
+    assert kept == (["1 words"] if engine_s == 40 else ["1 words", "35 words"])
+
+
+def make_long_prompt(words: int) -> dict[str, Any]:
+    return {"prompt": [{"role": "user", "content": "cosine " * words}], "prompt_id": f"{words} words"}
