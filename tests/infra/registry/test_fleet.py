@@ -1,0 +1,112 @@
+"""What runs now: one table that only its lease holder may follow up, and the heartbeats of those who apply it."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from infra.clock import now
+from infra.contracts.routing import ReplicaState, RoutingTable
+from infra.database.engine import Database
+from infra.database.tables import GatewayRow
+from infra.registry import fleet, leases
+from infra.registry.errors import Conflict, LeaseLost
+from infra.registry.leases import Lease
+from tests.support.home import make_ports
+from tests.support.routing import make_replica, make_route
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    return make_ports(tmp_path).database
+
+
+def lead(database: Database, holder: str = "controller", ttl_s: float = 60) -> Lease:
+    with database.transaction() as session:
+        lease = leases.acquire(session, "controller", holder, ttl_s)
+    assert lease is not None
+    return lease
+
+
+def publish(database: Database, lease: Lease, revision: int) -> None:
+    table = RoutingTable(revision=revision, issued_at=now(), aliases={"assistant": make_route()}, replicas=[])
+    with database.transaction() as session:
+        fleet.publish_routing(session, lease, table)
+
+
+def revision(database: Database) -> int:
+    with database.reading() as session:
+        return fleet.routing_revision(session)
+
+
+def test_before_the_first_table_the_revision_is_0(database: Database) -> None:
+    assert revision(database) == 0
+    with database.reading() as session:
+        assert fleet.routing_table(session) is None
+
+
+def test_a_table_follows_the_one_before_and_is_read_back(database: Database) -> None:
+    lease = lead(database)
+    publish(database, lease, 1)
+    publish(database, lease, 2)
+    with database.reading() as session:
+        table = fleet.routing_table(session)
+    assert table is not None
+    assert (table.revision, table.aliases["assistant"].champion) == (2, "base")
+
+
+@pytest.mark.parametrize("skipped", [1, 3])
+def test_a_table_made_from_another_than_the_last_one_is_refused(database: Database, skipped: int) -> None:
+    lease = lead(database)
+    publish(database, lease, 1)
+    with pytest.raises(Conflict, match="does not follow 1"):
+        publish(database, lease, skipped)
+    assert revision(database) == 1
+
+
+def test_a_controller_that_was_paused_publishes_nothing(database: Database) -> None:
+    paused = lead(database, "first", ttl_s=-1)
+    lead(database, "second")
+    with pytest.raises(LeaseLost):
+        publish(database, paused, 1)
+    assert revision(database) == 0
+
+
+def test_a_gateway_is_live_until_it_is_silent_for_too_long_or_says_good_bye(database: Database) -> None:
+    with database.transaction() as session:
+        for name in ("silent", "leaving", "live"):
+            fleet.report_gateway(session, name, "http://here", 3, {"base": 2})
+        row = session.get(GatewayRow, "silent")
+        assert row is not None
+        row.heartbeat_at = now() - timedelta(seconds=9)
+        fleet.forget_gateway(session, "leaving")
+    with database.reading() as session:
+        (found,) = fleet.live_gateways(session, ttl_s=5)
+    assert (found.gateway_id, found.applied_revision, found.in_flight) == ("live", 3, {"base": 2})
+
+
+def test_a_gateways_next_report_replaces_its_last_one(database: Database) -> None:
+    for applied, in_flight in ((1, {"base": 1}), (2, {})):
+        with database.transaction() as session:
+            fleet.report_gateway(session, "one", "http://here", applied, in_flight)
+    with database.reading() as session:
+        (found,) = fleet.live_gateways(session, ttl_s=60)
+    assert (found.applied_revision, found.in_flight) == (2, {})
+
+
+def test_a_replica_that_starts_again_replaces_what_it_was(database: Database) -> None:
+    again = make_replica(address="http://two", state=ReplicaState.STARTING, versions=[])
+    for replica in (make_replica(), again):
+        with database.transaction() as session:
+            fleet.report_replica(session, replica)
+    with database.reading() as session:
+        assert fleet.replicas(session) == [again]
+
+
+def test_pairs_are_counted_up_and_down_for_each_alias_of_each_tenant(database: Database) -> None:
+    with database.transaction() as session:
+        for tenant, alias, change in (("a", "x", 3), ("a", "x", -1), ("a", "y", 1), ("b", "x", 5)):
+            fleet.add_pairs(session, tenant, alias, change)
+    with database.reading() as session:
+        assert fleet.pair_counts(session) == [("a", "x", 2), ("a", "y", 1), ("b", "x", 5)]
+        assert fleet.pair_count(session, "a", "z") == 0
