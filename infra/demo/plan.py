@@ -14,9 +14,9 @@ class Plan:
     base_steps: int = 220
     checks: int = 150
     raters: int = 60
-    pairs_per_cycle: int = 450
-    answers_per_question: int = 3  # a rater compares the first two that differ
-    vote_concurrency: int = 12
+    pairs_per_cycle: int = 400
+    answers_per_question: int = 5  # a rater compares the first two that differ
+    vote_concurrency: int = 16
     thumbs_share: float = 0.12
     rating_share: float = 0.06
     correction_share: float = 0.02
@@ -36,6 +36,8 @@ class Plan:
 
 
 TUNED = {
+    "init": "champion",
+    "threads": 2,
     "reward_features": True,
     "reward_epochs": 2,
     "reward_learning_rate": 1e-3,
