@@ -1,8 +1,9 @@
 """One gate report of a candidate, and what it means for the adapter and its cycle."""
 
+import math
 from datetime import datetime
 
-from infra.contracts.manifests import GateReport, GateResult, Verdict
+from infra.contracts.manifests import GateReport, GateResult, Interval, Verdict
 from infra.registry.adapters import AdapterState
 from infra.registry.cycles import CycleState
 from serving.gates import GATES
@@ -17,7 +18,7 @@ OUTCOMES = {
 
 def make_report(version: str, subject: Subject, at: datetime) -> GateReport:
     """Passes only where every blocking gate did."""
-    results = [gate(subject) for gate in GATES]
+    results = [_readable(gate(subject)) for gate in GATES]
     verdict = worst([result.verdict for result in results if result.blocking])
     return GateReport(version=version, champion=subject.champion, verdict=verdict, gates=results, decided_at=at)
 
@@ -30,3 +31,18 @@ def summary(report: GateReport) -> str:
 
 def _told(result: GateResult) -> str:
     return f"{result.name} {result.verdict}: {result.reason}"
+
+
+def _readable(result: GateResult) -> GateResult:
+    """JSON has no NaN and no infinity: the reason tells of them."""
+    evidence = {name: None if _is_strange(value) else value for name, value in result.evidence.items()}
+    interval = None if _is_unmeasured(result.interval) else result.interval
+    return result.model_copy(update={"evidence": evidence, "interval": interval})
+
+
+def _is_unmeasured(interval: Interval | None) -> bool:
+    return interval is None or any(map(_is_strange, (interval.value, interval.lo, interval.hi)))
+
+
+def _is_strange(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)

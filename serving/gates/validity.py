@@ -1,7 +1,5 @@
 """Its files are sound, every engine has it loaded, and computes with it what the trainer did."""
 
-import math
-
 from infra.contracts.manifests import GateResult, Verdict
 from serving.gates.subject import Subject
 
@@ -9,7 +7,7 @@ from serving.gates.subject import Subject
 def check(subject: Subject) -> GateResult:
     """A candidate whose evidence holds no smoke cases was never compared: inconclusive."""
     verdict, reason = _judge(subject)
-    evidence = {"smoke_difference": _shown(subject.difference), "smoke_cases": len(subject.evidence.smoke)}
+    evidence = {"smoke_difference": subject.difference, "smoke_cases": len(subject.evidence.smoke)}
     threshold = subject.settings.smoke_tolerance
     return GateResult(
         name="validity", blocking=True, verdict=verdict, threshold=threshold, reason=reason, evidence=evidence
@@ -25,8 +23,3 @@ def _judge(subject: Subject) -> tuple[Verdict, str]:
     passed = subject.difference <= tolerance
     reason = f"engine and trainer differ by {subject.difference:.2g} nats, allowed are {tolerance:g}"
     return Verdict.PASS if passed else Verdict.FAIL, reason
-
-
-def _shown(difference: float | None) -> float | None:
-    """JSON has no infinity: what it means is in the reason."""
-    return difference if difference is not None and math.isfinite(difference) else None

@@ -195,8 +195,7 @@ async def test_a_bad_adapter_is_refused_at_its_gates_with_its_reason(place: Plac
 
 async def test_an_adapter_that_was_changed_in_the_store_is_refused(place: Place) -> None:
     made = place.adapter()
-    cycle_id = bring_to_gates(place.ports, made)
-    tamper(copy_in_store(place.ports, made.version))
+    cycle_id = bring_to_gates(place.ports, made, spoil=tamper)
     async with controlling(place.ports):
         await eventually(lambda: cycle_state(place.ports, cycle_id) == "blocked", "its cycle was blocked")
     assert adapter_state(place.ports, made.version) == "refused"

@@ -16,8 +16,9 @@ import pytest
 
 from infra.ports import Ports
 from infra.registry import adapters, rollouts
+from infra.registry.adapters import AdapterState
 from serving.engine import Engine, smoke
-from tests.support.adapters import BAD, make_adapter, make_bad_adapter, tamper
+from tests.support.adapters import BAD, make_adapter, make_bad_adapter, publish, tamper
 from tests.support.controllers import (
     bring_to_gates,
     champion,
@@ -42,7 +43,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
 PROMPT = [{"role": "user", "content": "What does math.cos do?"}]
 TOKENS = 8
 USERS = 6
-VERSIONS = 3
+VERSIONS = 2
 HEAL_S = 150
 LIMIT_MS = 1000
 
@@ -176,9 +177,8 @@ async def refused(world: World, kind: str, good: str) -> str:
         made = make_bad_adapter(kind, directory, world.base.directory)
     else:
         made = make_adapter(directory, world.base.directory, seed=7)
-    cycle_id = bring_to_gates(world.ports, made, make_evidence(made.version, champion=good))
-    if kind not in BAD:
-        tamper(copy_in_store(world.ports, made.version))
+    evidence = make_evidence(made.version, champion=good)
+    cycle_id = bring_to_gates(world.ports, made, evidence, spoil=None if kind in BAD else tamper)
     await eventually(lambda: cycle_state(world.ports, cycle_id) == "blocked", f"{kind} was refused", timeout_s=60)
     return made.version
 
@@ -202,20 +202,24 @@ def test_the_commands_tell_a_refusal_too(world: World) -> None:
         row = next(r for r in adapters.list_adapters(session, "default") if "not finite" in (r.reason or ""))
     told = json.loads(world.product.command("adapter", "show", row.version, "--json"))
     assert (told["state"], told["reason"]) == ("refused", row.reason)
-    code, said = world.product.attempt("promote", row.version, "--reason", "I like it")
-    assert code != 0
-    assert "is refused and cannot be promoted" in said
+    done = world.product.run("promote", row.version, "--reason", "I like it")
+    assert done.code == 1
+    assert "is refused and cannot be promoted" in done.said
 
 
 async def test_an_accepted_version_that_went_bad_fails_its_rollout_and_nobody_notices(world: World) -> None:
-    good, bad = world.versions[0], world.versions[2]
+    good = world.versions[0]
     await becomes_champion(world, good)
+    bad = publish(world.ports, make_adapter(world.directory / "went-bad", world.base.directory, seed=8))
     tamper(copy_in_store(world.ports, bad))
+    with world.ports.database.transaction() as session:
+        adapters.move(session, bad, AdapterState.ACCEPTED)
     async with traffic(world) as flowing:
         rollout_id = promote(world.ports, bad)
         await eventually(lambda: rollout_state(world.ports, rollout_id) == "failed", "the rollout failed", timeout_s=60)
     with world.ports.database.reading() as session:
         assert "SHA-256" in (rollouts.get(session, rollout_id).error or "")
+        assert adapters.get(session, bad).state == AdapterState.REFUSED
     assert (flowing.errors, {answer.version for answer in flowing.answers}) == ([], {good})
 
 

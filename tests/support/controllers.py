@@ -17,8 +17,8 @@ from infra.registry.cycles import CycleState
 from serving.controller import Controller
 from serving.main import compose
 from serving.metrics import Metrics
-from tests.support.adapters import MadeAdapter, publish
-from tests.support.cycles import cycle_row, hold, make_cycle
+from tests.support.adapters import MadeAdapter, Spoil, publish
+from tests.support.cycles import TRAINER_PATH, cycle_row
 
 SMOKE = SmokeCase(token_ids=[5, 17, 33], logprobs=[-0.2, -1.1])
 PATIENCE_S = 30.0  # a loaded machine must not make a test fail
@@ -90,14 +90,25 @@ def make_evidence(version: str, *, champion: str = "base", **overrides: object) 
     return Evidence.model_validate(fields | overrides)
 
 
-def bring_to_gates(ports: Ports, made: MadeAdapter, evidence: Evidence | None = None) -> str:
-    """What a trainer leaves: the version published, its cycle in gating; returns the cycle's id."""
+def bring_to_gates(
+    ports: Ports, made: MadeAdapter, evidence: Evidence | None = None, *, spoil: Spoil | None = None
+) -> str:
+    """What a trainer leaves: the version published, its cycle in gating; returns the cycle's id.
+
+    `spoil` changes what the store holds before anybody can have read it. The cycle appears at its gates: in a running
+    product another state would be somebody's work.
+    """
     version = publish(ports, made, evidence or make_evidence(made.version))
-    cycle_id = make_cycle(ports, state=CycleState.PUBLISHING)
-    lease = hold(ports, cycle_id)
+    if spoil is not None:
+        spoil(copy_in_store(ports, version))
     with ports.database.transaction() as session:
-        adapters.get(session, version).cycle_id = cycle_id
+        cycle_id = cycles.trigger(session, tenant="default", alias="assistant", actor="test").cycle_id
+        lease = leases.acquire(session, leases.cycle_lease(cycle_id), "test", 10)
+        assert lease is not None
+        for target in TRAINER_PATH:
+            cycles.advance(session, lease, cycle_id, target)
         cycles.advance(session, lease, cycle_id, CycleState.GATING, version=version)
+        adapters.get(session, version).cycle_id = cycle_id
         leases.release(session, lease)
     return cycle_id
 

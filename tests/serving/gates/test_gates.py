@@ -1,5 +1,6 @@
 """A verdict is an interval against a threshold, and what was not measured never passes."""
 
+import json
 import math
 
 import pytest
@@ -174,3 +175,17 @@ def test_a_summary_says_which_gates_did_not_pass_and_why() -> None:
     report = make_report("v2", make_subject(make_evidence(kl_anchor=interval(20, 30))), now())
     assert summary(report).startswith("kl_anchor fail: 25 (95% interval 20 to 30, n = 100), the budget is 10 nats")
     assert summary(make_report("v2", make_subject(), now())) == "every blocking gate passed"
+
+
+@pytest.mark.parametrize("strange", [math.nan, math.inf])
+def test_a_report_can_be_told_as_json_whatever_was_measured(strange: float) -> None:
+    evidence = make_evidence(kl_anchor=Interval(value=strange, lo=strange, hi=strange, n=3))
+    report = make_report("v2", make_subject(evidence, difference=strange), now())
+    told = json.loads(json.dumps(report.model_dump(mode="json"), allow_nan=False))
+    validity_told, anchor_told = (
+        next(gate for gate in told["gates"] if gate["name"] == name) for name in ("validity", "kl_anchor")
+    )
+    assert (validity_told["verdict"], validity_told["evidence"]["smoke_difference"]) == ("fail", None)
+    assert str(strange) in validity_told["reason"]
+    assert (anchor_told["verdict"], anchor_told["interval"]) == ("inconclusive", None)
+    assert str(strange) in anchor_told["reason"]
