@@ -57,9 +57,9 @@ def make_app(ports: Ports, address: str) -> FastAPI:
         app.include_router(router)
     errors.install(app)
     documents.install(app)
-    if settings.cors_origins:
-        app.add_middleware(VoteCors, origins=settings.cors_origins)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    if settings.cors_origins:
+        app.add_middleware(VoteCors, origins=settings.cors_origins)  # around the limit: a page may read its refusal too
     app.add_middleware(RequestId)
     return app
 
@@ -92,6 +92,7 @@ async def _open(stack: AsyncExitStack, ports: Ports, address: str) -> Services:
     facts = ModelFacts.of(ports.settings.serving.model)
     recorder = Recorder(spool, ports.sealer, facts, consent_default=settings.consent_default, metrics=metrics)
     desk = Desk(router, engines, recorder, ports.identity, auth, metrics, settings.token_ttl_s)
+    stack.push_async_callback(desk.settle)
     ballots = BallotBox(auth, ports.identity, ports.sealer, producer, spool, metrics, settings)
     return Services(settings, auth, ballots, ports.database, desk, metrics, router, shipper, spool, watch)
 

@@ -1,8 +1,10 @@
 """One answer, from the request to the event: route, ask the engine, pass on what was asked for, record the rest."""
 
+import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 import structlog
@@ -14,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from gateway.auth import TOKEN_HEADER, Auth
 from gateway.capture import Capture
 from gateway.chat_request import engine_body, parse
-from gateway.errors import BadRequest, EngineFailed, EngineTimeout, GatewayError, NotFound, error_body
+from gateway.errors import BadRequest, EngineFailed, EngineTimeout, GatewayError, NotFound, Unavailable, error_body
 from gateway.metrics import Metrics
 from gateway.presence import ClientGone, WhilePresent
 from gateway.recorder import Asked, Recorder
@@ -29,7 +31,12 @@ from infra.registry import keys
 
 log = structlog.get_logger()
 
+SETTLE_S = 5.0
 TRIES = 2  # connections per answer: another replica's, or the only one's again
+
+
+class Stopping(Unavailable):
+    """This process was given time to finish what it had begun, and the time is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,12 @@ class Desk:
     auth: Auth
     metrics: Metrics
     token_ttl_s: float
+    answering: set["asyncio.Task[Any]"] = field(default_factory=set)
+
+    async def settle(self) -> None:
+        """Until what was cut short at the end of the process has been recorded."""
+        if self.answering:
+            await asyncio.wait(set(self.answering), timeout=SETTLE_S)
 
     async def take(self, request: Request) -> Response:
         """The answer, begun when the response is called."""
@@ -87,20 +100,31 @@ class Answer(Response):
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         self._send = send
+        task = asyncio.current_task()
+        assert task is not None
+        self._desk.answering.add(task)
         try:
             async with WhilePresent(receive):
                 await self._give()
         except ClientGone:
             await self._record(InferenceStatus.CANCELLED)
+        except asyncio.CancelledError:
+            await self._fail(Stopping("this gateway is being stopped: ask again"))
         except GatewayError as error:
-            if self._begun or isinstance(error, EngineFailed | EngineTimeout):
-                await self._record(InferenceStatus.FAILED)
-            self._desk.metrics.refusals.labels(error.status).inc()
-            if not self._begun:
-                raise
-            await self._end_with(error)
+            await self._fail(error)
         finally:
+            self._desk.answering.discard(task)
             self._desk.metrics.answer_seconds.observe(time.perf_counter() - self._started)
+
+    async def _fail(self, error: GatewayError) -> None:
+        """What a client has seen a part of, or the engine may have worked on, is recorded."""
+        if self._begun or isinstance(error, EngineFailed | EngineTimeout | Stopping):
+            await self._record(InferenceStatus.FAILED)
+        self._desk.metrics.refusals.labels(error.status).inc()
+        if not self._begun:
+            raise error
+        if self._asked.request.stream:
+            await self._end_with(error)
 
     async def _give(self) -> None:
         """Chooses and counts in one step, so that every heartbeat reports this answer under its version."""

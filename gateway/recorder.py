@@ -76,7 +76,7 @@ class Recorder:
         if asked.bytes < INLINE_BYTES and self._sealer.is_quick(header):
             self._write(event, header)
         else:
-            await asyncio.to_thread(self._write, event, header)
+            await asyncio.shield(asyncio.to_thread(self._write, event, header))  # whoever leaves now was answered
 
     def _write(self, event: Inference, header: Header) -> None:
         try:

@@ -103,12 +103,15 @@ class Events:
 def decode(data: bytes, replica: Replica) -> dict[str, Any]:
     """An answer, or a piece of one. Raises EngineFailed where it makes no sense, and what an `error` in it says."""
     try:
-        body: dict[str, Any] = orjson.loads(data)
+        body = orjson.loads(data)
     except orjson.JSONDecodeError:
         log.error("engine_answer_unreadable", replica=replica.name, bytes=len(data))
         raise EngineFailed("the engine's answer cannot be read") from None
-    if "error" in body:
+    if isinstance(body, dict) and "error" in body:
         raise failed_midway(data, replica)
+    if not isinstance(body, dict) or not isinstance(body.get("choices"), list):
+        log.error("engine_answer_strange", replica=replica.name, bytes=len(data))
+        raise EngineFailed("the engine's answer makes no sense")
     return body
 
 

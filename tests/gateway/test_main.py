@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from infra.contracts.events import InferenceStatus
 from infra.registry import fleet
 from infra.settings import variable
 from tests.support.scene import QUESTION, eventually
@@ -21,7 +22,7 @@ HEAVY = ("torch", "transformers", "pandas", "pyarrow", "numpy", "alembic", "cele
 async def ask(gateway: GatewayProcess, stack: Stack, *, stream: bool = False) -> httpx.Response:
     headers = {"Authorization": f"Bearer {stack.client_key}"}
     body = {"model": "assistant", "messages": QUESTION, "stream": stream}
-    async with httpx.AsyncClient(verify=False, timeout=20) as http:
+    async with httpx.AsyncClient(verify=False, timeout=60) as http:
         return await http.post(f"{gateway.url}/v1/chat/completions", json=body, headers=headers)
 
 
@@ -76,7 +77,7 @@ async def test_sigterm_lets_answers_under_way_finish(tmp_path: Path) -> None:
             await eventually(lambda: bool(engine.requests))
             gateway.process.send_signal(signal.SIGTERM)
             assert (await asking).text.endswith("data: [DONE]\n\n")
-            assert await asyncio.to_thread(gateway.process.wait, 10) == 0
+            assert await asyncio.to_thread(gateway.process.wait, 60) == 0
     assert len(stored_ids(stack)) == 1
     stack.ports.close()
 
@@ -113,7 +114,7 @@ async def test_an_acknowledged_vote_survives_a_kill_of_the_gateway(tmp_path: Pat
     stack = make_stack(tmp_path)
     acknowledged: list[str] = []
     with stack.gateway_process() as gateway:
-        await asyncio.to_thread(gateway.wait_until_ready, 20, "/healthz")
+        await asyncio.to_thread(gateway.wait_until_ready, 60, "/healthz")
         headers = {"Authorization": f"Bearer {stack.client_key}"}
 
         async def voter(name: str) -> None:
@@ -167,7 +168,7 @@ def _applied(stack: Stack) -> int:
 def test_a_bad_setting_stops_the_start_with_its_name(tmp_path: Path, environment: dict[str, str], said: str) -> None:
     stack = make_stack(tmp_path)
     gateway = GatewayProcess(stack, environment)
-    assert gateway.process.wait(20) == 2
+    assert gateway.process.wait(60) == 2
     assert said in (tmp_path / "gateway.out").read_text()
     stack.ports.close()
 
@@ -177,7 +178,7 @@ def test_a_taken_port_is_a_clear_line_and_exit_2(tmp_path: Path) -> None:
     with stack.gateway_process() as gateway:
         gateway.wait_until_ready(path="/healthz")
         second = GatewayProcess(stack, {variable("gateway", "port"): str(gateway.port)})
-        assert second.process.wait(20) == 2
+        assert second.process.wait(60) == 2
         assert f"cannot listen on 127.0.0.1:{gateway.port}" in (tmp_path / "gateway.out").read_text()
     stack.ports.close()
 
@@ -187,6 +188,28 @@ def test_a_database_of_another_schema_stops_the_start(tmp_path: Path) -> None:
     with stack.ports.database.engine.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0000'")
     gateway = GatewayProcess(stack)
-    assert gateway.process.wait(20) == 2
+    assert gateway.process.wait(60) == 2
     assert "thumbwheel infra migrate" in (tmp_path / "gateway.out").read_text()
+    stack.ports.close()
+
+
+async def test_what_a_stopping_gateway_cannot_finish_in_time_is_told_and_recorded(tmp_path: Path) -> None:
+    stack = make_stack(tmp_path, gateway={"drain_timeout_s": 1})
+    async with running_engine(ScriptedEngine(pace_s=0.2, tokens=1000)) as engine:
+        stack.publish(engines=[engine.address])
+        with stack.gateway_process() as gateway:
+            await asyncio.to_thread(gateway.wait_until_ready)
+            asking = [asyncio.create_task(ask(gateway, stack, stream=stream)) for stream in (True, False)]
+            await eventually(lambda: len(engine.requests) == 2)
+            await asyncio.sleep(0.5)
+            gateway.process.send_signal(signal.SIGTERM)
+            streamed, whole = await asyncio.gather(*asking)
+            assert '"code":"unavailable"' in streamed.text
+            assert "[DONE]" not in streamed.text
+            assert (whole.status_code, whole.headers["retry-after"]) == (503, "1")
+            assert await asyncio.to_thread(gateway.process.wait, 60) == 0
+        assert engine.cancelled == 2
+    events = stack.inferences()
+    assert [event.status for event in events] == [InferenceStatus.FAILED] * 2
+    assert any(event.choices and event.choices[0].token_ids for event in events)
     stack.ports.close()

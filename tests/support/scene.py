@@ -60,7 +60,7 @@ class Scene:
         revision = self.stack.publish(engines=given, **table).revision
         await self.until_metric(f"thumbwheel_gateway_routing_revision {float(revision)}\n")
 
-    async def until_metric(self, line: str, timeout_s: float = 5) -> None:
+    async def until_metric(self, line: str, timeout_s: float = 20) -> None:
         """Until `/metrics` says so."""
         deadline = asyncio.get_running_loop().time() + timeout_s
         while line not in (await self.http.get("/metrics")).text:
@@ -94,7 +94,7 @@ async def clients(url: str, key: str) -> AsyncIterator[tuple[openai.AsyncOpenAI,
         yield sdk, http
 
 
-async def eventually(condition: Callable[[], bool], timeout_s: float = 5) -> None:
+async def eventually(condition: Callable[[], bool], timeout_s: float = 20) -> None:
     """Waits, in steps that let others work; fails after `timeout_s`."""
     deadline = asyncio.get_running_loop().time() + timeout_s
     while not await asyncio.to_thread(condition):

@@ -14,7 +14,9 @@ from typing import Any, Literal
 
 from aiohttp import web
 
-Failure = Literal["none", "silent", "refuse", "crash", "busy", "die_midway", "fail_midway", "garbage", "tool"]
+Failure = Literal[
+    "none", "silent", "refuse", "crash", "busy", "die_midway", "fail_midway", "garbage", "strange", "tool"
+]
 Json = dict[str, Any]
 ARGUMENTS = '{"city": "Ulm"}'  # of a tool call; streamed in three pieces
 
@@ -60,6 +62,8 @@ class ScriptedEngine:
             return _error(500, "EngineCore died at /secret/path", "InternalServerError")
         if failure == "busy":
             return _error(503, "overloaded", "ServiceUnavailable")
+        if failure == "strange":
+            return web.json_response(["no", "answer"])
         if failure == "garbage":
             return web.Response(body=b"<html>", content_type="application/json")
         return None

@@ -128,7 +128,7 @@ class GatewayProcess:
                 start_new_session=True,
             )
 
-    def wait_until_ready(self, timeout_s: float = 20, path: str = "/readyz") -> float:
+    def wait_until_ready(self, timeout_s: float = 60, path: str = "/readyz") -> float:
         """Seconds from the start."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
@@ -149,7 +149,7 @@ class GatewayProcess:
         """SIGTERM, and the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(60)
 
 
 def make_stack(home: Path, **overrides: dict[str, Any]) -> Stack:
