@@ -78,7 +78,8 @@ class Intake:
         return batch
 
     def refuse(self, batch: Batch) -> None:
-        """Dead letters are durable before the offset is committed; what was refused before a crash is not repeated."""
+        """Dead letters are durable before the offset is committed. What was refused and stored is not repeated; after a
+        kill between both a letter comes twice, with the same position."""
         if not batch.refused:
             return
         with self.database.reading() as session:

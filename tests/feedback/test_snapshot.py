@@ -16,7 +16,7 @@ from feedback.errors import NoRows
 from feedback.shards import dataset_sha256, write_shards
 from feedback.snapshot import Order
 from infra.contracts.events import FEEDBACK_TOPIC, Consent
-from infra.registry import adapters
+from infra.registry import adapters, fleet
 from tests.support.events import TENANT, make_choice, make_comparison, make_feedback, make_inference, moment
 from tests.support.feedback import (
     ALIAS,
@@ -24,6 +24,7 @@ from tests.support.feedback import (
     Event,
     Room,
     a_days_events,
+    a_messy_days_events,
     make_material,
     make_room,
     make_settings,
@@ -57,6 +58,22 @@ def test_the_order_on_the_log_and_the_batches_do_not_matter(tmp_path: Path) -> N
         hashes.add(room.build(**SHARED).sha256)
         room.close()
     assert len(hashes) == 1
+
+
+def test_neither_do_they_where_minds_change_votes_are_taken_back_and_clients_send_twice(tmp_path: Path) -> None:
+    found = set()
+    for order, batch_size in enumerate((1000, 7, 60)):
+        events = a_messy_days_events()
+        random.Random(order).shuffle(events)
+        room = make_room(tmp_path / str(order))
+        room.append(events)
+        room.consume(batch_size=batch_size)
+        manifest = room.build(rater_cap=7, prompt_cap=6)
+        with room.database.reading() as session:
+            pairs = fleet.pair_count(session, TENANT, ALIAS)
+        found.add((manifest.sha256, tuple(manifest.filtered.items()), pairs))
+        room.close()
+    assert len(found) == 1
 
 
 def test_a_setting_that_shapes_rows_makes_another_dataset(room: Room) -> None:

@@ -38,6 +38,7 @@ from tests.support.events import (
     make_envelope,
     make_feedback,
     make_inference,
+    make_ranking,
     make_sealer,
     moment,
     topic_of,
@@ -134,6 +135,27 @@ def a_days_events(pairs: int = 20, raters: int = 5, seed: int = 0) -> list[Event
         if at % 5 == 0:
             fix = make_feedback(b, kind="correction", name="correction", value=f"It is {at}.")
             events.append(Event(fix, f"correction {at}", header))
+    return events
+
+
+def a_messy_days_events(chats: int = 10, raters: int = 4, seed: int = 0) -> list[Event]:
+    """As `a_days_events`, but people change their minds and take votes back, clients send twice, consent varies."""
+    rng, events = random.Random(seed), list[Event]()
+    for at in range(chats):
+        header: dict[str, Any] = {"rater": f"rater-{at % raters}", "occurred_at": moment(60 * at)}
+        for response in (a := f"r{at}a", b := f"r{at}b"):
+            for copy in ("", " again")[: rng.choice([1, 1, 2])]:  # two events of one response
+                sent = {**header, "occurred_at": moment(60 * at + rng.random())}
+                chat = make_inference(response, prompt=f"Question {at % 8}?", texts=[f"{response}{copy}."])
+                events.append(Event(chat, f"inference {response}{copy}", sent))
+        for turn in range(3):
+            said = Consent(train=rng.random() < 0.8, explicit=rng.random() < 0.3)
+            cast = {**header, "occurred_at": moment(60 * at + 10 + turn), "consent": said}
+            resent = rng.choice([0, turn])  # under the key of the first turn's vote
+            choice, thumb = rng.choice(["a", "b", "tie", "both_bad", None]), rng.choice([True, False, None])
+            events.append(Event(make_comparison(a, b, choice), f"comparison {at} {turn}", cast))
+            events.append(Event(make_feedback(a, value=thumb), f"thumb {at} {resent}", cast))
+            events.append(Event(make_ranking([a], [b]), f"ranking {at} {turn}", cast))
     return events
 
 
