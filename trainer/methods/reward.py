@@ -70,7 +70,7 @@ def _fit(
     features_C2F = _standardised_features(model, comparisons)
     lora = adapter_parameters(model.base, model.name)
     features = list(model.head.features.parameters()) if model.head.features else []
-    head = [model.head.hidden.weight, model.head.log_tie]
+    head = [*model.head.hidden.parameters(), model.head.log_tie]
     rate = settings.reward_learning_rate
     groups = [(lora, rate), (head, HEAD_RATE * rate), (features, FEATURES_RATE * rate)]
     optimizer = torch.optim.AdamW([{"params": those, "lr": lr} for those, lr in groups if those], weight_decay=0.0)
