@@ -54,11 +54,11 @@ def test_a_row_of_no_weight_is_as_if_it_were_not_there(tmp_path: Path) -> None:
 
 
 def test_ties_keep_scores_together_and_teach_how_likely_a_tie_is(tmp_path: Path) -> None:
-    settings = make_settings(reward_learning_rate=1e-2, reward_epochs=3)
+    settings = make_settings(reward_learning_rate=1e-2, reward_epochs=6)
     ties = [make_tie("a list", "a string")] * 32
     model = train(make_base(tmp_path), make_short_pairs(8), ties, settings=settings)
     assert abs(margins(model, [make_pair("a list", "a string")]).item()) < 0.3
-    assert float(model.head.log_tie.detach()) > 0.5
+    assert float(model.head.log_tie.detach()) > 0.5  # on its way to log 8: four ties in five
 
 
 def test_without_ties_the_tie_parameter_stays_where_it_was(tmp_path: Path) -> None:
