@@ -6,20 +6,19 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
 from infra.console import err, print_json, print_table
-from infra.contracts.manifests import DatasetManifest
-from infra.database.migrate import SchemaMismatch, check_schema
-from infra.database.tables import DatasetRow
-from infra.home import TENANT
-from infra.logs import configure_logging
-from infra.ports import Ports
-from infra.registry import adapters
-from infra.registry.errors import NotFound
 from infra.settings import SettingsError, load_settings
+
+if TYPE_CHECKING:  # heavy imports wait until a command is called
+    from infra.contracts.manifests import DatasetManifest
+    from infra.database.tables import DatasetRow
+    from infra.ports import Ports
+
+TENANT = "default"
 
 Tenant = Annotated[str, typer.Option(help="Whose datasets.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -64,6 +63,8 @@ def list_(
     json: Json = False,
 ) -> None:
     """Datasets, newest first."""
+    from infra.registry import adapters
+
     with opened() as ports, ports.database.reading() as session:
         rows = adapters.list_datasets(session, tenant, alias=alias, limit=limit)
     found = [manifest_of(row) for row in rows]
@@ -134,8 +135,13 @@ def export(
 
 
 @contextmanager
-def opened() -> Iterator[Ports]:
+def opened() -> "Iterator[Ports]":
     """The ports of this command; what stands in the way is said in one line."""
+    from infra.database.schema import SchemaMismatch, check_schema
+    from infra.logs import configure_logging
+    from infra.ports import Ports
+    from infra.registry.errors import NotFound
+
     try:
         configure_logging(load_settings().infra, process="cli")  # to stderr: stdout is the answer's
         ports = Ports(load_settings())
@@ -155,26 +161,32 @@ def fail(reason: str, *, code: int = 1) -> NoReturn:
     raise typer.Exit(code)
 
 
-def manifest_of(row: DatasetRow) -> DatasetManifest:
+def manifest_of(row: "DatasetRow") -> "DatasetManifest":
+    from infra.contracts.manifests import DatasetManifest
+
     return DatasetManifest.model_validate(row.manifest)
 
 
-def _alias(ports: Ports) -> str:
+def _alias(ports: "Ports") -> str:
     return ports.settings.gateway.alias
 
 
-def _manifest(ports: Ports, tenant: str, dataset_id: str) -> DatasetManifest:
+def _manifest(ports: "Ports", tenant: str, dataset_id: str) -> "DatasetManifest":
+    from infra.registry import adapters
+
     with ports.database.reading() as session:
         return manifest_of(adapters.get_dataset(session, tenant, dataset_id))
 
 
-def _fetch(ports: Ports, tenant: str, dataset_id: str, target: Path) -> Path:
+def _fetch(ports: "Ports", tenant: str, dataset_id: str, target: Path) -> Path:
+    from infra.registry import adapters
+
     with ports.database.reading() as session:
         path = adapters.get_dataset(session, tenant, dataset_id).path
     return ports.artifacts.fetch(path, target)
 
 
-def _print(manifest: DatasetManifest, *, json: bool) -> None:
+def _print(manifest: "DatasetManifest", *, json: bool) -> None:
     if json:
         print_json(manifest.model_dump(mode="json"))
         return
@@ -192,7 +204,7 @@ def _print(manifest: DatasetManifest, *, json: bool) -> None:
         print_table(("left out because", "count"), left_out)
 
 
-def _cells(manifest: DatasetManifest) -> tuple[object, ...]:
+def _cells(manifest: "DatasetManifest") -> tuple[object, ...]:
     pairs = manifest.counts.get("preference", {})
     prompts = sum(manifest.counts.get("prompts", {}).values())
     left_out = sum(manifest.filtered.values())

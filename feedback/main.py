@@ -19,7 +19,7 @@ from feedback.errors import Stopping
 from feedback.housekeeping import Housekeeping
 from feedback.metrics import Metrics
 from feedback.snapshot import Snapshots
-from infra.database.migrate import SchemaMismatch, check_schema
+from infra.database.schema import SchemaMismatch, check_schema
 from infra.http import Health
 from infra.logs import configure_logging
 from infra.ports import Ports

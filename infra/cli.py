@@ -48,7 +48,7 @@ def exit_code(error: Exception) -> int | None:
     from sqlalchemy.exc import OperationalError
 
     from infra.base_model import NotAModel
-    from infra.database.migrate import SchemaMismatch
+    from infra.database.schema import SchemaMismatch
     from infra.log_view import NoSuchLog
     from infra.preflight import Unfit
     from infra.registry.errors import RegistryError

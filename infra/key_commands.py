@@ -72,7 +72,7 @@ def revoke(
 
 @contextmanager
 def _transaction() -> "Iterator[Session]":
-    from infra.database.migrate import check_schema
+    from infra.database.schema import check_schema
     from infra.ports import Ports
 
     ports = Ports(load_settings())

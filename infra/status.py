@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from infra.child import answers
-from infra.database.migrate import current_revision, head_revision
+from infra.database.schema import head_revision, stored_revision
 from infra.database.tables import CycleRow, RolloutRow
 from infra.ports import Ports
 from infra.registry import cycles, fleet
@@ -51,7 +51,7 @@ def _registry(settings: Settings) -> dict[str, Any]:
         return {}
     ports = Ports(settings)
     try:
-        if current_revision(ports.database) != head_revision(ports.database):
+        if stored_revision(ports.database) != head_revision():
             return {}
         with ports.database.reading() as session:
             return _summary(session)

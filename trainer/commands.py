@@ -2,30 +2,27 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from infra.console import err, print_json, print_table
-from infra.database.schema import check_schema
-from infra.database.tables import CycleRow
-from infra.logs import configure_logging
-from infra.ports import Ports
-from infra.registry import cycles
-from infra.registry.cycles import CycleState
 from infra.settings import load_settings
 from trainer import train_commands
 from trainer.overrides import parse_assignments, validated
-from trainer.watching import as_json, follow, is_final
+
+if TYPE_CHECKING:  # heavy imports wait until a command is called
+    from infra.database.tables import CycleRow
+    from infra.ports import Ports
 
 ACTOR = "cli"
-EXIT_CODES = {
-    CycleState.ACCEPTED: 0,
-    CycleState.GATING: 0,
-    CycleState.AWAITING_PERSON: 2,  # inconclusive: a person is asked
-    CycleState.BLOCKED: 1,
-    CycleState.FAILED: 1,
-    CycleState.CANCELLED: 1,
+EXIT_CODES = {  # of `CycleState`s
+    "accepted": 0,
+    "gating": 0,
+    "awaiting_person": 2,  # inconclusive: a person is asked
+    "blocked": 1,
+    "failed": 1,
+    "cancelled": 1,
 }
 
 Tenant = Annotated[str, typer.Option(help="Whose cycles.")]
@@ -54,6 +51,8 @@ def trigger(
     json: Json = False,
 ) -> None:
     """Starts a cycle, unless one of this alias is running."""
+    from infra.registry import cycles
+
     with opened() as ports:
         overrides = validated(ports.settings.trainer, parse_assignments(assignments or []))
         with ports.database.transaction() as session:
@@ -74,6 +73,9 @@ def list_(
     json: Json = False,
 ) -> None:
     """Cycles, newest first."""
+    from infra.registry import cycles
+    from trainer.watching import as_json
+
     with opened() as ports, ports.database.reading() as session:
         rows = cycles.list_cycles(session, tenant, alias=alias, limit=limit)
     if json:
@@ -86,6 +88,9 @@ def list_(
 @cycle.command()
 def show(cycle_id: CycleId, tenant: Tenant = "default", json: Json = False) -> None:
     """Everything about one cycle."""
+    from infra.registry import cycles
+    from trainer.watching import as_json
+
     with opened() as ports, ports.database.reading() as session:
         row = cycles.get(session, cycle_id, tenant)
     if json:
@@ -106,6 +111,8 @@ def watch(cycle_id: CycleId, tenant: Tenant = "default", json: Json = False) -> 
 @cycle.command()
 def cancel(cycle_id: CycleId, tenant: Tenant = "default", reason: Reason = "", json: Json = False) -> None:
     """Ends a cycle within seconds."""
+    from infra.registry import cycles
+
     with opened() as ports:
         with ports.database.transaction() as session:
             row = cycles.request_cancel(session, cycle_id, tenant=tenant, actor=ACTOR, reason=reason)
@@ -113,8 +120,12 @@ def cancel(cycle_id: CycleId, tenant: Tenant = "default", reason: Reason = "", j
 
 
 @contextmanager
-def opened() -> Iterator[Ports]:
+def opened() -> "Iterator[Ports]":
     """The ports of this command; raises SchemaMismatch where the product was never started."""
+    from infra.database.schema import check_schema
+    from infra.logs import configure_logging
+    from infra.ports import Ports
+
     settings = load_settings()
     configure_logging(settings.infra, process="cli")  # to standard error: what is printed is the answer
     ports = Ports(settings)
@@ -125,21 +136,27 @@ def opened() -> Iterator[Ports]:
         ports.close()
 
 
-def _wait(ports: Ports, cycle_id: str, tenant: str, *, json: bool) -> None:
+def _wait(ports: "Ports", cycle_id: str, tenant: str, *, json: bool) -> None:
+    from trainer.watching import as_json, follow
+
     row = follow(ports.database, cycle_id, tenant, err())
     if json:
         print_json(as_json(row))
-    raise typer.Exit(EXIT_CODES[CycleState(row.state)])
+    raise typer.Exit(EXIT_CODES[row.state])
 
 
-def _show(row: CycleRow, *, json: bool, news: str) -> None:
+def _show(row: "CycleRow", *, json: bool, news: str) -> None:
     if json:
+        from trainer.watching import as_json
+
         print_json(as_json(row))
     else:
         typer.echo(news)
 
 
-def _cells(row: CycleRow) -> tuple[object, ...]:
+def _cells(row: "CycleRow") -> tuple[object, ...]:
+    from trainer.watching import is_final
+
     state = (
         row.state
         if is_final(row) or not row.progress

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from infra.console import err, print_json
-from infra.logs import configure_logging
 from infra.settings import TrainerSettings, load_settings
 from trainer.errors import TrainerError
 from trainer.overrides import effective, parse_assignments
@@ -90,6 +89,8 @@ def grpo(
 @contextmanager
 def reporting(title: str) -> Iterator["Progress"]:
     """The pace and the last metrics: a bar on a terminal, else a line now and then. A TrainerError is exit 1."""
+    from infra.logs import configure_logging
+
     configure_logging(load_settings().infra, process="cli")  # to standard error: what is printed is the answer
     try:
         with _bar(title) if err().is_terminal else nullcontext(_lines(title)) as report:
