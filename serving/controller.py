@@ -95,12 +95,12 @@ class Controller:
             planned = plan(world, now())
             try:
                 await asyncio.to_thread(self._apply, lease, world, planned)
-            except Conflict as error:  # a replica has registered again meanwhile: look once more
+                self._jobs.start(lease, planned.jobs, seen_at=seen_at)
+                if await asyncio.to_thread(self._hands.gating.decide_ready, lease, self._jobs.troubles):
+                    self._hands.changed.set()
+            except Conflict as error:  # a replica or a person was quicker: look once more
                 log.info("plan_outdated", reason=str(error))
                 return
-            self._jobs.start(lease, planned.jobs, seen_at=seen_at)
-            if await asyncio.to_thread(self._hands.gating.decide_ready, lease, self._jobs.troubles):
-                self._hands.changed.set()
             self._jobs.forget(wanted(world))
         self._measure(world, planned)
 

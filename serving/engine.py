@@ -9,13 +9,13 @@ from typing import Any
 import aiohttp
 
 from infra.contracts.manifests import SmokeCase
-from serving.errors import EngineRefused, EngineUnreachable
+from serving.errors import EngineRefused, EngineSilent, EngineUnreachable
 
 PROBE_S = 5.0  # an engine that is merely busy answers within this
 LOAD_S = 60.0
 TOP = 20  # vLLM's own limit of logprobs
-SMOKE_TOKENS = 8  # of each case
-SMOKE_PRIORITY = -1  # before any user's request: a swap waits for it
+SMOKE_TOKENS = 4  # of each case: a swap waits for them
+SMOKE_PRIORITY = -1  # before any user's request
 
 
 class Engine:
@@ -75,7 +75,8 @@ class Engine:
                 text = await answer.text()
                 return _decoded(answer, text, path)
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise EngineUnreachable(f"{path}: {type(error).__name__} {error}".strip()) from None
+            kind = EngineSilent if isinstance(error, TimeoutError) else EngineUnreachable
+            raise kind(f"{path}: {type(error).__name__} {error}".strip()) from None
 
 
 def _decoded(answer: aiohttp.ClientResponse, text: str, path: str) -> dict[str, Any]:

@@ -13,6 +13,10 @@ class EngineUnreachable(ServingError):
     """The engine does not answer: it starts, has died, or hangs. Trying again later may help."""
 
 
+class EngineSilent(EngineUnreachable):
+    """It took the question and did not answer in time: it hangs, or is merely busy."""
+
+
 class EngineRefused(ServingError):
     """The engine answered with an error."""
 

@@ -1,9 +1,13 @@
 """Asks every replica what it holds, each at its own pace, so that a slow one delays neither the others nor a flip."""
 
 import asyncio
+import math
+import time
 from collections.abc import Awaitable, Callable, Iterable
 
-from serving.errors import EngineRefused, EngineUnreachable
+from serving.errors import EngineRefused, EngineSilent, EngineUnreachable
+
+PATIENCE_S = 20.0  # with an engine that is silent: on a busy machine it answers late, and users are better off waiting
 
 Probe = Callable[[str], Awaitable[frozenset[str]]]  # address -> names; raises EngineUnreachable
 
@@ -16,6 +20,7 @@ class Observer:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._asked = 0
         self._newest: dict[str, int] = {}
+        self._answered_at: dict[str, float] = {}
         self.loaded: dict[str, frozenset[str] | None] = {}
 
     def watch(self, addresses: Iterable[str]) -> None:
@@ -33,6 +38,11 @@ class Observer:
         number = self._asked
         try:
             found: frozenset[str] | None = await self._probe(address)
+            self._answered_at[address] = time.monotonic()
+        except EngineSilent:
+            if time.monotonic() - self._answered_at.get(address, -math.inf) < PATIENCE_S:
+                return
+            found = None
         except (EngineUnreachable, EngineRefused):
             found = None
         if number < self._newest.get(address, 0):

@@ -12,6 +12,7 @@ from infra.contracts.routing import ReplicaState
 from infra.ports import Ports
 from infra.registry import adapters, audit, cycles, fleet, leases, rollouts
 from infra.registry.cycles import CycleState
+from infra.registry.errors import Conflict
 from serving.adapters import WEIGHTS
 from serving.controller import LEASE
 from tests.support.adapters import BAD, MadeAdapter, make_adapter, make_bad_adapter, tamper
@@ -304,6 +305,25 @@ async def test_a_cancelled_cycle_ends_at_its_gates(place: Place) -> None:
     async with controlling(place.ports):
         await eventually(lambda: cycle_state(place.ports, cycle_id) == "cancelled", "it was cancelled")
     assert (champion(place.ports), adapter_state(place.ports, made.version)) == ("base", "published")
+
+
+async def test_a_person_who_is_quicker_than_the_gates_only_makes_them_look_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = rollouts.request_promotion
+    conflicts = [Conflict("another rollout has just been asked for")]
+
+    def once_in_conflict(*arguments: object, **fields: object) -> object:
+        if conflicts:
+            raise conflicts.pop()
+        return asked(*arguments, **fields)  # type: ignore[arg-type]  # passed on
+
+    made = place.adapter()
+    monkeypatch.setattr("serving.gating.rollouts.request_promotion", once_in_conflict)
+    bring_to_gates(place.ports, made)
+    async with controlling(place.ports):
+        await eventually(lambda: champion(place.ports) == made.version, "it was decided at the second look")
+    assert conflicts == []
 
 
 async def test_training_adapters_are_swept_with_their_cycle(place: Place) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from infra.contracts.manifests import SmokeCase
 from serving.engine import SMOKE_TOKENS, TOP, Engine, smoke
-from serving.errors import EngineRefused, EngineUnreachable
+from serving.errors import EngineRefused, EngineSilent, EngineUnreachable
 from tests.support.control_engine import KEY, ControlEngine, running_control_engine
 
 CASE = SmokeCase(token_ids=[5, 17, 33, 60], logprobs=[-0.2, -1.1, -0.4])
@@ -57,6 +57,15 @@ async def test_an_engine_that_is_not_well_is_unreachable(client: Engine, engine:
 async def test_an_engine_that_is_not_there_is_unreachable(session: aiohttp.ClientSession) -> None:
     with pytest.raises(EngineUnreachable, match="/health: ClientConnectorError"):
         await Engine(session, "http://127.0.0.1:9", KEY).loaded()
+
+
+async def test_an_engine_that_takes_too_long_is_told_from_one_that_is_gone(
+    client: Engine, engine: ControlEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.engine.PROBE_S", 0.05)
+    engine.delay_s = 1.0
+    with pytest.raises(EngineSilent, match="/health: TimeoutError"):
+        await client.loaded()
 
 
 async def test_a_wrong_key_is_refused_not_unreachable(engine: ControlEngine, session: aiohttp.ClientSession) -> None:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from serving.errors import EngineRefused, EngineUnreachable
+from serving.errors import EngineRefused, EngineSilent, EngineUnreachable
 from serving.observer import Observer
 
 A, B = "http://a", "http://b"
@@ -58,6 +58,25 @@ async def test_one_that_does_not_answer_is_known_to_be_silent(error: Exception) 
     async with observing(Engines(a=error)) as observer:
         observer.watch([A])
         await settle()
+        assert observer.loaded == {A: None}
+
+
+async def test_one_that_is_merely_busy_stays_as_it_was() -> None:
+    engines = Engines(a={"base", "v1"})
+    async with observing(engines) as observer:
+        await observer.look(A)
+        engines.answers[A] = EngineSilent("/health: TimeoutError")
+        await observer.look(A)
+        assert observer.loaded == {A: {"base", "v1"}}
+
+
+async def test_one_that_stays_silent_counts_as_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    engines = Engines(a={"base"})
+    async with observing(engines) as observer:
+        await observer.look(A)
+        monkeypatch.setattr("serving.observer.PATIENCE_S", 0.0)
+        engines.answers[A] = EngineSilent("/health: TimeoutError")
+        await observer.look(A)
         assert observer.loaded == {A: None}
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import statistics
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -73,8 +74,8 @@ class Traffic:
                 self.errors.append(f"{type(error).__name__}: {error}")
                 await asyncio.sleep(0.1)
 
-    def starts(self, version: str) -> list[float]:
-        return sorted(answer.started for answer in self.answers if answer.version == version)
+    def starts(self, version: str, since: float) -> list[float]:
+        return sorted(a.started for a in self.answers if a.version == version and a.started > since)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,21 +227,29 @@ async def test_an_accepted_version_that_went_bad_fails_its_rollout_and_nobody_no
 async def test_a_swap_and_a_rollback_each_take_less_than_a_second(
     world: World, record_property: Callable[[str, object], None]
 ) -> None:
-    first, second = world.versions[:2]
-    await becomes_champion(world, first)
+    """The median of three: this may run on a busy machine."""
+    old = world.versions[0]
+    await becomes_champion(world, old)
+    new = publish_version(world.ports, world.base, world.directory / "newest", seed=9)
+    await eventually(lambda: new in replica(world.ports).versions, "the candidate was prepared", timeout_s=60)
     async with traffic(world) as flowing:
-        forward = promote(world.ports, second)
-        await eventually(lambda: rollout_state(world.ports, forward) == "done", "the promotion ended", timeout_s=60)
-        await eventually(lambda: flowing.starts(second), "the new version answered")
-        back = roll_back(world.ports, first)
-        await eventually(lambda: rollout_state(world.ports, back) == "done", "the rollback ended", timeout_s=60)
-    swap_ms = (flowing.starts(second)[0] - accepted_at(world, forward)) * 1000
-    rollback_ms = (flowing.starts(second)[-1] - accepted_at(world, back)) * 1000
-    record_property("swap_ms", round(swap_ms))
-    record_property("rollback_ms", round(rollback_ms))
+        timed = [await swapped_and_back(world, flowing, new, old) for _ in range(3)]
     assert flowing.errors == []
-    assert 0 <= swap_ms <= LIMIT_MS
-    assert rollback_ms <= LIMIT_MS
+    for name, found in zip(("swap_ms", "rollback_ms"), zip(*timed, strict=True), strict=True):
+        record_property(name, [round(ms) for ms in found])
+        assert 0 <= statistics.median(found) <= LIMIT_MS, name
+
+
+async def swapped_and_back(world: World, flowing: Traffic, new: str, old: str) -> tuple[float, float]:
+    """Milliseconds from accepted to the first request that began on the new version, and to the last one on it."""
+    forward = promote(world.ports, new)
+    await eventually(lambda: rollout_state(world.ports, forward) == "done", "the promotion ended", timeout_s=60)
+    began = accepted_at(world, forward)
+    await eventually(lambda: flowing.starts(new, began), "the new version answered")
+    back = roll_back(world.ports, old)
+    await eventually(lambda: rollout_state(world.ports, back) == "done", "the rollback ended", timeout_s=60)
+    starts = flowing.starts(new, began)
+    return (starts[0] - began) * 1000, max(0.0, starts[-1] - accepted_at(world, back)) * 1000
 
 
 def accepted_at(world: World, rollout_id: str) -> float:

@@ -1,5 +1,6 @@
 """An engine where only the controller's requests matter: adapters by name, health, next-token log-probabilities."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ class ControlEngine:
     off: float = 0.0
     elsewhere: list[float | None] = field(default_factory=lambda: [-0.01])
     healthy: bool = True
+    delay_s: float = 0.0
     calls: list[tuple[str, str]] = field(default_factory=list)
     requests: list[Json] = field(default_factory=list)
     address: str = ""
@@ -40,6 +42,7 @@ class ControlEngine:
     async def guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
         if request.headers.get("Authorization") != f"Bearer {self.key}":
             return web.json_response({"error": "Unauthorized"}, status=401)
+        await asyncio.sleep(self.delay_s)
         if not self.healthy:
             return web.Response(status=503)
         answer: web.StreamResponse = await handler(request)
