@@ -19,7 +19,7 @@ def configure_logging(settings: InfraSettings, *, process: str) -> None:
     ]
     if not console:
         shared.append(structlog.processors.format_exc_info)
-    renderer = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+    renderer = _console() if console else structlog.processors.JSONRenderer()
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     structlog.configure(
         processors=[*shared, renderer],
@@ -28,7 +28,7 @@ def configure_logging(settings: InfraSettings, *, process: str) -> None:
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.bind_contextvars(process=process)
-    logging.basicConfig(level=max(level, logging.WARNING), stream=sys.stderr, format="%(message)s", force=True)
+    logging.basicConfig(level=max(level, logging.WARNING), handlers=[_libraries(shared, renderer)], force=True)
 
 
 def log_as_command() -> None:
@@ -38,6 +38,19 @@ def log_as_command() -> None:
         logger_factory=_to_stderr,
         cache_logger_on_first_use=False,
     )
+
+
+def _console() -> structlog.dev.ConsoleRenderer:
+    """The fancy tracebacks show local variables: prompts and keys among them."""
+    return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+
+
+def _libraries(shared: list[structlog.typing.Processor], renderer: structlog.typing.Processor) -> logging.Handler:
+    """What libraries log becomes a line like ours."""
+    handler = logging.StreamHandler(sys.stderr)
+    strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[strip, renderer], foreign_pre_chain=shared))
+    return handler
 
 
 def _to_stderr(*_arguments: object) -> structlog.PrintLogger:
