@@ -149,6 +149,9 @@ class TrainerSettings(Section):
     regression_samples: int = Field(1, ge=1, description="Answers per regression case and version; 1 decodes greedily.")
 
 
+NOT_PER_CYCLE = frozenset({"port", "sweep_s", "threshold_pairs", "schedule_s"})  # the worker's, not a cycle's
+
+
 class ServingSettings(Section):
     port: int = Field(0, ge=0, le=65535, description="Port of the controller's metrics and health; 0 picks a free one.")
     model: str = Field("", description="Directory of a Hugging Face causal LM with a chat template.")

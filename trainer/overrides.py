@@ -5,9 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from infra.settings import SettingsError, TrainerSettings
-
-NOT_PER_CYCLE = frozenset({"port", "sweep_s", "threshold_pairs", "schedule_s"})  # the worker's, not a cycle's
+from infra.settings import NOT_PER_CYCLE, SettingsError, TrainerSettings
 
 
 def parse_assignments(pairs: Iterable[str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from gateway.errors import BadRequest
 from gateway.json_route import JsonRoute
 from infra.registry import cycles
 from infra.registry.cycles import CycleState
-from infra.settings import TrainerSettings
+from infra.settings import NOT_PER_CYCLE, TrainerSettings
 
 router = APIRouter(route_class=JsonRoute)
 
@@ -39,7 +39,10 @@ class Overrides:
     """Some of the trainer's settings, in the document too; they are kept as they were sent."""
 
     def __get_pydantic_json_schema__(self, _core: CoreSchema, _handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return TrainerSettings.model_json_schema()
+        schema = TrainerSettings.model_json_schema()
+        for name in NOT_PER_CYCLE:
+            del schema["properties"][name]
+        return schema
 
 
 class Trigger(Body):
@@ -86,6 +89,9 @@ def cancel(admin: Admin, cycle_id: Id, body: Reasoned) -> CycleView:
 
 
 def _check(overrides: dict[str, Any]) -> None:
+    if misplaced := sorted(NOT_PER_CYCLE & overrides.keys()):
+        name = f"settings.{misplaced[0]}"
+        raise BadRequest(f"{name}: belongs to the worker and cannot be set for one cycle", param=name)
     try:
         TrainerSettings.model_validate(overrides, strict=True)
     except ValidationError as error:

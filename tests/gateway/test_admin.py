@@ -43,7 +43,7 @@ async def test_a_cycle_is_triggered_seen_and_cancelled_and_the_audit_says_by_who
         assert (audit[0]["before"]["state"], audit[0]["after"]["state"]) == ("queued", "cancelled")
 
 
-@pytest.mark.parametrize("settings", [{"no_such": 1}, {"policy_steps": 0}])
+@pytest.mark.parametrize("settings", [{"no_such": 1}, {"policy_steps": 0}, {"policy_steps": "3"}, {"port": 1}])
 async def test_a_cycle_with_a_bad_override_is_refused_by_its_name(tmp_path: Path, settings: dict[str, Any]) -> None:
     async with open_scene(tmp_path) as scene:
         refused = await scene.admin("POST", "/cycles:trigger", {"settings": settings})
