@@ -63,6 +63,7 @@ def _model(tokenizer: TokenizersBackend, seed: int) -> Qwen2ForCausalLM:
         num_key_value_heads=1,
         max_position_embeddings=32768,
         tie_word_embeddings=True,
+        initializer_range=0.3,  # so that some next tokens are likely, as a trained model's are
         bos_token_id=None,
         eos_token_id=tokenizer.convert_tokens_to_ids("<|im_end|>"),
         pad_token_id=tokenizer.convert_tokens_to_ids("<|endoftext|>"),
