@@ -27,6 +27,7 @@ def make_celery(settings: Settings) -> Celery:
         task_serializer="json",
         accept_content=["json"],
         worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,  # our lines are written to stderr: they would become lines within lines
         broker_connection_retry_on_startup=True,
         timezone="UTC",
     )

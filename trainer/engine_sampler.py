@@ -19,8 +19,10 @@ SERVER_ERROR = 500
 
 
 class EngineSampler:
-    """One pooled client over all addresses, used from one thread. Close it when done.
+    """One client over all addresses, used from one thread. Close it when done.
 
+    Every request has a connection of its own: while a step trains nobody listens for the engine hanging up, which it
+    does after 5 s, and the next request would be sent into a dead connection.
     Raises TryAgain where an engine is away, StageFailed where it refuses.
     """
 
@@ -94,7 +96,7 @@ class EngineSampler:
     async def _post(self, url: str, body: Mapping[str, Any]) -> tuple[int, Any]:
         """A refused load answers in plain text where a good one does, so the body is read by its type."""
         if self._session is None:
-            connector = aiohttp.TCPConnector(limit=CONNECTIONS)
+            connector = aiohttp.TCPConnector(limit=CONNECTIONS, force_close=True)
             timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
             self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, headers=self._headers)
         try:

@@ -37,7 +37,6 @@ class Plan:
 
 TUNED = {
     "init": "champion",
-    "threads": 2,
     "reward_features": True,
     "reward_epochs": 2,
     "reward_learning_rate": 1e-3,

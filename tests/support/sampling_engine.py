@@ -20,6 +20,7 @@ class SamplingEngine:
     requests: list[Json] = field(default_factory=list)
     failures: list[int] = field(default_factory=list)
     keys: set[str] = field(default_factory=set)
+    peers: list[object] = field(default_factory=list)
     address: str = ""
 
     async def complete(self, request: web.Request) -> web.Response:
@@ -48,6 +49,7 @@ class SamplingEngine:
         body: Json = await request.json()
         self.keys.add(request.headers.get("Authorization", ""))
         self.requests.append(body)
+        self.peers.append(request.transport and request.transport.get_extra_info("peername"))
         return body
 
 

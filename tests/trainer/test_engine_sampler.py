@@ -50,6 +50,14 @@ def test_sampling_is_spelled_out_and_yields_to_users(engine: SamplingEngine, ask
     assert engine.keys == {"Bearer secret"}
 
 
+def test_no_connection_is_used_twice_since_the_engine_hangs_up_while_a_step_trains(
+    engine: SamplingEngine, asking: EngineSampler
+) -> None:
+    for _ in range(3):
+        draw(asking, [make_prompt("Hi")], n=1)
+    assert len(set(engine.peers)) == 3
+
+
 def test_no_two_samples_of_a_call_share_a_seed(engine: SamplingEngine, asking: EngineSampler) -> None:
     """An engine numbers a request's samples upwards from its seed."""
     draw(asking, prompts_of_several_lengths(), n=3, seed=100)
