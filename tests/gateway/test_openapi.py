@@ -44,7 +44,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 @pytest.fixture(scope="module")
 def document(scene: Scene) -> dict[str, Any]:
-    return dict(httpx.get(f"{scene.url}/openapi.json").json())
+    return dict(httpx.get(f"{scene.url}/openapi.json", timeout=60).json())
 
 
 def test_the_document_names_every_operation_with_its_errors(document: dict[str, Any]) -> None:
@@ -66,8 +66,8 @@ def test_every_operation_answers_as_the_document_says(scene: Scene, document: di
     (tmp_path / "config.toml").write_text(CONFIG)
     command = [
         sys.executable, "-m", "schemathesis.cli", "--config-file", "config.toml", "run", "openapi.json",
-        "--url", scene.url, "--header", f"Authorization: Bearer {scene.stack.admin_key}", "--request-timeout", "30",
-        "--continue-on-failure", "--warnings", "off", "--workers", "2",
+        "--url", scene.url, "--header", f"Authorization: Bearer {scene.stack.admin_key}", "--request-timeout", "60",
+        "--continue-on-failure", "--warnings", "off",
     ]  # fmt: skip
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
