@@ -57,8 +57,8 @@ async def _all_of(pipe: asyncio.StreamReader | None) -> bytes:
 
 
 async def _lines_of(pipe: asyncio.StreamReader | None, on_line: Callable[[str], None]) -> str:
-    heard = []
-    async for line in pipe or ():
+    heard: list[str] = []
+    while line := await pipe.readline() if pipe else b"":
         heard.append(line.decode(errors="replace"))
         on_line(heard[-1].rstrip())
     return "".join(heard)
