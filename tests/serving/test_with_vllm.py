@@ -4,7 +4,7 @@ import asyncio
 import json
 import statistics
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +14,7 @@ import aiohttp
 import httpx
 import openai
 import pytest
+import structlog
 
 from infra.ports import Ports
 from infra.registry import adapters, rollouts
@@ -35,17 +36,20 @@ from tests.support.controllers import (
 from tests.support.product import Product, running_product
 from tests.support.tiny_model import make_tiny_model
 from tests.support.versions import own_answer, publish_version
+from trainer.data import Prompt, encode_prompt
 from trainer.divergence import sequence_logprobs
 from trainer.model import Base, load_adapter, load_base, remove_adapter
 from trainer.stages.evaluating import smoke_cases
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+
+log = structlog.get_logger()
 
 PROMPT = [{"role": "user", "content": "What does math.cos do?"}]
 TOKENS = 8
 USERS = 6
 VERSIONS = 2
-HEAL_S = 150
+HEAL_S = 240
 LIMIT_MS = 1000
 
 
@@ -142,8 +146,8 @@ async def test_what_the_trainer_records_is_what_the_engine_computes_and_only_for
     first = world.versions[0]
     await becomes_champion(world, first)
     load_adapter(world.base, "candidate", world.directory / "made-0")
-    prompts = [[5, 17, 33, 60], [7, 9, 121, 200, 8]]
-    cases = smoke_cases(world.base, [[*ids, *world.own[first]] for ids in prompts])
+    prompt = encode_prompt(world.base.tokenizer, Prompt(PROMPT))
+    cases = smoke_cases(world.base, [[*prompt, *world.own[first]]])
     remove_adapter(world.base, "candidate")
     bare = [case.model_copy(update={"logprobs": sequence_logprobs(world.base, case.token_ids, None)}) for case in cases]
     async with aiohttp.ClientSession() as session:
@@ -224,9 +228,7 @@ async def test_an_accepted_version_that_went_bad_fails_its_rollout_and_nobody_no
     assert (flowing.errors, {answer.version for answer in flowing.answers}) == ([], {good})
 
 
-async def test_a_swap_and_a_rollback_each_take_less_than_a_second(
-    world: World, record_property: Callable[[str, object], None]
-) -> None:
+async def test_a_swap_and_a_rollback_each_take_less_than_a_second(world: World) -> None:
     """The median of three: this may run on a busy machine."""
     old = world.versions[0]
     await becomes_champion(world, old)
@@ -236,7 +238,7 @@ async def test_a_swap_and_a_rollback_each_take_less_than_a_second(
         timed = [await swapped_and_back(world, flowing, new, old) for _ in range(3)]
     assert flowing.errors == []
     for name, found in zip(("swap_ms", "rollback_ms"), zip(*timed, strict=True), strict=True):
-        record_property(name, [round(ms) for ms in found])
+        log.info("swaps_timed", name=name, found=[round(ms) for ms in found])
         assert 0 <= statistics.median(found) <= LIMIT_MS, name
 
 
