@@ -10,8 +10,8 @@ Size = Literal["full", "smoke"]
 class Plan:
     """Counts of a run. The `expected_s` of each kind of stage is what two cores took, for the time that is left."""
 
-    symbols: int = 300
-    base_steps: int = 220
+    symbols: int = 240
+    base_steps: int = 300
     checks: int = 150
     raters: int = 60
     pairs_per_cycle: int = 400
@@ -31,7 +31,7 @@ class Plan:
     trainer: dict[str, Any] = field(default_factory=dict)
     serving: dict[str, Any] = field(default_factory=dict)
     expected_s: dict[str, float] = field(
-        default_factory=lambda: {"base": 130, "start": 50, "votes": 20, "cycle": 80, "report": 12, "rollback": 10}
+        default_factory=lambda: {"base": 130, "start": 50, "votes": 20, "cycle": 90, "report": 25, "rollback": 10}
     )
 
 
