@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow.parquet
@@ -18,7 +19,7 @@ from trainer.model import Base, attach_adapter, load_base, save_adapter
 from trainer.progress import Progress
 from trainer.reward_metrics import describe
 from trainer.rewarding import DESCRIPTION, RewardModel
-from trainer.stages.reward import judged
+from trainer.stages.reward import OTHER_VARIANT, judged
 from trainer.transformers_sampler import TransformersSampler
 
 Rows = list[dict[str, Any]]
@@ -66,7 +67,7 @@ def train_reward(model: Path, source: Path, out: Path, settings: TrainerSettings
     metrics = describe(judged(trained, held_out))
     sha256 = trained.save(out, metrics)
     found = {"sha256": sha256, "features": features, "metrics": metrics}
-    return {**found, "other_variant": _compare(base, source, held_out, settings, progress)} if held_out else found
+    return {**found, OTHER_VARIANT: _compare(base, source, held_out, settings, progress)} if held_out else found
 
 
 def train_policy(
@@ -78,20 +79,21 @@ def train_policy(
     base = _open(model, out, settings)
     attach_adapter(base, "policy", rank=settings.lora_rank, alpha=settings.lora_alpha, seed=settings.seed)
     room = settings.max_length - settings.policy_max_new_tokens
-    context = PolicyContext(
-        base=base,
-        adapter="policy",
-        anchor=None,
-        settings=settings,
-        seed=settings.seed,
-        directory=out / "samples",
-        samples_name="train-standalone",
-        sampler=TransformersSampler(base),
-        reward=RewardModel.load(base, reward, "reward"),
-        prompts=data.fitting(base.tokenizer, data.prompts(rows_of(source, "prompts", "train")), room),
-        progress=progress,
-    )
-    result = policy_method(settings.method)(context)
+    with TemporaryDirectory() as samples:
+        context = PolicyContext(
+            base=base,
+            adapter="policy",
+            anchor=None,
+            settings=settings,
+            seed=settings.seed,
+            directory=Path(samples),
+            samples_name="train-standalone",
+            sampler=TransformersSampler(base),
+            reward=RewardModel.load(base, reward, "reward"),
+            prompts=data.fitting(base.tokenizer, data.prompts(rows_of(source, "prompts", "train")), room),
+            progress=progress,
+        )
+        result = policy_method(settings.method)(context)
     return {"sha256": save_adapter(base, "policy", out), "metrics": result.metrics}
 
 
@@ -124,5 +126,9 @@ def _compare(
     base: Base, source: Path, held_out: Sequence[Preference], settings: TrainerSettings, progress: Progress
 ) -> dict[str, Any]:
     features = not settings.reward_features
-    other = _fit_reward(base, source, settings, features=features, progress=progress)
+
+    def report(step: int, total: int, metrics: dict[str, float]) -> None:
+        progress(step, total, {f"{OTHER_VARIANT}/{name}": value for name, value in metrics.items()})
+
+    other = _fit_reward(base, source, settings, features=features, progress=report)
     return {"features": features, "metrics": describe(judged(other, held_out))}

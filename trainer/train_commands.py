@@ -145,5 +145,12 @@ def _done(out: Path, found: dict[str, Any], *, json: bool) -> None:
     if json:
         print_json(found)
         return
-    metrics = " ".join(f"{name}={value:.4g}" for name, value in found["metrics"].items() if isinstance(value, float))
-    typer.echo(f"wrote {out}: {metrics}")
+    shown = [f"{name}={text}" for name, value in found["metrics"].items() if (text := _figure(value))]
+    typer.echo(f"wrote {out}: {' '.join(shown)}")
+
+
+def _figure(value: object) -> str | None:
+    """A number, or an interval's value and ends; None for what is no single figure."""
+    if isinstance(value, dict) and "value" in value:
+        return f"{value['value']:.4g} ({value['lo']:.4g} to {value['hi']:.4g})"
+    return f"{value:.4g}" if isinstance(value, int | float) else None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -90,7 +91,7 @@ def test_each_method_trains_from_files_alone(tmp_path: Path, model: Path, datase
     assert not reward["other_variant"]["features"]
     assert reward["metrics"]["accuracy"]["n"] == 4
     assert "objective/kl" in grpo["metrics"]
-    assert sorted(path.name for path in (tmp_path / "grpo").iterdir() if path.is_file()) == [
+    assert sorted(path.name for path in (tmp_path / "grpo").iterdir()) == [
         "adapter_config.json", "adapter_model.safetensors",
     ]  # fmt: skip
 
@@ -145,6 +146,13 @@ def test_without_json_one_line_says_what_was_written(tmp_path: Path, model: Path
     rows = write_rows(tmp_path / "rows.jsonl", taught())
     result = run("train", "sft", "--model", model, "--data", rows, "--out", tmp_path / "sft")
     assert result.stdout.startswith(f"wrote {tmp_path / 'sft'}: loss=")
+
+
+@pytest.mark.training
+def test_a_reward_model_s_figures_are_shown_with_their_intervals(tmp_path: Path, model: Path, dataset: Path) -> None:
+    result = run("train", "reward", "--model", model, "--data", dataset, "--out", tmp_path / "reward", *SHORT)
+    assert re.search(r"pairs=\d+ accuracy=[\d.]+ \([\d.]+ to [\d.]+\)", result.stdout)
+    assert "other_variant/loss=" in result.stderr
 
 
 def test_data_that_is_not_there_is_named(tmp_path: Path, model: Path) -> None:
