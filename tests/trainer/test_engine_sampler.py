@@ -177,23 +177,27 @@ class TestRealEngine(SamplerConformance):
     """The common suite against vLLM itself."""
 
     @pytest.fixture(scope="class")
-    def directory(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    @classmethod
+    def directory(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
         return tmp_path_factory.mktemp("vllm")
 
     @pytest.fixture(scope="class")
-    def base(self, directory: Path) -> Base:
+    @classmethod
+    def base(cls, directory: Path) -> Base:
         made = load_base(make_tiny_model(directory / "model"))
         attach_adapter(made, "disturbed", rank=4, alpha=8, seed=0)
         disturb(made, "disturbed")
         return made
 
     @pytest.fixture(scope="class")
-    def adapter(self, base: Base, directory: Path) -> Path:
+    @classmethod
+    def adapter(cls, base: Base, directory: Path) -> Path:
         save_adapter(base, "disturbed", directory / "adapter")
         return directory / "adapter"
 
     @pytest.fixture(scope="class")
-    def sampler(self, base: Base, directory: Path) -> Iterator[EngineSampler]:
+    @classmethod
+    def sampler(cls, base: Base, directory: Path) -> Iterator[EngineSampler]:
         with running_vllm(base.directory, directory / "engine.log") as address:
             made = EngineSampler([address], "secret", BASE_VERSION)
             yield made
