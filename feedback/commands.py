@@ -138,12 +138,10 @@ def export(
 def opened() -> "Iterator[Ports]":
     """The ports of this command; what stands in the way is said in one line."""
     from infra.database.schema import SchemaMismatch, check_schema
-    from infra.logs import configure_logging
     from infra.ports import Ports
     from infra.registry.errors import NotFound
 
     try:
-        configure_logging(load_settings().infra, process="cli")  # to stderr: stdout is the answer's
         ports = Ports(load_settings())
         try:
             check_schema(ports.database)

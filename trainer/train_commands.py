@@ -89,9 +89,6 @@ def grpo(
 @contextmanager
 def reporting(title: str) -> Iterator["Progress"]:
     """The pace and the last metrics: a bar on a terminal, else a line now and then. A TrainerError is exit 1."""
-    from infra.logs import configure_logging
-
-    configure_logging(load_settings().infra, process="cli")  # to standard error: what is printed is the answer
     try:
         with _bar(title) if err().is_terminal else nullcontext(_lines(title)) as report:
             yield report
