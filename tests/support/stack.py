@@ -98,7 +98,7 @@ class Stack:
         while records := consumer.poll(1000, 0.05):
             found += [Envelope.model_validate_json(record.value) for record in records]
         consumer.close()
-        return found
+        return sorted(found, key=lambda e: (e.occurred_at, e.event_id))  # the log keeps the order of a partition only
 
     @contextmanager
     def gateway_process(self, **environment: str) -> Iterator["GatewayProcess"]:
