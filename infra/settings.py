@@ -112,6 +112,9 @@ class TrainerSettings(Section):
     max_length: int = Field(1024, gt=8, description="Longest prompt plus answer in tokens that is trained on.")
     lora_rank: int = Field(16, ge=1, description="Rank of the policy's LoRA.")
     lora_alpha: int = Field(32, ge=1, description="Scale of the policy's LoRA (alpha / rank).")
+    lora_target_modules: tuple[str, ...] = Field(
+        (), description="Linear layers with the policy's LoRA, by the last part of their name; empty: all."
+    )
     sft_learning_rate: float = Field(2e-4, gt=0, description="SFT learning rate.")
     sft_epochs: int = Field(1, ge=1, description="SFT passes over the demonstrations.")
     sft_min_rows: int = Field(64, ge=1, description="Fewer demonstrations than this skip SFT.")
@@ -161,6 +164,9 @@ class ServingSettings(Section):
         6, ge=1, description="Adapters on one engine: champion, challenger, previous, pinned, two for training."
     )
     max_lora_rank: int = Field(16, ge=1, description="Largest LoRA rank the engine takes.")
+    lora_target_modules: tuple[str, ...] = Field(
+        (), description="Linear layers whose LoRA the engine applies, by the last part of their name; empty: all."
+    )
     max_model_len: int = Field(1024, ge=16, description="Longest prompt plus answer in tokens.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="auto: float32 on a CPU.")
     memory_share: float = Field(0.2, gt=0, lt=1, description="Share of memory the engine may plan with.")

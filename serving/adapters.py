@@ -2,12 +2,12 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.base_model import base_revision, file_sha256
+from infra.base_model import NotAModel, base_revision, file_sha256
 from infra.contracts.manifests import AdapterManifest
 from serving.errors import Refused
 from serving.tensors import Tensor, Unreadable, read_shapes, read_tensors
@@ -30,21 +30,36 @@ UNSUPPORTED = (
 
 @dataclass(frozen=True, slots=True)
 class BaseShapes:
-    """What an adapter has to fit: each linear layer's (out, in) by module name, and the revision."""
+    """What an adapter has to fit: (out, in) of each linear layer that takes one, by module name, and the revision."""
 
     revision: str
     linear: dict[str, tuple[int, int]]
 
     @property
     def targets(self) -> frozenset[str]:
-        return frozenset(name.rpartition(".")[2] for name in self.linear)
+        return frozenset(_last(name) for name in self.linear)
 
 
-def read_base(directory: Path) -> BaseShapes:
-    """The matrices inside the layers; embeddings and the head take no adapter."""
+def read_base(directory: Path, only: Collection[str] = ()) -> BaseShapes:
+    """Hashes the weights, which takes a while for a large model. Raises NotAModel as `linear_layers` does."""
+    linear = linear_layers(directory, only)
+    return BaseShapes(base_revision(directory), linear)
+
+
+def linear_layers(directory: Path, only: Collection[str] = ()) -> dict[str, tuple[int, int]]:
+    """(out, in) of the matrices inside the layers, or of those `only`; embeddings and the head take no adapter.
+
+    Raises NotAModel for a name that this base has not.
+    """
     shapes = {name.removesuffix(".weight"): shape for name, shape in read_shapes(directory).items()}
     linear = {name: (shape[0], shape[1]) for name, shape in shapes.items() if len(shape) == 2 and ".layers." in name}
-    return BaseShapes(base_revision(directory), linear)
+    known = {_last(name) for name in linear}
+    if unknown := sorted(set(only) - known):
+        raise NotAModel(
+            f"{directory} has no linear layer {unknown[0]}, which serving.lora_target_modules names; there are "
+            + ", ".join(sorted(known))
+        )
+    return {name: shape for name, shape in linear.items() if not only or _last(name) in only}
 
 
 def validate(directory: Path, manifest: AdapterManifest, base: BaseShapes, max_rank: int) -> None:
@@ -98,6 +113,10 @@ def _check_config(config: dict[str, Any], manifest: AdapterManifest, base: BaseS
     return _check_targets(config.get("target_modules"), base)
 
 
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
 def _is_positive(value: object) -> bool:
     """JSON's true would count as 1."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0
@@ -106,9 +125,9 @@ def _is_positive(value: object) -> bool:
 def _check_targets(targets: object, base: BaseShapes) -> frozenset[str]:
     if not isinstance(targets, list) or not targets:
         raise Refused("target_modules is not a list of module names")
-    names = frozenset(str(target).rpartition(".")[2] for target in targets)
+    names = frozenset(_last(str(target)) for target in targets)
     if unknown := sorted(names - base.targets):
-        raise Refused(f"target module {unknown[0]} is no linear layer of this base")
+        raise Refused(f"target module {unknown[0]} is no linear layer of this base that takes an adapter here")
     return names
 
 
@@ -123,7 +142,7 @@ def _check_tensors(tensors: Iterable[Tensor], rank: int, base: BaseShapes, targe
     halves: dict[str, set[str]] = {}
     for tensor in tensors:
         module, half = _split(tensor.name)
-        if module not in base.linear or module.rpartition(".")[2] not in targets:
+        if module not in base.linear or _last(module) not in targets:
             raise Refused(f"tensor {tensor.name} belongs to no target module of this base")
         _check_shape(tensor, half, rank, base.linear[module])
         _check_values(tensor)

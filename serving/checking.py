@@ -45,8 +45,9 @@ def gate_report(ports: Ports, version: str, tenant: str) -> GateReport:
 
 def _shelf(ports: Ports, scratch: Path) -> Shelf:
     """A shelf of its own: the controller's holds what engines read."""
-    base = read_base(base_directory(ports.settings))
-    return Shelf(scratch, ports.artifacts, base, ports.settings.serving.max_lora_rank)
+    settings = ports.settings.serving
+    base = read_base(base_directory(ports.settings), settings.lora_target_modules)
+    return Shelf(scratch, ports.artifacts, base, settings.max_lora_rank)
 
 
 def _take(ports: Ports, shelf: Shelf, version: str, tenant: str) -> str | None:

@@ -71,6 +71,7 @@ def plan_launch(settings: ServingSettings, machine: Machine, model: Path, port: 
         "dtype": settings.dtype if settings.dtype != "auto" or machine.vllm != "cpu" else "float32",
     }
     flags = ["--enable-lora", "--enable-auto-tool-choice", "--disable-uvicorn-access-log"]
+    flags += ["--lora-target-modules", *settings.lora_target_modules] if settings.lora_target_modules else []
     options |= _cpu_options(settings) if machine.vllm == "cpu" else {}
     pairs = [part for name, value in options.items() for part in (f"--{name}", value)]
     arguments = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *pairs, *flags]

@@ -74,7 +74,7 @@ async def serve(ports: Ports) -> None:
 def compose(ports: Ports, session: aiohttp.ClientSession, changed: asyncio.Event, metrics: Metrics) -> Controller:
     """Reads the base's shapes and revision, which takes a while for a large model."""
     settings = ports.settings.serving
-    base = read_base(Path(settings.model))
+    base = read_base(Path(settings.model), settings.lora_target_modules)
 
     def engine_at(address: str) -> Engine:
         return Engine(session, address, ports.engine_key)

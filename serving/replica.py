@@ -17,8 +17,10 @@ from infra.ports import Ports
 from infra.processes import announce
 from infra.registry import fleet
 from infra.settings import ServingSettings, SettingsError, load_settings
+from serving.adapters import linear_layers
 from serving.errors import CannotStart
 from serving.launch import GIB, Launch, longest, plan_launch, this_machine
+from serving.tensors import Unreadable
 
 ENGINE_GIB = 2.0  # what vLLM itself holds with a tiny model
 USAGE = 2  # exit code: something about the machine or the settings must change first
@@ -70,9 +72,11 @@ def check_directory(settings: ServingSettings) -> Path:
     if not settings.model:
         raise CannotStart("serving.model is not set: name the directory of a model")
     try:
-        return check_model(Path(settings.model).absolute())
-    except NotAModel as error:
+        model = check_model(Path(settings.model).absolute())
+        linear_layers(model, settings.lora_target_modules)
+    except (NotAModel, Unreadable) as error:
         raise CannotStart(f"serving.model: {error}") from None
+    return model
 
 
 def check_memory(settings: ServingSettings, model: Path, available: int) -> None:

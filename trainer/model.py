@@ -1,6 +1,7 @@
 """One base model in memory and any number of LoRA adapters on it; the reference is the base with adapters off."""
 
 import json
+from collections.abc import Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from infra.base_model import base_revision, check_model, file_sha256
+from infra.settings import TrainerSettings
 from trainer.errors import TrainerError
 from trainer.switch import Switch, SwitchRefused, lora_layers, turn_unguarded, without_peft_warnings
 
@@ -95,9 +97,27 @@ def using(base: Base, name: str | None) -> AbstractContextManager[None]:
     return base.switch.using(name)
 
 
-def attach_adapter(base: Base, name: str, *, rank: int, alpha: int, seed: int) -> None:
-    """A fresh LoRA on every linear layer below the head. B is zero, so it changes nothing until trained."""
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=_linear_names(base), lora_dropout=0.0, bias="none")
+def attach_fresh(base: Base, name: str, settings: TrainerSettings, seed: int) -> None:
+    """The LoRA that the settings describe, for SFT and policy."""
+    attach_adapter(
+        base,
+        name,
+        rank=settings.lora_rank,
+        alpha=settings.lora_alpha,
+        targets=settings.lora_target_modules,
+        seed=seed,
+    )
+
+
+def attach_adapter(base: Base, name: str, *, rank: int, alpha: int, seed: int, targets: Collection[str] = ()) -> None:
+    """A fresh LoRA on every linear layer below the head, or on those whose name ends in one of `targets`.
+
+    B is zero, so it changes nothing until trained. Raises UnsupportedModel for a target that this base has not.
+    """
+    known = _linear_names(base)
+    if unknown := sorted(set(targets) - set(known)):
+        raise UnsupportedModel(f"{base.directory} has no linear layer {unknown[0]}: there are {', '.join(known)}")
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets) or known, lora_dropout=0.0, bias="none")
     with using(base, None), torch.random.fork_rng(devices=[]), without_peft_warnings():
         torch.manual_seed(seed)
         inject_adapter_in_model(config, base.model, adapter_name=name)
@@ -115,7 +135,7 @@ def load_adapter(base: Base, name: str, directory: Path) -> None:
     """Raises AdapterMismatch when names or shapes are not this base's."""
     config = json.loads((directory / CONFIG).read_text())
     found = load_file(directory / WEIGHTS)
-    attach_adapter(base, name, rank=config["r"], alpha=config["lora_alpha"], seed=0)
+    attach_adapter(base, name, rank=config["r"], alpha=config["lora_alpha"], targets=config["target_modules"], seed=0)
     wanted = _parameters(base, name)
     wrong = sorted(found.keys() ^ wanted.keys())
     wrong += sorted(key for key in found.keys() & wanted.keys() if found[key].shape != wanted[key].shape)
@@ -126,9 +146,10 @@ def load_adapter(base: Base, name: str, directory: Path) -> None:
         parameter.data.copy_(found[key])
 
 
-def copy_adapter(base: Base, source: str, target: str, *, alpha: int, rank: int) -> None:
+def copy_adapter(base: Base, source: str, target: str) -> None:
     """`target` becomes a trainable copy of `source`, which stays as it is."""
-    attach_adapter(base, target, rank=rank, alpha=alpha, seed=0)
+    like = _known(base, source)
+    attach_adapter(base, target, rank=like.r, alpha=like.lora_alpha, targets=_targets(like), seed=0)
     for old, new in zip(adapter_parameters(base, source), adapter_parameters(base, target), strict=True):
         new.data.copy_(old.data)
 
@@ -165,7 +186,7 @@ def _check_head(base: Base) -> None:
 
 def _config(base: Base, name: str) -> dict[str, Any]:
     """The fields that PEFT and vLLM read, with no machine's paths in them."""
-    known: LoraConfig = cast(dict[str, Any], base.model.peft_config)[name]  # set by inject_adapter_in_model
+    known = _known(base, name)
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -174,9 +195,18 @@ def _config(base: Base, name: str) -> dict[str, Any]:
         "lora_alpha": known.lora_alpha,
         "lora_dropout": 0.0,
         "bias": "none",
-        "target_modules": sorted(cast(set[str], known.target_modules)),
+        "target_modules": sorted(_targets(known)),
         "inference_mode": True,
     }
+
+
+def _known(base: Base, name: str) -> LoraConfig:
+    """What inject_adapter_in_model noted."""
+    return cast(dict[str, LoraConfig], base.model.peft_config)[name]
+
+
+def _targets(known: LoraConfig) -> set[str]:
+    return cast(set[str], known.target_modules)
 
 
 def _parameters(base: Base, name: str) -> dict[str, nn.Parameter]:

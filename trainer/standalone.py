@@ -15,7 +15,7 @@ from trainer.data import Preference, read_table
 from trainer.methods import reward as reward_method
 from trainer.methods import sft as sft_method
 from trainer.methods.policy import PolicyContext, policy_method
-from trainer.model import Base, attach_adapter, load_base, save_adapter
+from trainer.model import Base, attach_fresh, load_base, save_adapter
 from trainer.progress import Progress
 from trainer.reward_metrics import describe
 from trainer.rewarding import DESCRIPTION, RewardModel
@@ -53,7 +53,7 @@ def _json_lines(source: Path) -> Rows:
 def train_sft(model: Path, source: Path, out: Path, settings: TrainerSettings, progress: Progress) -> dict[str, Any]:
     base = _open(model, out, settings)
     rows = data.demonstrations(rows_of(source, "demonstrations", "train"))
-    attach_adapter(base, "sft", rank=settings.lora_rank, alpha=settings.lora_alpha, seed=settings.seed)
+    attach_fresh(base, "sft", settings, settings.seed)
     metrics = sft_method.train(base, rows, adapter="sft", settings=settings, seed=settings.seed, progress=progress)
     return {"sha256": save_adapter(base, "sft", out), "metrics": metrics}
 
@@ -77,7 +77,7 @@ def train_policy(
     if not (reward / DESCRIPTION).is_file():
         raise SettingsError(f"--reward: {reward} is no reward model ({DESCRIPTION} is missing)")
     base = _open(model, out, settings)
-    attach_adapter(base, "policy", rank=settings.lora_rank, alpha=settings.lora_alpha, seed=settings.seed)
+    attach_fresh(base, "policy", settings, settings.seed)
     room = settings.max_length - settings.policy_max_new_tokens
     with TemporaryDirectory() as samples:
         context = PolicyContext(

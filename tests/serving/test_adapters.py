@@ -29,6 +29,14 @@ def test_the_linear_layers_are_read_from_the_base_without_its_embeddings(model: 
     assert base.targets == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 
 
+def test_an_adapter_of_layers_that_the_engine_leaves_alone_is_refused(tmp_path: Path, model: Path) -> None:
+    made = make_adapter(tmp_path / "adapter", model)
+    base = read_base(model, only=("o_proj", "down_proj"))
+    assert base.targets == {"o_proj", "down_proj"}
+    with pytest.raises(Refused, match="target module q_proj is no linear layer of this base that takes an adapter"):
+        validate(made.directory, made.manifest, base, MAX_RANK)
+
+
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
 def test_a_good_adapter_is_valid(kind: str, tmp_path: Path) -> None:
     model = make_tiny_model(tmp_path / "model", kind=kind)  # type: ignore[arg-type]  # both kinds are known

@@ -17,6 +17,7 @@ from serving.errors import CannotStart
 from serving.launch import Launch, Machine, longest, plan_launch
 from tests.support.home import make_ports
 from tests.support.model_files import make_model_files
+from tests.support.tiny_model import make_tiny_model
 
 CPU, GPU = Machine("cpu", cpus=4), Machine("gpu", cpus=16)
 
@@ -57,6 +58,13 @@ def test_slots_leave_room_for_a_version_that_waits_for_its_unload(launch: Plan) 
     found = launch(max_loras=6)
     assert int(option(found, "max-loras")) == 6
     assert int(option(found, "max-cpu-loras")) > 6
+
+
+def test_an_engine_that_adapts_fewer_layers_is_told_which(launch: Plan) -> None:
+    found = launch(lora_target_modules=["o_proj", "down_proj"]).arguments
+    at = found.index("--lora-target-modules")
+    assert found[at + 1 : at + 3] == ["o_proj", "down_proj"]
+    assert "--lora-target-modules" not in launch().arguments
 
 
 def test_a_cpu_computes_in_full_precision_unless_told_otherwise(launch: Plan) -> None:
@@ -135,3 +143,9 @@ def test_its_process_ends_with_two_and_one_line_where_only_a_person_can_help(
     monkeypatch.setenv("THUMBWHEEL_HOME", str(tmp_path))
     assert replica.main(["--name", "replica-0"]) == 2
     assert capsys.readouterr().err.strip() == "serving.model is not set: name the directory of a model"
+
+
+def test_a_layer_that_the_model_has_not_is_named_before_anything_starts(tmp_path: Path) -> None:
+    settings = ServingSettings(model=str(make_tiny_model(tmp_path / "model")), lora_target_modules=("query",))
+    with pytest.raises(CannotStart, match=r"no linear layer query, which serving\.lora_target_modules names"):
+        replica.check_directory(settings)

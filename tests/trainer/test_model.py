@@ -15,8 +15,10 @@ from trainer.model import (
     WEIGHTS,
     AdapterMismatch,
     Base,
+    UnsupportedModel,
     adapter_parameters,
     attach_adapter,
+    copy_adapter,
     load_adapter,
     load_base,
     remove_adapter,
@@ -68,6 +70,22 @@ def test_every_linear_layer_below_the_head_gets_an_adapter_and_the_head_none(tmp
     keys = load_file(tmp_path / "saved" / WEIGHTS)
     assert len(keys) == 2 * 7 * 2  # layers, linear layers in each, A and B
     assert not any("lm_head" in key or "embed" in key for key in keys)
+
+
+def test_only_the_layers_that_were_named_get_an_adapter_and_a_copy_gets_the_same(tmp_path: Path) -> None:
+    base = make_base(tmp_path)
+    attach_adapter(base, "policy", rank=2, alpha=4, targets=["o_proj", "down_proj"], seed=0)
+    disturb(base, "policy")
+    copy_adapter(base, "policy", "copy")
+    save_adapter(base, "copy", tmp_path / "saved")
+    load_adapter(base, "again", tmp_path / "saved")
+    assert {key.split(".")[-3] for key in load_file(tmp_path / "saved" / WEIGHTS)} == {"o_proj", "down_proj"}
+    assert torch.equal(logits(base, "again"), logits(base, "policy"))
+
+
+def test_a_layer_that_the_base_has_not_is_named_with_those_it_has(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedModel, match=r"no linear layer query: there are down_proj, gate_proj"):
+        attach_adapter(make_base(tmp_path), "policy", rank=2, alpha=4, targets=["o_proj", "query"], seed=0)
 
 
 def test_the_same_seed_gives_the_same_adapter_and_another_seed_another(tmp_path: Path) -> None:

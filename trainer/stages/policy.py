@@ -12,7 +12,7 @@ from trainer.cycle import Result
 from trainer.data import read_table
 from trainer.errors import StageFailed
 from trainer.methods.policy import PolicyContext, PolicyResult, policy_method
-from trainer.model import CONFIG, attach_adapter, load_adapter, remove_adapter, save_adapter
+from trainer.model import CONFIG, attach_fresh, load_adapter, remove_adapter, save_adapter
 from trainer.progress import StageProgress
 from trainer.rewarding import RewardModel
 from trainer.stages.material import Material
@@ -55,9 +55,8 @@ def _start(material: Material, sft: Path | None) -> Start:
 
 
 def _attach(material: Material, start: Start, seed: int) -> None:
-    settings = material.settings
     if start.files is None:
-        attach_adapter(material.base, POLICY, rank=settings.lora_rank, alpha=settings.lora_alpha, seed=seed)
+        attach_fresh(material.base, POLICY, material.settings, seed)
     else:
         load_adapter(material.base, POLICY, start.files)
 

@@ -8,7 +8,7 @@ from trainer.cycle import Result
 from trainer.data import read_table
 from trainer.errors import StageFailed
 from trainer.methods import sft as method
-from trainer.model import attach_adapter, remove_adapter, save_adapter
+from trainer.model import attach_fresh, remove_adapter, save_adapter
 from trainer.progress import StageProgress
 from trainer.regression import read_cases
 from trainer.stages.material import Material
@@ -23,7 +23,7 @@ def sft(material: Material, part: Path, progress: StageProgress) -> Result:
     if len(rows) < settings.sft_min_rows:
         return {"anchor": BASE_VERSION, "skipped": f"{len(rows)} demonstrations, {settings.sft_min_rows} needed"}
     base = material.base
-    attach_adapter(base, "sft", rank=settings.lora_rank, alpha=settings.lora_alpha, seed=settings.seed)
+    attach_fresh(base, "sft", settings, settings.seed)
     metrics = method.train(base, rows, adapter="sft", settings=settings, seed=settings.seed, progress=progress)
     sha256 = save_adapter(base, "sft", part / "adapter")
     remove_adapter(base, "sft")

@@ -68,9 +68,9 @@ def test_the_kl_penalty_pulls_the_policy_back_to_its_anchor(base: Base, tmp_path
 def test_kl_is_to_the_anchor_and_not_to_the_base(base: Base, tmp_path: Path) -> None:
     attach_adapter(base, "sft", rank=4, alpha=8, seed=3)
     disturb(base, "sft", seed=3)
-    copy_adapter(base, "sft", "start", alpha=8, rank=4)
+    copy_adapter(base, "sft", "start")
     to_anchor = train(base, tmp_path, adapter="start", anchor="sft", policy_steps=1).history[0]
-    copy_adapter(base, "sft", "again", alpha=8, rank=4)
+    copy_adapter(base, "sft", "again")
     to_base = train(base, tmp_path, adapter="again", anchor=None, policy_steps=1).history[0]
     assert to_anchor["objective/kl"] == pytest.approx(0, abs=1e-3)
     assert to_base["objective/kl"] > 0.05
