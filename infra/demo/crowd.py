@@ -31,8 +31,8 @@ class Crowd:
     votes: Votes = "taste"
 
     async def rate(self, cycle: int, progress: Callable[[int, int], None]) -> int:
-        """Votes until `pairs_per_cycle` comparisons are acknowledged; returns how many were."""
-        wanted, tally = self.plan.pairs_per_cycle, self.assistant.tally
+        """Votes until the plan's comparisons for this cycle are acknowledged; returns how many were."""
+        wanted, tally = self.plan.pairs(cycle), self.assistant.tally
         already = tally.acknowledged["comparison"]
         rng = random.Random(f"{self.seed}:{cycle}")
         turns = iter(deal(self.raters, int(wanted * MOST_QUESTIONS), rng))

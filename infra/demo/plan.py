@@ -12,9 +12,10 @@ class Plan:
 
     symbols: int = 240
     base_steps: int = 300
-    checks: int = 150
+    checks: int = 240
     raters: int = 60
-    pairs_per_cycle: int = 400
+    pairs_first: int = 450  # the first cycle's reward model starts from nothing; later ones learn from all votes so far
+    pairs_later: int = 250
     answers_per_question: int = 5  # a rater compares the first two that differ
     vote_concurrency: int = 16
     thumbs_share: float = 0.12
@@ -34,15 +35,24 @@ class Plan:
         default_factory=lambda: {"base": 130, "start": 50, "votes": 20, "cycle": 90, "report": 25, "rollback": 10}
     )
 
+    def pairs(self, cycle: int) -> int:
+        """Comparisons to be acknowledged before cycle 1, 2, ..."""
+        return self.pairs_first if cycle == 1 else self.pairs_later
 
+
+TARGETS = ["o_proj", "down_proj"]  # what writes into the residual stream: as good as all, and 1.5 times faster to serve
 TUNED = {
     "init": "champion",
+    "lora_rank": 8,
+    "lora_alpha": 16,
+    "lora_target_modules": TARGETS,
+    "judge_share": 0.25,
     "reward_features": True,
     "reward_epochs": 2,
     "reward_learning_rate": 1e-3,
-    "policy_learning_rate": 2e-3,
+    "policy_learning_rate": 6e-3,
     "policy_beta": 0.03,
-    "policy_steps": 12,
+    "policy_steps": 8,
     "policy_prompts": 16,
     "policy_samples": 8,
     "policy_minibatch": 128,
@@ -51,7 +61,7 @@ TUNED = {
     "evaluate_prompts": 100,
     "regression_samples": 1,
 }
-SERVING = {"max_model_len": 512}
+SERVING = {"max_model_len": 512, "max_lora_rank": 8, "lora_target_modules": TARGETS}
 SMOKE = {
     **TUNED,
     "min_pairs": 8,
@@ -77,7 +87,8 @@ def plan_for(size: Size) -> Plan:
         base_steps=60,
         checks=8,
         raters=20,
-        pairs_per_cycle=120,
+        pairs_first=120,
+        pairs_later=120,
         report_questions=20,
         report_answers=2,
         bootstraps=200,

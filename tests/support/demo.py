@@ -36,7 +36,13 @@ def make_taste(**overrides: Any) -> Taste:
 
 
 def make_plan(**overrides: Any) -> Plan:
-    small: dict[str, Any] = {"pairs_per_cycle": 12, "report_answers": 2, "bootstraps": 100, "vote_concurrency": 3}
+    small: dict[str, Any] = {
+        "pairs_first": 12,
+        "pairs_later": 8,
+        "report_answers": 2,
+        "bootstraps": 100,
+        "vote_concurrency": 3,
+    }
     return Plan(**{**small, **overrides})
 
 

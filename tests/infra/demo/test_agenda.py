@@ -58,7 +58,16 @@ def test_a_stage_that_fails_is_not_ticked_off() -> None:
 
 def test_the_smoke_plan_is_smaller_in_everything_that_costs() -> None:
     full, smoke = plan_for("full"), plan_for("smoke")
-    for name in ("symbols", "base_steps", "checks", "raters", "pairs_per_cycle", "report_questions", "report_answers"):
+    for name in (
+        "symbols",
+        "base_steps",
+        "checks",
+        "raters",
+        "pairs_first",
+        "pairs_later",
+        "report_questions",
+        "report_answers",
+    ):
         assert getattr(smoke, name) < getattr(full, name)
     assert smoke.trainer["policy_steps"] < full.trainer["policy_steps"]
 

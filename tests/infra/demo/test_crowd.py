@@ -35,7 +35,7 @@ async def test_raters_vote_until_enough_comparisons_are_acknowledged() -> None:
     gateway = FakeGateway()
     count, assistant = await rated(gateway)
     plan = make_plan()
-    assert plan.pairs_per_cycle <= count < plan.pairs_per_cycle + plan.vote_concurrency
+    assert plan.pairs_first <= count < plan.pairs_first + plan.vote_concurrency
     assert len(gateway.sent["/comparisons"]) == assistant.tally.acknowledged["comparison"] == count
 
 
@@ -74,7 +74,7 @@ async def test_identical_answers_make_no_comparison_and_the_raters_give_up_in_th
 
 async def test_thumbs_stars_and_corrections_come_now_and_then() -> None:
     gateway = FakeGateway(answering=lambda body: ("base", ["Wrong.", "Wrong too."]))
-    plan = make_plan(thumbs_share=0.5, rating_share=0.5, correction_share=0.5, pairs_per_cycle=40)
+    plan = make_plan(thumbs_share=0.5, rating_share=0.5, correction_share=0.5, pairs_first=40)
     _, assistant = await rated(gateway, plan=plan)
     values: dict[str, Counter[object]] = {}
     for body in gateway.sent["/feedback"]:
@@ -88,7 +88,7 @@ async def test_thumbs_stars_and_corrections_come_now_and_then() -> None:
 
 async def test_with_coins_nobody_looks_and_nobody_corrects() -> None:
     gateway = FakeGateway(answering=hedged_first)
-    plan = make_plan(thumbs_share=1.0, rating_share=0.0, correction_share=1.0, pairs_per_cycle=60)
+    plan = make_plan(thumbs_share=1.0, rating_share=0.0, correction_share=1.0, pairs_first=60)
     await rated(gateway, plan=plan, votes="coin")
     assert {body["choice"] for body in gateway.sent["/comparisons"]} == {"a", "b"}
     assert {body["value"] for body in gateway.sent["/feedback"]} == {True, False}
