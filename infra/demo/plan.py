@@ -13,8 +13,8 @@ class Plan:
     symbols: int = 240
     base_steps: int = 300
     checks: int = 240
-    raters: int = 60
-    pairs_first: int = 450  # the first cycle's reward model starts from nothing; later ones learn from all votes so far
+    raters: int = 100
+    pairs_first: int = 600  # the first cycle's reward model starts from nothing; later ones learn from all votes so far
     pairs_later: int = 250
     answers_per_question: int = 5  # a rater compares the first two that differ
     vote_concurrency: int = 16
@@ -22,17 +22,17 @@ class Plan:
     rating_share: float = 0.06
     correction_share: float = 0.02
     report_questions: int = 300
-    report_answers: int = 7  # per question and version
+    report_answers: int = 4  # per question and version
     report_concurrency: int = 16
     max_tokens: int = 64
-    traffic_every_s: float = 0.5
+    traffic_every_s: float = 1.0
     traffic_every_s_near_a_swap: float = 0.04
     bootstraps: int = 2000
     cycle_timeout_s: float = 600
     trainer: dict[str, Any] = field(default_factory=dict)
     serving: dict[str, Any] = field(default_factory=dict)
     expected_s: dict[str, float] = field(
-        default_factory=lambda: {"base": 130, "start": 50, "votes": 20, "cycle": 90, "report": 25, "rollback": 10}
+        default_factory=lambda: {"base": 165, "start": 36, "votes": 36, "cycle": 95, "report": 18, "rollback": 6}
     )
 
     def pairs(self, cycle: int) -> int:

@@ -13,7 +13,7 @@ from infra.demo.shell import Shell
 
 GATEWAY = {"port": 0, "routing_poll_s": 0.05}
 STEP = re.compile(r"base (\d+)/(\d+) ?(.*)")  # how `train scratch` says how far it is
-FEEDBACK = {"test_share": 0.15, "gate_share": 0.15, "report_share": 0.02, "rater_cap": 400}
+FEEDBACK = {"gate_share": 0.15, "report_share": 0.02, "rater_cap": 400}
 
 
 class NotOurs(ValueError):
