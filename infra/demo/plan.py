@@ -48,11 +48,10 @@ TUNED = {
     "lora_target_modules": TARGETS,
     "judge_share": 0.25,
     "reward_features": True,
-    "reward_epochs": 2,
     "reward_learning_rate": 1e-3,
-    "policy_learning_rate": 6e-3,
+    "policy_learning_rate": 4e-3,
     "policy_beta": 0.03,
-    "policy_steps": 8,
+    "policy_steps": 10,
     "policy_prompts": 16,
     "policy_samples": 8,
     "policy_minibatch": 128,
@@ -69,7 +68,6 @@ SMOKE = {
     "policy_prompts": 4,
     "policy_samples": 4,
     "evaluate_prompts": 8,
-    "reward_epochs": 1,
     "judge_share": 0.5,
 }
 OPEN_GATES = {**SERVING, "judge_margin": 0.01, "style_drift_max": 1.0, "regression_margin": 0.99, "length_ratio_max": 9}
