@@ -17,13 +17,13 @@ class Plan:
     pairs_first: int = 600  # the first cycle's reward model starts from nothing; later ones learn from all votes so far
     pairs_later: int = 250
     answers_per_question: int = 5  # a rater compares the first two that differ
-    vote_concurrency: int = 16
+    vote_concurrency: int = 24
     thumbs_share: float = 0.12
     rating_share: float = 0.06
     correction_share: float = 0.02
     report_questions: int = 300
     report_answers: int = 4  # per question and version
-    report_concurrency: int = 16
+    report_concurrency: int = 32
     max_tokens: int = 64
     traffic_every_s: float = 1.0
     traffic_every_s_near_a_swap: float = 0.04
@@ -43,6 +43,7 @@ class Plan:
 TARGETS = ["o_proj", "down_proj"]  # what writes into the residual stream: as good as all, and 1.5 times faster to serve
 TUNED = {
     "init": "champion",
+    "threads": 2,
     "lora_rank": 8,
     "lora_alpha": 16,
     "lora_target_modules": TARGETS,
@@ -51,7 +52,7 @@ TUNED = {
     "reward_learning_rate": 1e-3,
     "policy_learning_rate": 4e-3,
     "policy_beta": 0.03,
-    "policy_steps": 10,
+    "policy_steps": 8,
     "policy_prompts": 16,
     "policy_samples": 8,
     "policy_minibatch": 128,
