@@ -10,19 +10,19 @@ Size = Literal["full", "smoke"]
 class Plan:
     """Counts of a run. The `expected_s` of each kind of stage is what two cores took, for the time that is left."""
 
-    symbols: int = 240
-    base_steps: int = 300
-    checks: int = 240
+    symbols: int = 200
+    base_steps: int = 250
+    checks: int = 200
     raters: int = 100
     pairs_first: int = 600  # the first cycle's reward model starts from nothing; later ones learn from all votes so far
-    pairs_later: int = 250
+    pairs_later: int = 220
     answers_per_question: int = 5  # a rater compares the first two that differ
     vote_concurrency: int = 24
     thumbs_share: float = 0.12
     rating_share: float = 0.06
     correction_share: float = 0.02
-    report_questions: int = 300
-    report_answers: int = 4  # per question and version
+    report_questions: int = 200
+    report_answers: int = 6  # per question and version
     report_concurrency: int = 32
     max_tokens: int = 64
     traffic_every_s: float = 1.0
