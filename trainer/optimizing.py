@@ -35,7 +35,7 @@ def apply_gradients(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Pa
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Beside a running engine one thread trains fastest: two would fight with the engine's own."""
+    """One is best beside a busy engine, whose own it would fight with; where users are few, more are faster."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
