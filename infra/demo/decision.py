@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 RULE = (
-    "A waiting version goes live when no blocking gate failed and the independent judge, on its estimate alone, "
-    "does not prefer the champion; otherwise it is declined."
+    "A waiting version goes live when no blocking gate failed and, on the estimates alone, the independent judge does "
+    "not prefer the champion and no more exact checks were lost than the margin allows; otherwise it is declined."
 )
-JUDGE = "judge"
+JUDGE, REGRESSION = "judge", "regression"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +22,15 @@ def decide(gates: Sequence[Mapping[str, Any]]) -> Decision:
     failed = [gate["name"] for gate in gates if gate["blocking"] and gate["verdict"] == "fail"]
     if failed:
         return Decision(False, f"declined by the operator's rule: {', '.join(failed)} failed")
-    open_gates = [gate["name"] for gate in gates if gate["blocking"] and gate["verdict"] != "pass"]
-    judged = next((gate["interval"] for gate in gates if gate["name"].startswith(JUDGE) and gate.get("interval")), None)
-    if judged is None or judged["value"] < 0.5:
+    measured = {gate["name"]: gate for gate in gates if gate.get("interval")}
+    judged, checked = (measured.get(name) for name in (JUDGE, REGRESSION))
+    if judged is None or judged["interval"]["value"] < 0.5:
         return Decision(False, "declined by the operator's rule: the judge does not prefer it")
-    value = f"{judged['value']:.2f}"
+    if checked and checked["interval"]["value"] > checked["threshold"]:
+        lost = f"{checked['interval']['value']:.1%} of the checks"
+        return Decision(False, f"declined by the operator's rule: it lost {lost}, by the estimate")
+    open_gates = [gate["name"] for gate in gates if gate["blocking"] and gate["verdict"] != "pass"]
+    value = f"{judged['interval']['value']:.2f}"
     return Decision(True, f"promoted by the operator's rule: {', '.join(open_gates)} inconclusive, judge {value}")
 
 

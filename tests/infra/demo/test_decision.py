@@ -30,6 +30,14 @@ def test_a_judge_that_prefers_the_champion_or_measured_nothing_declines(interval
     assert not decide([make_gate(interval=interval)]).promote
 
 
+@pytest.mark.parametrize(("value", "promote"), [(0.05, True), (0.065, False)])
+def test_more_lost_checks_than_the_margin_allows_decline_even_where_the_gate_is_unsure(
+    value: float, promote: bool
+) -> None:
+    checks = make_gate(name="regression", interval={"value": value}, threshold=0.05)
+    assert decide([make_gate(), checks]).promote is promote
+
+
 def test_without_any_gate_nothing_goes_live() -> None:
     assert not decide([]).promote
 
