@@ -245,6 +245,14 @@ def variable(section: str, name: str) -> str:
     return f"{PREFIX}{section}__{name}".upper()
 
 
+def from_text(section: Any, name: str, value: str) -> Any:
+    """A setting from the environment or a command line: tuples are written with commas, pydantic reads the rest."""
+    known = getattr(section, "model_fields", {})
+    if name in known and isinstance(known[name].default, tuple):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
 def _source(section: str, name: str, from_file: dict[str, Any], from_env: dict[str, Any]) -> str:
     if name in from_env.get(section, {}):
         return variable(section, name)
@@ -268,17 +276,9 @@ def _from_environment(env: dict[str, str]) -> dict[str, Any]:
     for key, value in env.items():
         section, separator, name = key.removeprefix(PREFIX).lower().partition("__")
         if key.startswith(PREFIX) and separator:
-            found.setdefault(section, {})[name] = _decode(section, name, value)
+            field = Settings.model_fields.get(section)
+            found.setdefault(section, {})[name] = from_text(field.annotation if field else None, name, value)
     return found
-
-
-def _decode(section: str, name: str, value: str) -> Any:
-    """Tuples are written with commas; everything else is left to pydantic."""
-    field = Settings.model_fields.get(section)
-    known = getattr(field.annotation, "model_fields", {}) if field else {}
-    if name in known and isinstance(known[name].default, tuple):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
 
 
 def _merge(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:

@@ -5,17 +5,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from infra.settings import NOT_PER_CYCLE, SettingsError, TrainerSettings
+from infra.settings import NOT_PER_CYCLE, SettingsError, TrainerSettings, from_text
 
 
-def parse_assignments(pairs: Iterable[str]) -> dict[str, str]:
+def parse_assignments(pairs: Iterable[str]) -> dict[str, Any]:
     """`name=value` strings as a dict; raises SettingsError naming the one that is not."""
-    found = {}
+    found: dict[str, Any] = {}
     for pair in pairs:
         name, separator, value = pair.partition("=")
         if not separator:
             raise SettingsError(f"{pair!r} is not of the form name=value")
-        found[name.strip().removeprefix("trainer.")] = value.strip()
+        name = name.strip().removeprefix("trainer.")
+        found[name] = from_text(TrainerSettings, name, value.strip())
     return found
 
 

@@ -93,8 +93,15 @@ def _check(overrides: dict[str, Any]) -> None:
         name = f"settings.{misplaced[0]}"
         raise BadRequest(f"{name}: belongs to the worker and cannot be set for one cycle", param=name)
     try:
-        TrainerSettings.model_validate(overrides, strict=True)
+        TrainerSettings.model_validate({name: _meant(value) for name, value in overrides.items()}, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(("settings", *(str(part) for part in first["loc"])))
         raise BadRequest(f"{name}: {first['msg']}", param=name) from None
+
+
+def _meant(value: Any) -> Any:
+    """JSON has no tuples, and to its schemas 20.0 is a whole number."""
+    if isinstance(value, list):
+        return tuple(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value

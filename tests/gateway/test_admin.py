@@ -43,11 +43,21 @@ async def test_a_cycle_is_triggered_seen_and_cancelled_and_the_audit_says_by_who
         assert (audit[0]["before"]["state"], audit[0]["after"]["state"]) == ("queued", "cancelled")
 
 
-@pytest.mark.parametrize("settings", [{"no_such": 1}, {"policy_steps": 0}, {"policy_steps": "3"}, {"port": 1}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"no_such": 1}, {"policy_steps": 0}, {"policy_steps": "3"}, {"lora_target_modules": "all"}, {"port": 1}],
+)
 async def test_a_cycle_with_a_bad_override_is_refused_by_its_name(tmp_path: Path, settings: dict[str, Any]) -> None:
     async with open_scene(tmp_path) as scene:
         refused = await scene.admin("POST", "/cycles:trigger", {"settings": settings})
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, f"settings.{next(iter(settings))}")
+
+
+async def test_a_cycles_settings_may_be_anything_that_json_calls_their_type(tmp_path: Path) -> None:
+    async with open_scene(tmp_path) as scene:
+        settings = {"lora_target_modules": ["o_proj", "down_proj"], "policy_steps": 20.0}
+        made = await scene.admin("POST", "/cycles:trigger", {"settings": settings})
+        assert (made.status_code, made.json()["settings"]) == (201, settings)
 
 
 async def test_a_version_that_passed_its_gates_is_rolled_out_and_the_wish_recorded(tmp_path: Path) -> None:

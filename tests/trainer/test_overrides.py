@@ -16,6 +16,11 @@ def test_text_becomes_what_the_setting_is() -> None:
     assert validated(TrainerSettings(), given) == {"policy_steps": 12, "policy_beta": 0.03, "reward_features": True}
 
 
+def test_a_list_is_written_with_commas() -> None:
+    given = parse_assignments(["lora_target_modules=o_proj, down_proj"])
+    assert validated(TrainerSettings(), given) == {"lora_target_modules": ["o_proj", "down_proj"]}
+
+
 def test_an_unknown_override_is_named() -> None:
     with pytest.raises(SettingsError, match=r"trainer\.policy_stepz: there is no such setting"):
         validated(TrainerSettings(), {"policy_stepz": 3})
