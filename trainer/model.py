@@ -132,7 +132,7 @@ def adapter_parameters(base: Base, name: str) -> list[nn.Parameter]:
 
 
 def load_adapter(base: Base, name: str, directory: Path) -> None:
-    """Raises AdapterMismatch when names or shapes are not this base's."""
+    """Raises AdapterMismatch when names or shapes are not this base's, UnsupportedModel when a kind of layer is not."""
     config = json.loads((directory / CONFIG).read_text())
     found = load_file(directory / WEIGHTS)
     attach_adapter(base, name, rank=config["r"], alpha=config["lora_alpha"], targets=config["target_modules"], seed=0)

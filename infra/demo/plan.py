@@ -47,7 +47,6 @@ TUNED = {
     "lora_rank": 8,
     "lora_alpha": 16,
     "lora_target_modules": TARGETS,
-    "judge_share": 0.3,
     "reward_features": True,
     "reward_batch": 8,
     "reward_learning_rate": 1.5e-3,
