@@ -24,7 +24,6 @@ from infra.artifacts import ArtifactStore
 from infra.contracts.events import FEEDBACK_TOPIC, INFERENCE_TOPIC, Consent, Envelope, Feedback, Inference
 from infra.contracts.manifests import DatasetManifest
 from infra.database.engine import Database, open_database, sqlite_url
-from infra.database.migrate import migrate
 from infra.envelopes import Sealer
 from infra.eventlog.base import EventLog, Position
 from infra.eventlog.sqlite import SqliteEventLog
@@ -43,6 +42,7 @@ from tests.support.events import (
     moment,
     topic_of,
 )
+from tests.support.home import put_database
 
 ALIAS = "assistant"
 EVERYTHING = {"test_share": 1e-9, "gate_share": 0.0, "report_share": 0.0}  # nothing is held out
@@ -218,7 +218,6 @@ class Room:
 
 
 def make_room(home: Path) -> Room:
-    home.mkdir(parents=True, exist_ok=True)
+    put_database(home)
     database = open_database(sqlite_url(home / "state.db"))
-    migrate(database)
     return Room(home, database, make_sealer(home), SqliteEventLog(home / "log.db", 2))

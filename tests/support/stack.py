@@ -1,19 +1,15 @@
 """A small stack for tests: a state directory with a migrated database, keys, a routing table, and a gateway over it."""
 
 import asyncio
-import atexit
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +20,12 @@ from gateway.app import make_app
 from infra.clock import now
 from infra.contracts.events import FEEDBACK_TOPIC, INFERENCE_TOPIC, Envelope, Feedback, Inference
 from infra.contracts.routing import AliasRoute, Arm, Replica, ReplicaState, RoutingTable, WeightedVersion
-from infra.database.engine import open_database, sqlite_url
-from infra.database.migrate import migrate
 from infra.identity import new_key
 from infra.ports import Ports
 from infra.registry import fleet, keys, leases
 from infra.registry.keys import Scope
 from infra.settings import Settings, load_settings, variable
+from tests.support.home import put_database
 
 TENANT = "default"
 ALIAS = "assistant"
@@ -156,24 +151,12 @@ def make_stack(home: Path, **overrides: dict[str, Any]) -> Stack:
     """`overrides` are settings by section: `gateway={"routing_poll_s": 0.02}`."""
     environment = {variable(s, n): _written(v) for s, names in overrides.items() for n, v in names.items()}
     settings: Settings = load_settings(home, environment)
-    home.mkdir(parents=True, exist_ok=True)
-    shutil.copy(migrated(), home / "state.db")
+    put_database(home)
     ports = Ports(settings)
     stack = Stack(ports, "", "", overrides)
     stack.client_key = stack.add_key(Scope.CHAT, Scope.FEEDBACK, name="client")
     stack.admin_key = stack.add_key(Scope.CHAT, Scope.FEEDBACK, Scope.ADMIN, name="admin")
     return stack
-
-
-@lru_cache
-def migrated() -> Path:
-    """An empty database at the newest schema, made once per test run."""
-    directory = Path(tempfile.mkdtemp(prefix="thumbwheel-"))
-    atexit.register(shutil.rmtree, directory)
-    database = open_database(sqlite_url(directory / "state.db"))
-    migrate(database)
-    database.close()  # the last connection takes the WAL into the file
-    return directory / "state.db"
 
 
 def make_route(weights: dict[str, float], *, previous: Sequence[str] = (), salt: str = "salt") -> AliasRoute:
