@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UNFINISHED := $(VENV)/.unfinished
 
-.PHONY: setup demo test e2e check bench docs lock clean
+.PHONY: setup demo test pytest e2e check bench docs lock clean
 
 setup: $(STAMP)
 
@@ -15,9 +15,13 @@ DEMO := $(if $(SEED),--seed $(SEED)) $(if $(VOTES),--votes $(VOTES)) $(if $(METH
 demo: setup
 	@$(BIN)/thumbwheel demo $(DEMO) --setup-s "$$(cat $(VENV)/.setup_s)"
 
+# The checks run beside the tests: one process of tests leaves a core to them.
+test: setup
+	@$(MAKE) --no-print-directory -j2 check pytest
+
 # The suites that run the whole product for minutes have a target of their own.
 MARKS ?= not chaos and not e2e
-test: check
+pytest: setup
 	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered -m "$(MARKS)" $(TESTS)
 
 e2e: setup
