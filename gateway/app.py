@@ -54,7 +54,7 @@ def make_app(ports: Ports, address: str) -> FastAPI:
         redirect_slashes=False,
     )
     for router in (chat_router, models.router, feedback.router, comparisons.router, admin_router(), health.router):
-        app.include_router(router)
+        app.router.routes.extend(router.routes)  # as they are: including a router builds each of them anew
     errors.install(app)
     documents.install(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)

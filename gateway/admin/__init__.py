@@ -1,5 +1,7 @@
 """`/admin/v1`: what an operator may see and wish for. One file per noun; wishes become registry rows, never deeds."""
 
+from functools import cache
+
 from fastapi import APIRouter
 
 from gateway.documents import ADMIN_RESPONSES
@@ -7,6 +9,7 @@ from gateway.documents import ADMIN_RESPONSES
 PREFIX = "/admin/v1"
 
 
+@cache
 def admin_router() -> APIRouter:
     from gateway.admin import adapters, audit, cycles, datasets, gates, keys, rollouts
 
