@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UNFINISHED := $(VENV)/.unfinished
 
-.PHONY: setup demo test pytest e2e check bench docs lock clean
+.PHONY: setup demo test e2e check bench docs lock clean
 
 setup: $(STAMP)
 
@@ -15,14 +15,11 @@ DEMO := $(if $(SEED),--seed $(SEED)) $(if $(VOTES),--votes $(VOTES)) $(if $(METH
 demo: setup
 	@$(BIN)/thumbwheel demo $(DEMO) --setup-s "$$(cat $(VENV)/.setup_s)"
 
-# The checks run beside the tests: one process of tests leaves a core to them.
-test: setup
-	@$(MAKE) --no-print-directory -j2 check pytest
-
-# The suites that run the whole product for minutes have a target of their own.
+# The suites that run the whole product for minutes have a target of their own. Two tests at a time: many start an engine.
 MARKS ?= not chaos and not e2e
-pytest: setup
-	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered -m "$(MARKS)" $(TESTS)
+WORKERS ?= 2
+test: check
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term:skip-covered -m "$(MARKS)" $(TESTS)
 
 e2e: setup
 	@$(BIN)/python -m pytest -m "chaos or e2e" $(TESTS)

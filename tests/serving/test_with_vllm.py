@@ -260,7 +260,6 @@ def accepted_at(world: World, rollout_id: str) -> float:
     return requested.timestamp()
 
 
-@pytest.mark.chaos
 async def test_an_engine_that_was_killed_answers_with_its_adapter_or_not_at_all(world: World) -> None:
     """The base answers before the adapter is back in the engine; no user may get that."""
     good = world.versions[1]
