@@ -119,7 +119,7 @@ async def test_a_killed_gateway_loses_no_event_of_an_answer_that_was_delivered(t
 
 async def test_an_acknowledged_vote_survives_a_kill_of_the_gateway(tmp_path: Path) -> None:
     stack = make_stack(tmp_path)
-    acknowledged: list[str] = []
+    acknowledged: dict[str, str] = {}  # event id -> where it was said to be stored
     with stack.gateway_process() as gateway:
         await asyncio.to_thread(gateway.wait_until_ready, 60, "/healthz")
         headers = {"Authorization": f"Bearer {stack.client_key}"}
@@ -130,18 +130,19 @@ async def test_an_acknowledged_vote_survives_a_kill_of_the_gateway(tmp_path: Pat
                     minted = stack.ports.identity.new_response_id("default")
                     body = {"response_id": minted, "name": "thumbs", "value": True, "rater": name}
                     try:
-                        answer = await http.post(f"{gateway.url}/v1/feedback", json=body)
+                        receipt = (await http.post(f"{gateway.url}/v1/feedback", json=body)).json()
                     except httpx.TransportError:
                         return
-                    acknowledged.append(answer.json()["feedback_id"])
+                    acknowledged[receipt["feedback_id"]] = receipt["stored"]
 
         voting = [asyncio.create_task(voter(str(number))) for number in range(4)]
         await eventually(lambda: len(acknowledged) > 20, timeout_s=60)
         gateway.kill()
         await asyncio.gather(*voting)
+    assert {event_id for event_id, stored in acknowledged.items() if stored == "log"} <= cast_ids(stack)
     with stack.gateway_process() as gateway:  # ships what the first one had spooled while the log was slow
         await asyncio.to_thread(gateway.wait_until_ready, 60, "/healthz")
-        await eventually(lambda: set(acknowledged) <= cast_ids(stack), timeout_s=15)
+        await eventually(lambda: acknowledged.keys() <= cast_ids(stack), timeout_s=15)
     stack.ports.close()
 
 

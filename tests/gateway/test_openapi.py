@@ -22,7 +22,7 @@ from tests.support.scene import Scene
 from tests.support.stack import ALIAS, TENANT
 
 EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "5"))  # random requests per operation, beside the systematic ones
-TIMEOUT_S = 240 + 20 * EXAMPLES  # of a machine that does other things too; alone it takes half a minute
+TIMEOUT_S = 240 + 20 * EXAMPLES  # of a machine that does other things too; alone it takes a minute
 VERSION = "assistant-1-aaaaaaaa"
 CONFIG = f"""
 [generation]
