@@ -47,12 +47,34 @@ class Muon(torch.optim.Optimizer):
 
 def orthogonalised(matrices_MIO: Tensor, iterations: int = ITERATIONS) -> Tensor:
     """Each matrix with its singular values pushed towards 1 (they end between about .7 and 1.2)."""
-    a, b, c = COEFFICIENTS
     tall = matrices_MIO.shape[-2] > matrices_MIO.shape[-1]
-    found = matrices_MIO.mT if tall else matrices_MIO
-    found = found / (found.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    wide = matrices_MIO.mT if tall else matrices_MIO
+    wide = wide / (wide.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    iterated = _iterated_small if wide.shape[-1] >= 2 * wide.shape[-2] else _iterated
+    result: Tensor = iterated(wide, iterations)
+    return result.mT if tall else result
+
+
+def _iterated(found_MIO: Tensor, iterations: int) -> Tensor:
     for _ in range(iterations):
-        gram = found @ found.mT
-        found = a * found + torch.baddbmm(b * gram, gram, gram, alpha=c) @ found
-    result: Tensor = found.mT if tall else found
-    return result
+        found_MIO = _step(found_MIO @ found_MIO.mT) @ found_MIO
+    return found_MIO
+
+
+def _iterated_small(wide_MIO: Tensor, iterations: int) -> Tensor:
+    """The same for much wider matrices at two thirds of the cost: all steps are polynomials of one small matrix."""
+    gram_MII = wide_MIO @ wide_MIO.mT
+    product_MII = step_MII = _step(gram_MII)
+    for _ in range(iterations - 1):
+        gram_MII = step_MII @ (step_MII @ gram_MII)
+        step_MII = _step(gram_MII)
+        product_MII = step_MII @ product_MII
+    return product_MII @ wide_MIO
+
+
+def _step(gram_MII: Tensor) -> Tensor:
+    """What one iteration multiplies by: a + b G + c G^2 of G = X X^T."""
+    a, b, c = COEFFICIENTS
+    step_MII = torch.baddbmm(gram_MII, gram_MII, gram_MII, beta=b, alpha=c)
+    step_MII.diagonal(dim1=-2, dim2=-1).add_(a)
+    return step_MII

@@ -11,7 +11,7 @@ class Plan:
     """Counts of a run. The `expected_s` of each kind of stage is what two cores took, for the time that is left."""
 
     symbols: int = 200
-    base_steps: int = 250
+    base_steps: int = 235
     checks: int = 200
     raters: int = 100
     pairs_first: int = 600  # the first cycle's reward model starts from nothing; later ones learn from all votes so far
@@ -22,7 +22,7 @@ class Plan:
     rating_share: float = 0.06
     correction_share: float = 0.02
     report_questions: int = 200
-    report_answers: int = 6  # per question and version
+    report_answers: int = 5  # per question and version
     report_concurrency: int = 32
     max_tokens: int = 64
     traffic_every_s: float = 1.0
@@ -32,7 +32,7 @@ class Plan:
     trainer: dict[str, Any] = field(default_factory=dict)
     serving: dict[str, Any] = field(default_factory=dict)
     expected_s: dict[str, float] = field(
-        default_factory=lambda: {"base": 165, "start": 36, "votes": 36, "cycle": 95, "report": 18, "rollback": 6}
+        default_factory=lambda: {"base": 145, "start": 36, "votes": 36, "cycle": 95, "report": 18, "rollback": 6}
     )
 
     def pairs(self, cycle: int) -> int:
