@@ -40,7 +40,7 @@ def cast_ids(stack: Stack) -> set[str]:
 
 
 def test_the_gateway_holds_no_heavy_library() -> None:
-    script = "import sys, gateway.main; from gateway.admin import admin_router; admin_router(); print(*sys.modules)"
+    script = "import sys, gateway.process; from gateway.admin import admin_router; admin_router(); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert not {module.partition(".")[0] for module in loaded} & set(HEAVY)
 
