@@ -151,7 +151,7 @@ def spawn(argv: tuple[str, ...], environ: Mapping[str, str], log_file: Path) -> 
             stderr=output,
             env=dict(environ),
             start_new_session=True,
-            preexec_fn=_ends_with_parent(),  # safe: the supervisor has one thread
+            preexec_fn=ends_with_parent(),  # safe: the supervisor has one thread
         )
 
 
@@ -173,7 +173,7 @@ def tail(path: Path, lines: int) -> list[str]:
         return file.read().decode(errors="replace").splitlines()[-lines:]
 
 
-def _ends_with_parent() -> Callable[[], None] | None:
+def ends_with_parent() -> Callable[[], None] | None:
     """Linux tells a process when its parent is gone, even by SIGKILL; elsewhere the next `up` or `down` clears up."""
     if sys.platform != "linux":
         return None

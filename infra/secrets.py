@@ -17,11 +17,11 @@ def root_secret(settings: Settings) -> bytes:
         return settings.infra.secret.get_secret_value().encode()
     if settings.infra.profile != "embedded":
         raise SettingsError("infra.secret: must be set outside the embedded profile")
-    return _kept(settings.home / "run" / "secret").encode()
+    return kept_secret(settings.home / "run" / "secret").encode()
 
 
 def engine_key(settings: Settings) -> str:
-    return _kept(settings.home / "run" / "engine-key")
+    return kept_secret(settings.home / "run" / "engine-key")
 
 
 def read_keys(home: Path) -> dict[str, str]:
@@ -35,17 +35,17 @@ def read_keys(home: Path) -> dict[str, str]:
 def make_keys(home: Path) -> dict[str, str]:
     """The two keys of the embedded mode, made once."""
     if not (home / "keys.json").is_file():
-        _write_private(home / "keys.json", json.dumps({name: new_key() for name in KEY_NAMES}, indent=1))
+        write_private(home / "keys.json", json.dumps({name: new_key() for name in KEY_NAMES}, indent=1))
     return read_keys(home)
 
 
-def _kept(path: Path) -> str:
+def kept_secret(path: Path) -> str:
     if not path.is_file():
-        _write_private(path, secrets.token_hex(32))
+        write_private(path, secrets.token_hex(32))
     return path.read_text().strip()
 
 
-def _write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
     """Appears whole with mode 0600; of two writers at once the first one stays."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")

@@ -1,0 +1,386 @@
+"""Apache Kafka as the event log, through kafka-python."""
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import structlog
+from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetSpec, TopicPartition
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.errors import (
+    CommitFailedError,
+    FencedInstanceIdError,
+    IllegalGenerationError,
+    KafkaError,
+    RebalanceInProgressError,
+    TopicAlreadyExistsError,
+    UnknownMemberIdError,
+)
+from kafka.structs import OffsetAndMetadata
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
+
+from infra.eventlog.base import LogUnavailable, Offsets, Position, Record
+
+T = TypeVar("T")
+log = structlog.get_logger()
+
+CONNECT_TIMEOUT_MS = 2_000  # kafka-python's own default is 30 s
+REOPEN_S = 0.5  # between two tries to reach a broker that was away
+REQUEST_TIMEOUT_MS = 5_000
+DELIVERY_TIMEOUT_MS = 8_000  # before that an append has been acknowledged or refused; kafka-python's default is 120 s
+LINGER_MS = 5
+BUFFER_BYTES = 64 << 20  # appends that wait for the broker; more are refused at once
+MAX_RECORD_BYTES = 4 << 20  # a dead letter holds a whole record, and a third more as base64
+HANDED_OVER = (
+    CommitFailedError, FencedInstanceIdError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How brokers are reached, and the prefix of our topics and groups there, for a cluster that others use too.
+
+    `security` has kafka-python's own names: security_protocol, sasl_…, ssl_…
+    """
+
+    bootstrap_servers: Sequence[str]
+    prefix: str = ""
+    security: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {
+            "bootstrap_servers": list(self.bootstrap_servers),
+            "bootstrap_timeout_ms": CONNECT_TIMEOUT_MS,
+            "request_timeout_ms": REQUEST_TIMEOUT_MS,
+            "reconnect_backoff_max_ms": 1_000,
+            **self.security,
+        }
+
+    def named(self, topics: Sequence[str]) -> list[str]:
+        """As Kafka knows them."""
+        return [self.prefix + topic for topic in topics]
+
+    def place(self, at: TopicPartition) -> tuple[str, int]:
+        """As we know it."""
+        return at.topic.removeprefix(self.prefix), at.partition
+
+    def partition(self, place: tuple[str, int]) -> TopicPartition:
+        topic, partition = place
+        return TopicPartition(self.prefix + topic, partition)
+
+
+class KafkaEventLog:
+    """Topics are made by `prepare` with `partitions`; more may be added later by Kafka's own tools.
+
+    A member that does not poll for `idle_s` loses its partitions to the others, one that is gone after `session_s`.
+    """
+
+    def __init__(self, connection: Connection, partitions: int, *, idle_s: float = 300, session_s: float = 10) -> None:
+        self._connection, self._partitions = connection, partitions
+        self._idle_s, self._session_s = idle_s, session_s
+        self._admin: KafkaAdminClient | None = None
+        self._lock = threading.Lock()
+
+    def producer(self) -> "KafkaLogProducer":
+        return KafkaLogProducer(self._connection)
+
+    def consumer(self, group: str, topics: Sequence[str]) -> "KafkaLogConsumer":
+        options = {
+            "group_id": self._connection.prefix + group,
+            "enable_auto_commit": False,
+            "metrics_enabled": False,
+            "auto_offset_reset": "earliest",
+            "partition_assignment_strategy": (CooperativeStickyAssignor,),
+            "max_poll_interval_ms": int(self._idle_s * 1000),
+            "session_timeout_ms": int(self._session_s * 1000),
+            "heartbeat_interval_ms": int(self._session_s * 1000 / 4),
+        }
+        return KafkaLogConsumer(self._connection, options, topics)
+
+    def prepare(self, topics: Mapping[str, float]) -> None:
+        """Makes the topics that are missing; the value is how many days records are kept. Raises LogUnavailable."""
+        wanted = {self._connection.prefix + name: self._topic(days) for name, days in topics.items()}
+        self._ask(lambda admin: _create(admin, wanted))
+
+    def end_offsets(self, topics: Sequence[str]) -> dict[tuple[str, int], int]:
+        names = self._connection.named(topics)
+        ends = self._ask(lambda admin: _offsets(admin, _partitions(admin, names), OffsetSpec.LATEST))
+        return {self._connection.place(at): offset for at, offset in ends.items()}
+
+    def committed(self, group: str, topics: Sequence[str]) -> dict[tuple[str, int], int]:
+        names, group = self._connection.named(topics), self._connection.prefix + group
+        found = self._ask(lambda admin: _committed(admin, group, _partitions(admin, names)))
+        return {self._connection.place(at): offset for at, offset in found.items()}
+
+    def trim(self, before: datetime) -> int:
+        """Topics drop what is old by themselves; this is for who wants it gone now."""
+        prefix = self._connection.prefix or "thumbwheel."
+        return self._ask(lambda admin: _trim(admin, prefix, int(before.timestamp() * 1000)))
+
+    def close(self) -> None:
+        with self._lock:
+            if self._admin is not None:
+                self._admin.close()
+            self._admin = None
+
+    def _topic(self, days: float) -> dict[str, Any]:
+        """Replicated as the cluster does by default."""
+        configs = {"retention.ms": str(int(days * 86_400_000)), "max.message.bytes": str(MAX_RECORD_BYTES)}
+        return {"num_partitions": self._partitions, "configs": configs}
+
+    def _ask(self, question: Callable[[KafkaAdminClient], T]) -> T:
+        """The one admin client, one caller at a time; what Kafka calls retriable is asked again for a while."""
+        patience = Retrying(
+            retry=retry_if_exception(lambda error: isinstance(error, KafkaError) and error.retriable),
+            stop=stop_after_delay(REQUEST_TIMEOUT_MS / 1000),
+            wait=wait_fixed(0.1),
+            reraise=True,
+        )
+        with self._lock, _translated():
+            return patience(self._try, question)
+
+    def _try(self, question: Callable[[KafkaAdminClient], T]) -> T:
+        """A client that failed is not used again."""
+        self._admin = self._admin or KafkaAdminClient(**self._connection.options)
+        try:
+            return question(self._admin)
+        except KafkaError:
+            self._admin.close()
+            self._admin = None
+            raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Append:
+    topic: str
+    key: bytes
+    value: bytes
+    done: "Future[Position]"
+
+
+class KafkaLogProducer:
+    """Appends go to one thread, which opens the client and hands records to it: both may block, callers must not."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._queue: queue.SimpleQueue[_Append | None] = queue.SimpleQueue()
+        self._room, self._lock = BUFFER_BYTES, threading.Lock()
+        self._client: KafkaProducer | None = None
+        self._not_before = 0.0
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="eventlog-writer", daemon=True)
+        self._thread.start()
+
+    def append(self, topic: str, key: str, value: bytes) -> "Future[Position]":
+        item = _Append(topic, key.encode(), value, Future())
+        if self._closed:
+            item.done.set_exception(LogUnavailable("this producer was closed"))
+        elif not self._reserve(len(value)):
+            item.done.set_exception(LogUnavailable("too many records wait for Kafka already"))
+        else:
+            self._queue.put(item)
+        return item.done
+
+    def close(self) -> None:
+        self._closed = True
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            self._send(item)
+        if self._client is not None:
+            self._client.close(timeout=DELIVERY_TIMEOUT_MS / 1000)  # what cannot be delivered by then has failed
+
+    def _send(self, item: _Append) -> None:
+        try:
+            sent = self._open().send(self._connection.prefix + item.topic, key=item.key, value=item.value)
+        except KafkaError as error:
+            self._settle(item, LogUnavailable(f"Kafka did not take the record: {error}"))
+            return
+        sent.add_callback(lambda at: self._settle(item, Position(item.topic, at.partition, at.offset)))
+        sent.add_errback(lambda error: self._settle(item, LogUnavailable(f"Kafka did not take the record: {error}")))
+
+    def _open(self) -> KafkaProducer:
+        """Raises KafkaError; within REOPEN_S of a failure at once, so that those who wait hear of it together."""
+        if self._client is None:
+            if time.monotonic() < self._not_before:
+                raise KafkaError("no broker can be reached")
+            try:
+                self._client = KafkaProducer(
+                    **self._connection.options,
+                    acks="all",
+                    enable_idempotence=True,
+                    linger_ms=LINGER_MS,
+                    delivery_timeout_ms=DELIVERY_TIMEOUT_MS,
+                    max_block_ms=CONNECT_TIMEOUT_MS,
+                    max_request_size=MAX_RECORD_BYTES,
+                    allow_auto_create_topics=False,
+                    metrics_enabled=False,
+                )
+            except KafkaError:
+                self._not_before = time.monotonic() + REOPEN_S
+                raise
+        return self._client
+
+    def _reserve(self, size: int) -> bool:
+        with self._lock:
+            if self._room < size:
+                return False
+            self._room -= size
+            return True
+
+    def _settle(self, item: _Append, outcome: Position | LogUnavailable) -> None:
+        """A caller that stopped waiting has cancelled its future; the record may be stored all the same."""
+        with self._lock:
+            self._room += len(item.value)
+        if not item.done.set_running_or_notify_cancel():
+            return
+        if isinstance(outcome, LogUnavailable):
+            item.done.set_exception(outcome)
+        else:
+            item.done.set_result(outcome)
+
+
+class KafkaLogConsumer(ConsumerRebalanceListener):
+    """Partitions move cooperatively: a member gives up only those that another one is to have."""
+
+    def __init__(self, connection: Connection, options: Mapping[str, Any], topics: Sequence[str]) -> None:
+        self._connection, self._options, self._topics = connection, options, topics
+        self._client: KafkaConsumer | None = None
+        self._wanted: dict[TopicPartition, int] = {}  # where to read on in partitions that are not ours yet
+
+    def poll(self, max_records: int, timeout_s: float) -> list[Record]:
+        """Raises LogUnavailable where no broker was ever reached; one that is away later brings nothing."""
+        with _translated():
+            found = self._open().poll(timeout_ms=int(timeout_s * 1000), max_records=max_records)
+        return [
+            _record(Position(*self._connection.place(at), record.offset), record)
+            for at, records in found.items()
+            for record in records
+        ]
+
+    def commit(self, offsets: Offsets) -> None:
+        """Of partitions that went to another member meanwhile nothing is committed: it reads those records again."""
+        client = self._open()
+        held = client.assignment()
+        asked = {self._connection.partition(place): offset for place, offset in offsets.items()}
+        ours = {at: OffsetAndMetadata(offset, "", -1) for at, offset in asked.items() if at in held}
+        if not ours:
+            return
+        try:
+            with _translated():
+                client.commit(ours, timeout_ms=REQUEST_TIMEOUT_MS)
+        except HandedOver as error:
+            log.info("partitions_handed_over", reason=str(error))
+
+    def seek(self, offsets: Offsets) -> None:
+        client = self._open()
+        for place, offset in offsets.items():
+            at = self._connection.partition(place)
+            if at in client.assignment():
+                client.seek(at, offset)
+            else:
+                self._wanted[at] = offset
+
+    def stay(self) -> None:
+        """Keeps the partitions while the caller can take no more records."""
+        client = self._open()
+        held = client.assignment()
+        client.pause(*held)
+        try:
+            with _translated():
+                client.poll(timeout_ms=0)
+        finally:
+            client.resume(*(held & client.assignment()))
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close(autocommit=False, timeout_ms=CONNECT_TIMEOUT_MS)
+
+    def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
+        """Each batch was committed before the poll in which this happens."""
+
+    def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+        for at in assigned:
+            if (offset := self._wanted.pop(at, None)) is not None:
+                self._open().seek(at, offset)
+
+    def _open(self) -> KafkaConsumer:
+        if self._client is None:
+            names = self._connection.named(self._topics)
+            with _translated():
+                client = KafkaConsumer(**self._connection.options, **self._options)
+                for name in names:
+                    client.partitions_for_topic(name)  # known before the first assignment, or a second one follows
+                client.subscribe(names, listener=self)
+            self._client = client
+        return self._client
+
+
+class HandedOver(LogUnavailable):
+    """The partitions belong to another member by now."""
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except HANDED_OVER as error:
+        raise HandedOver(str(error)) from error
+    except KafkaError as error:
+        raise LogUnavailable(f"Kafka did not answer: {error}") from error
+
+
+def _record(position: Position, record: Any) -> Record:
+    """Whoever wrote it: a key that is no text, or a record without a value, is for the reader to refuse."""
+    key = (record.key or b"").decode(errors="backslashreplace")
+    return Record(position, key, record.value or b"", datetime.fromtimestamp(record.timestamp / 1000, UTC))
+
+
+def _create(admin: KafkaAdminClient, wanted: Mapping[str, dict[str, Any]]) -> None:
+    missing = wanted.keys() - set(admin.list_topics())
+    try:
+        if missing:
+            admin.create_topics({name: wanted[name] for name in missing}, wait_for_metadata=True)
+    except TopicAlreadyExistsError:  # another process was quicker
+        admin.wait_for_topics(list(missing))
+
+
+def _partitions(admin: KafkaAdminClient, topics: Sequence[str]) -> list[TopicPartition]:
+    """Of these topics, as many as Kafka has now."""
+    return [
+        TopicPartition(topic["name"], partition["partition_index"])
+        for topic in (admin.describe_topics(list(topics)) if topics else ())
+        for partition in topic["partitions"]
+    ]
+
+
+def _offsets(
+    admin: KafkaAdminClient, partitions: Sequence[TopicPartition], spec: OffsetSpec | int
+) -> dict[TopicPartition, int]:
+    found = admin.list_partition_offsets(dict.fromkeys(partitions, spec)) if partitions else {}
+    return {at: offset.offset for at, offset in found.items()}
+
+
+def _committed(admin: KafkaAdminClient, group: str, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+    """0 where the group never committed."""
+    found = admin.list_group_offsets({group: list(partitions)})[group]
+    return {at: max(0, found[at].offset) if at in found else 0 for at in partitions}
+
+
+def _trim(admin: KafkaAdminClient, prefix: str, before_ms: int) -> int:
+    partitions = _partitions(admin, [name for name in admin.list_topics() if name.startswith(prefix)])
+    first, end = (_offsets(admin, partitions, spec) for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST))
+    found = _offsets(admin, partitions, before_ms)  # -1 where nothing is as young as that
+    cut = {at: offset if offset >= 0 else end[at] for at, offset in found.items()}
+    if gone := {at: offset for at, offset in cut.items() if offset > first[at]}:
+        admin.delete_records(gone)
+    return sum(offset - first[at] for at, offset in gone.items())

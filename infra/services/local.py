@@ -1,0 +1,64 @@
+"""The three servers together, as `thumbwheel services` and the tests start them."""
+
+import tomllib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.preflight import free_port
+from infra.secrets import kept_secret, write_private
+from infra.services.base import HOST, Service
+from infra.services.kafka import Kafka
+from infra.services.postgres import Postgres
+from infra.services.redis import Redis
+
+PORTS = {"kafka": 29092, "kafka_controller": 29093, "postgres": 25432, "redis": 26379}
+SETTINGS_FILE = Path("services") / "settings.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    kafka: Kafka
+    postgres: Postgres
+    redis: Redis
+
+    def __iter__(self) -> Iterator[Service]:
+        return iter((self.kafka, self.postgres, self.redis))
+
+    def start(self, observer: Callable[[Service], None] = lambda _service: None) -> None:
+        """All at once; raises ServiceError. `observer` hears of each that answers."""
+
+        def wait(service: Service) -> None:
+            service.wait()
+            observer(service)
+
+        with ThreadPoolExecutor() as pool:
+            idle = [service for service in self if service.record is None]
+            list(pool.map(lambda service: service.prepare(), idle))
+            for service in idle:
+                service.launch()  # in this thread, which outlives the pool
+            list(pool.map(wait, self))
+
+    def stop(self) -> list[str]:
+        """Returns the names of those that ran."""
+        with ThreadPoolExecutor() as pool:
+            return [
+                service.name
+                for service, ran in zip(self, pool.map(lambda service: service.stop(), self), strict=True)
+                if ran
+            ]
+
+
+def local_services(home: Path, ports: dict[str, int] | None = None, *, bound: bool = False) -> Services:
+    """Of the state directory `home`; on the usual ports unless others are given."""
+    at, root = ports or PORTS, home / "services"
+    return Services(
+        Kafka(root / "kafka", at["kafka"], at["kafka_controller"], bound=bound),
+        Postgres(root / "postgres", at["postgres"], bound=bound),
+        Redis(root / "redis", at["redis"], bound=bound),
+    )
+
+
+def free_ports() -> dict[str, int]:
+    return {name: free_port(HOST) for name in PORTS}
