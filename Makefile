@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UNFINISHED := $(VENV)/.unfinished
 
-.PHONY: setup demo test e2e check bench docs lock clean
+.PHONY: setup demo test e2e check bench services services-stop docs lock clean
 
 setup: $(STAMP)
 
@@ -29,6 +29,16 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Kafka, PostgreSQL and Redis on loopback ports of their own, for `thumbwheel up --profile full`.
+KAFKA := $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' infra/services/kafka.py)
+JARS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/thumbwheel/kafka-$(KAFKA)
+services: setup
+	@sh infra/deploy/install_services.sh "$(KAFKA)" "$(JARS)"
+	@$(BIN)/thumbwheel services start
+
+services-stop: setup
+	@$(BIN)/thumbwheel services stop
 
 # make bench NAME=consumer_rate: one of tests/bench/
 NAME ?= gateway_bench

@@ -8,6 +8,7 @@ import sqlite3
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -120,7 +121,7 @@ class Loop:
 
     def turn(self) -> int:
         """One poll; returns how many records it brought. Whatever is raised, the same records come again."""
-        records = self.consumer.poll(self.batch_size, self.poll_s)
+        records = self.insist(lambda: self.consumer.poll(self.batch_size, self.poll_s))
         if not records:
             return 0
         try:
@@ -148,6 +149,12 @@ class Loop:
             if self.stop.wait(pause):
                 raise Stopping("asked to end while the database or the log could not be reached")
             pause = min(2 * pause, RETRY_MOST_S)
+            self._stay()
+
+    def _stay(self) -> None:
+        """While the database is away the partitions stay with this process: another one could do no more with them."""
+        with suppress(LogUnavailable):  # said by the step that is tried again
+            self.consumer.stay()
 
 
 def following(records: Sequence[Record]) -> dict[tuple[str, int], int]:

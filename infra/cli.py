@@ -49,16 +49,17 @@ def exit_code(error: Exception) -> int | None:
 
     from infra.base_model import NotAModel
     from infra.database.schema import SchemaMismatch
+    from infra.eventlog.base import LogUnavailable
     from infra.log_view import NoSuchLog
     from infra.preflight import Unfit
     from infra.registry.errors import RegistryError
+    from infra.services.base import ServiceError
     from infra.supervisor import AlreadyRunning
 
-    if isinstance(
-        error, SettingsError | NotAModel | NoSuchLog | Unfit | AlreadyRunning | SchemaMismatch | OperationalError
-    ):
+    usage = (SettingsError, NotAModel, NoSuchLog, Unfit, AlreadyRunning, SchemaMismatch, OperationalError, ServiceError)
+    if isinstance(error, usage):
         return USAGE
-    return FAILED if isinstance(error, RegistryError) else None
+    return FAILED if isinstance(error, RegistryError | LogUnavailable) else None
 
 
 def explanation(error: Exception) -> str:

@@ -3,7 +3,7 @@
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,12 +19,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 def register(root: typer.Typer) -> None:
     """Adds these commands to the root."""
     from infra.key_commands import app as key
+    from infra.services.commands import app as services
     from infra.setup_commands import app as infra
 
     for command in (up, down, status, logs, doctor, settings):
         root.command()(command)
     root.add_typer(key, name="key")
     root.add_typer(infra, name="infra")
+    root.add_typer(services, name="services")
 
 
 def up(
@@ -32,6 +34,9 @@ def up(
         Path | None, typer.Option(help="Directory of a Hugging Face causal LM; default: the last one.")
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port of the gateway; 0 picks a free one.")] = None,
+    profile: Annotated[
+        Literal["embedded", "full"] | None, typer.Option(help="Parts to run on; default: the last ones.")
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when all is ready.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -41,7 +46,7 @@ def up(
     from infra.up import detach as start_detached
     from infra.up import make_plan, supervise
 
-    plan, view = make_plan(model, port), StartView()
+    plan, view = make_plan(model, port, profile), StartView()
     if detach:
         ended = start_detached(plan, view)
         view.close()

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 from infra.base_model import NotAModel, check_model
+from infra.contracts.events import TOPICS
 from infra.database.migrate import migrate
 from infra.ports import Ports
 from infra.registry import keys
 from infra.registry.keys import Scope
 from infra.secrets import engine_key, make_keys, root_secret
-from infra.settings import Settings
+from infra.settings import PROFILE_FILE, Settings
 
 TENANT = "default"  # whom the two keys of the embedded mode belong to
 SCOPES = {"client": (Scope.CHAT, Scope.FEEDBACK), "admin": tuple(Scope)}
@@ -20,9 +21,10 @@ def key_file(home: Path) -> Path:
     return home / "keys.json"
 
 
-def remember_model(settings: Settings) -> None:
-    """For `up` without --model, and for commands that need the base the stack was started with."""
+def remember(settings: Settings) -> None:
+    """For `up` without options, and for commands that need the base and the parts the stack was started with."""
     (settings.home / MODEL_FILE).write_text(settings.serving.model)
+    (settings.home / PROFILE_FILE).write_text(settings.infra.profile)
 
 
 def remembered_model(home: Path) -> str:
@@ -39,7 +41,11 @@ def base_directory(settings: Settings) -> Path:
 
 
 def prepare(settings: Settings) -> Path:
-    """Returns the path of the key file. Raises SettingsError, or OSError where the directory cannot be written."""
+    """Returns the path of the key file.
+
+    Raises SettingsError, OSError where the directory cannot be written, LogUnavailable or SQLAlchemy's
+    OperationalError where a server does not answer.
+    """
     for folder in FOLDERS:
         (settings.home / folder).mkdir(parents=True, exist_ok=True)
     root_secret(settings)  # both made now, so that no process has to race for them
@@ -47,6 +53,7 @@ def prepare(settings: Settings) -> Path:
     ports = Ports(settings)
     try:
         migrate(ports.database)
+        ports.eventlog.prepare(dict.fromkeys(TOPICS, settings.infra.eventlog_retention_days))
         _register_keys(ports)
     finally:
         ports.close()

@@ -1,20 +1,27 @@
 """All settings, one frozen section per room, read from environment and one TOML file here and nowhere else.
 
-`THUMBWHEEL_<SECTION>__<FIELD>` wins over `config.toml` in the state directory, which wins over the defaults.
+`THUMBWHEEL_<SECTION>__<FIELD>` wins over `config.toml` in the state directory, which wins over the defaults. Under the
+full profile what `thumbwheel services start` wrote down comes before the defaults.
 """
 
 import os
+import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 PREFIX = "THUMBWHEEL_"
 HOME_VARIABLE = "THUMBWHEEL_HOME"
 CONFIG_VARIABLE = "THUMBWHEEL_CONFIG"
+PROFILE_FILE = Path("run") / "profile"  # what the stack was started on last: commands look at the same parts
+SERVICES_FILE = Path("services") / "settings.toml"  # where the servers of this machine are
+URL_PASSWORD = re.compile(r"(?<=:)[^:/@]+(?=@)")
+MASK = "********"
+ENVIRONMENT = "environment"
 
 
 class SettingsError(ValueError):
@@ -26,8 +33,28 @@ class Section(BaseModel):
 
 
 class InfraSettings(Section):
-    profile: Literal["embedded"] = Field("embedded", description="Which parts to run on: embedded needs no servers.")
-    database_url: str = Field("", description="SQLAlchemy URL; empty means state.db in the state directory.")
+    profile: Literal["embedded", "full"] = Field(
+        "embedded", description="Which parts to run on: embedded needs no servers; full is Kafka, PostgreSQL and Redis."
+    )
+    database_url: SecretStr = Field(
+        SecretStr(""), description="SQLAlchemy URL; empty means state.db in the state directory."
+    )
+    kafka_bootstrap_servers: tuple[str, ...] = Field((), description="Brokers to ask first, as host:port.")
+    kafka_topic_prefix: str = Field(
+        "", description="Put before the names of topics and groups, in a cluster that others use too."
+    )
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How brokers are spoken to."
+    )
+    kafka_sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "", description="How we say who we are, where the protocol is one of SASL's."
+    )
+    kafka_sasl_username: str = Field("", description="The user of PLAIN and SCRAM.")
+    kafka_sasl_password: SecretStr = Field(SecretStr(""), description="That user's password.")
+    kafka_ssl_cafile: str = Field("", description="PEM file of the authority that signed the brokers' certificates.")
+    kafka_ssl_certfile: str = Field("", description="PEM file of our own certificate, where brokers ask for one.")
+    kafka_ssl_keyfile: str = Field("", description="PEM file of that certificate's key.")
+    redis_url: SecretStr = Field(SecretStr(""), description="Redis of the full profile, as redis://:PASSWORD@HOST/0.")
     artifacts_url: str = Field(
         "", description="fsspec URL of the artifact store; empty means artifacts/ in the state directory."
     )
@@ -43,6 +70,14 @@ class InfraSettings(Section):
     secret: SecretStr | None = Field(
         None, description="Root secret of tokens, ids and rater hashes; embedded mode makes one at the first start."
     )
+
+    @model_validator(mode="after")
+    def full_names_its_servers(self) -> Self:
+        needed = ("kafka_bootstrap_servers", "database_url", "redis_url", "secret")
+        missing = [name for name in needed if not getattr(self, name)]
+        if self.profile == "full" and missing:
+            raise ValueError(f"the full profile needs {', '.join(missing)}: set them, or run `make services`")
+        return self
 
 
 class GatewaySettings(Section):
@@ -216,11 +251,19 @@ class Setting:
     description: str
 
 
+def home_directory(environ: Mapping[str, str] | None = None) -> Path:
+    """The state directory, for what must work before any setting is right."""
+    env = os.environ if environ is None else environ
+    return Path(env.get(HOME_VARIABLE, ".thumbwheel")).absolute()
+
+
 def load_settings(home: Path | None = None, environ: dict[str, str] | None = None) -> Settings:
     """Raises SettingsError naming every unknown or bad setting."""
     env = dict(os.environ) if environ is None else environ
-    root = (home or Path(env.get(HOME_VARIABLE, ".thumbwheel"))).absolute()
-    merged = _merge(_from_file(root, env), _from_environment(env))
+    root = home.absolute() if home else home_directory(env)
+    merged: dict[str, Any] = {}
+    for found in reversed(_sources(root, env).values()):
+        merged = _merge(merged, found)
     try:
         return Settings(home=root, **merged)
     except ValidationError as error:
@@ -230,14 +273,22 @@ def load_settings(home: Path | None = None, environ: dict[str, str] | None = Non
 def describe_settings(settings: Settings, environ: dict[str, str] | None = None) -> Iterator[Setting]:
     """Every setting with its value, where it came from, its default and its description."""
     env = dict(os.environ) if environ is None else environ
-    from_file, from_env = _from_file(settings.home, env), _from_environment(env)
+    sources = _sources(settings.home, env)
     for section_name in ("infra", "gateway", "feedback", "trainer", "serving"):
         section: Section = getattr(settings, section_name)
         for name, field in type(section).model_fields.items():
-            value = getattr(section, name)
-            masked = "********" if isinstance(value, SecretStr) else value
-            source = _source(section_name, name, from_file, from_env)
-            yield Setting(f"{section_name}.{name}", masked, source, field.default, field.description or "")
+            source = next((told for told, found in sources.items() if name in found.get(section_name, {})), "default")
+            told = variable(section_name, name) if source == ENVIRONMENT else source
+            value, default = shown(getattr(section, name)), shown(field.default)
+            yield Setting(f"{section_name}.{name}", value, told, default, field.description or "")
+
+
+def shown(value: Any) -> Any:
+    """Without what is secret: of an address only the password is."""
+    if not isinstance(value, SecretStr):
+        return value
+    secret = value.get_secret_value()
+    return URL_PASSWORD.sub(MASK, secret) if "://" in secret or not secret else MASK
 
 
 def variable(section: str, name: str) -> str:
@@ -253,10 +304,22 @@ def from_text(section: Any, name: str, value: str) -> Any:
     return value
 
 
-def _source(section: str, name: str, from_file: dict[str, Any], from_env: dict[str, Any]) -> str:
-    if name in from_env.get(section, {}):
-        return variable(section, name)
-    return "config.toml" if name in from_file.get(section, {}) else "default"
+def _sources(home: Path, env: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """What each source says, the one that wins first."""
+    found = {
+        ENVIRONMENT: _from_environment(env),
+        "config.toml": _from_file(home, env),
+        "last start": _from_last_start(home),
+    }
+    profile = next((said["infra"]["profile"] for said in found.values() if "profile" in said.get("infra", {})), None)
+    if profile == "full" and (home / SERVICES_FILE).is_file():
+        found["make services"] = tomllib.loads((home / SERVICES_FILE).read_text())
+    return found
+
+
+def _from_last_start(home: Path) -> dict[str, Any]:
+    path = home / PROFILE_FILE
+    return {"infra": {"profile": path.read_text()}} if path.is_file() else {}
 
 
 def _from_file(home: Path, env: dict[str, str]) -> dict[str, Any]:

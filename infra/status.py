@@ -47,7 +47,7 @@ def _process(process: ProcessStatus) -> dict[str, Any]:
 
 def _registry(settings: Settings) -> dict[str, Any]:
     """Nothing where the state directory has no database of this schema yet."""
-    if not settings.infra.database_url and not (settings.home / "state.db").is_file():
+    if not settings.infra.database_url.get_secret_value() and not (settings.home / "state.db").is_file():
         return {}
     ports = Ports(settings)
     try:

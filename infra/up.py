@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.child import tail
-from infra.home import prepare, remember_model, remembered_model
+from infra.home import prepare, remember, remembered_model
 from infra.logs import configure_logging
 from infra.preflight import free_port, refuse_unfit
 from infra.processes import ProcessRecord, group_members, is_alive, kill, wait_until_gone
@@ -37,7 +37,7 @@ class Plan:
         return self.settings.home
 
 
-def make_plan(model: Path | None = None, port: int | None = None) -> Plan:
+def make_plan(model: Path | None = None, port: int | None = None, profile: str | None = None) -> Plan:
     """The environment's and file's settings with the command's own on top. Raises SettingsError.
 
     Where none of them names a model it is the one that was started here last.
@@ -48,6 +48,8 @@ def make_plan(model: Path | None = None, port: int | None = None) -> Plan:
         environ[variable("gateway", "port")] = str(port)
     if model is not None:
         environ[variable("serving", "model")] = str(model)
+    if profile is not None:
+        environ[variable("infra", "profile")] = profile
     settings = load_settings(environ=environ)
     environ[HOME_VARIABLE] = str(settings.home)
     if chosen := settings.serving.model or remembered_model(settings.home):
@@ -112,7 +114,7 @@ def _make_ready(plan: Plan) -> None:
     sweep(plan.home)
     refuse_unfit(plan.settings)
     prepare(plan.settings)
-    remember_model(plan.settings)
+    remember(plan.settings)
 
 
 def _watch(home: Path, process: "subprocess.Popen[bytes]", log_file: Path, observer: Observer) -> StackStatus:

@@ -1,6 +1,8 @@
 """The servers of the full profile for the tests that need them: private ones on free ports, started when asked for."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -11,11 +13,14 @@ from infra.services.redis import Redis
 
 
 @pytest.fixture(scope="session")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    """None of them runs yet; all are stopped at the end."""
-    made = local_services(tmp_path_factory.mktemp("servers"), free_ports(), bound=True)
-    yield made
-    made.stop()
+def services() -> Iterator[Services]:
+    """None of them runs yet; all are stopped at the end. PostgreSQL's user may not enter pytest's own folders."""
+    with TemporaryDirectory(prefix="thumbwheel-servers-") as directory:
+        home = Path(directory)
+        home.chmod(0o711)
+        made = local_services(home, free_ports(), bound=True)
+        yield made
+        made.stop()
 
 
 @pytest.fixture(scope="session")

@@ -53,10 +53,20 @@ class Consumer(Protocol):
         """Where this member reads on, before its first poll or after."""
         ...
 
+    def stay(self) -> None:
+        """Keeps this member's partitions while it can take no more records: to be called now and then."""
+        ...
+
     def close(self) -> None: ...
 
 
 class EventLog(Protocol):
+    """What needs the log to answer raises LogUnavailable where it does not."""
+
+    def prepare(self, retention_days: Mapping[str, float]) -> None:
+        """Makes the topics that are missing, by name; the value is how long their records are kept."""
+        ...
+
     def producer(self) -> Producer: ...
 
     def consumer(self, group: str, topics: Sequence[str]) -> Consumer: ...

@@ -104,9 +104,8 @@ class KafkaEventLog:
         }
         return KafkaLogConsumer(self._connection, options, topics)
 
-    def prepare(self, topics: Mapping[str, float]) -> None:
-        """Makes the topics that are missing; the value is how many days records are kept. Raises LogUnavailable."""
-        wanted = {self._connection.prefix + name: self._topic(days) for name, days in topics.items()}
+    def prepare(self, retention_days: Mapping[str, float]) -> None:
+        wanted = {self._connection.prefix + name: self._topic(days) for name, days in retention_days.items()}
         self._ask(lambda admin: _create(admin, wanted))
 
     def end_offsets(self, topics: Sequence[str]) -> dict[tuple[str, int], int]:

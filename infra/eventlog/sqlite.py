@@ -4,7 +4,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -49,6 +49,9 @@ class SqliteEventLog:
         path.parent.mkdir(parents=True, exist_ok=True)
         with closing(connect(path)) as connection:
             connection.executescript(SCHEMA)
+
+    def prepare(self, retention_days: Mapping[str, float]) -> None:
+        """Topics come into being with their first record, and `trim` is called for what is old."""
 
     def producer(self) -> "SqliteProducer":
         return SqliteProducer(self._path, self._partitions)
@@ -172,6 +175,9 @@ class SqliteConsumer:
         self._share()  # or the first poll would start from the commits all the same
         self._next.update(offsets)
         self._read_up_to = None
+
+    def stay(self) -> None:
+        self._share()
 
     def close(self) -> None:
         with closing(self._connection), transaction(self._connection):

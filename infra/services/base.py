@@ -5,7 +5,6 @@ import signal
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar
@@ -44,7 +43,7 @@ class Service(ABC):
     def check(self) -> str:
         """Its version; raises OSError or a client's own error while it does not answer."""
 
-    def finish(self) -> None:
+    def finish(self) -> None:  # noqa: B027 most have nothing left to do
         """What is left to do once it answers."""
 
     def user(self) -> str | None:

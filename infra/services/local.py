@@ -1,6 +1,6 @@
 """The three servers together, as `thumbwheel services` and the tests start them."""
 
-import tomllib
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from infra.services.base import HOST, Service
 from infra.services.kafka import Kafka
 from infra.services.postgres import Postgres
 from infra.services.redis import Redis
+from infra.settings import SERVICES_FILE
 
 PORTS = {"kafka": 29092, "kafka_controller": 29093, "postgres": 25432, "redis": 26379}
-SETTINGS_FILE = Path("services") / "settings.toml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +62,17 @@ def local_services(home: Path, ports: dict[str, int] | None = None, *, bound: bo
 
 def free_ports() -> dict[str, int]:
     return {name: free_port(HOST) for name in PORTS}
+
+
+def write_settings(home: Path, services: Services) -> None:
+    """Where the servers are, and a secret of this installation's own, readable by its owner only."""
+    values = {
+        "kafka_bootstrap_servers": [services.kafka.address],
+        "database_url": services.postgres.url,
+        "redis_url": services.redis.url,
+        "secret": kept_secret(home / "services" / "secret"),
+    }
+    lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]  # TOML's strings and lists are JSON's
+    path = home / SERVICES_FILE
+    path.unlink(missing_ok=True)
+    write_private(path, "\n".join(["[infra]", *lines, ""]))

@@ -1,4 +1,4 @@
-"""Redis: the broker and the results of Celery, and who tells gateways of a new routing table. Nothing lives only here."""
+"""Redis: Celery's broker and results, and who tells gateways of a new routing table. Nothing lives only here."""
 
 import shutil
 from pathlib import Path

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,16 @@ from infra.database.engine import Database, open_database, sqlite_url
 from infra.database.migrate import SchemaMismatch, check_schema, current_revision, downgrade, head_revision, migrate
 from infra.database.tables import Base
 from infra.registry import cycles
+from tests.support.servers import fresh_database
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Database:
-    return open_database(sqlite_url(tmp_path / "state.db"))
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    on_server = request.param == "postgres"
+    url = fresh_database(request.getfixturevalue("postgres")) if on_server else sqlite_url(tmp_path / "state.db")
+    opened = open_database(url)
+    yield opened
+    opened.close()
 
 
 def test_migrations_reach_exactly_the_schema_of_the_models(database: Database) -> None:

@@ -1,24 +1,22 @@
 """What was published, what became of it, and the datasets and reward models behind it."""
 
-from pathlib import Path
-
 import pytest
 
 from infra.clock import now
 from infra.contracts.manifests import GateReport, RewardManifest, Verdict
 from infra.database.engine import Database
+from infra.ports import Ports
 from infra.registry import adapters
 from infra.registry.adapters import TRANSITIONS, AdapterState
 from infra.registry.errors import IllegalTransition, NotFound
-from tests.support.home import make_ports
 from tests.support.manifests import make_adapter_manifest, make_dataset_manifest
 
 VERSION = "assistant-1-aaaaaaaa"
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    database = make_ports(tmp_path).database
+def database(ports: Ports) -> Database:
+    database = ports.database
     with database.transaction() as session:
         adapters.register(session, make_adapter_manifest(version=VERSION), f"adapters/{VERSION}")
     return database

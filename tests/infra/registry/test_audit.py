@@ -1,20 +1,18 @@
 """Who did what and why is written once."""
 
-from pathlib import Path
-
 import pytest
 from sqlalchemy import delete, text, update
 from sqlalchemy.exc import DatabaseError
 
 from infra.database.engine import Database
 from infra.database.tables import AuditRow
+from infra.ports import Ports
 from infra.registry import audit
-from tests.support.home import make_ports
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    database = make_ports(tmp_path).database
+def database(ports: Ports) -> Database:
+    database = ports.database
     with database.transaction() as session:
         for subject in ("1", "2"):
             audit.record(session, tenant="default", actor="ada", action="cycle.trigger", subject=subject, reason="due")

@@ -1,20 +1,18 @@
-from pathlib import Path
-
 import pytest
 
 from infra.database.engine import Database
+from infra.ports import Ports
 from infra.registry import audit, cycles, leases
 from infra.registry.cycles import FINAL_STATES, TRANSITIONS, CycleState
 from infra.registry.errors import Conflict, IllegalTransition, NotFound
 from infra.registry.leases import Lease
-from tests.support.home import make_ports
 
 HAPPY_PATH = ("snapshotting", "sft", "reward", "policy", "evaluating", "publishing", "gating", "accepted")
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    return make_ports(tmp_path).database
+def database(ports: Ports) -> Database:
+    return ports.database
 
 
 def trigger(database: Database, alias: str = "assistant", tenant: str = "default") -> str:

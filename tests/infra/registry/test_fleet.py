@@ -1,7 +1,6 @@
 """What runs now: one table that only its lease holder may follow up, and the heartbeats of those who apply it."""
 
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -9,16 +8,16 @@ from infra.clock import now
 from infra.contracts.routing import ReplicaState, RoutingTable
 from infra.database.engine import Database
 from infra.database.tables import GatewayRow
+from infra.ports import Ports
 from infra.registry import fleet, leases
 from infra.registry.errors import Conflict, LeaseLost
 from infra.registry.leases import Lease
-from tests.support.home import make_ports
 from tests.support.routing import make_replica, make_route
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    return make_ports(tmp_path).database
+def database(ports: Ports) -> Database:
+    return ports.database
 
 
 def lead(database: Database, holder: str = "controller", ttl_s: float = 60) -> Lease:

@@ -6,15 +6,15 @@ import pytest
 
 from infra.database.engine import Database
 from infra.identity import key_hash, new_key
+from infra.ports import Ports
 from infra.registry import audit, keys
 from infra.registry.errors import NotFound
 from infra.registry.keys import Principal, Scope
-from tests.support.home import make_ports
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    return make_ports(tmp_path).database
+def database(ports: Ports) -> Database:
+    return ports.database
 
 
 def add(database: Database, name: str = "web", tenant: str = "default", key: str | None = None) -> str:

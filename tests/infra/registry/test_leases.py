@@ -1,22 +1,21 @@
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from infra.database.engine import Database
+from infra.ports import Ports
 from infra.registry import cycles, fleet, leases
 from infra.registry.cycles import CycleState
 from infra.registry.errors import Conflict, LeaseLost
 from infra.registry.leases import Lease
-from tests.support.home import make_ports
 from tests.support.routing import make_table
 
 PAST = -1.0  # a lease that has run out as soon as it is taken
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    return make_ports(tmp_path).database
+def database(ports: Ports) -> Database:
+    return ports.database
 
 
 def take(database: Database, holder: str, ttl_s: float = 10, name: str = "controller") -> Lease | None:

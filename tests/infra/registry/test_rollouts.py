@@ -1,19 +1,17 @@
-from pathlib import Path
-
 import pytest
 
 from infra.database.engine import Database
+from infra.ports import Ports
 from infra.registry import adapters, audit, leases, rollouts
 from infra.registry.adapters import AdapterState
 from infra.registry.errors import Conflict, IllegalTransition, NotFound
 from infra.registry.rollouts import RolloutState
-from tests.support.home import make_ports
 from tests.support.manifests import make_adapter_manifest
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Database:
-    return make_ports(tmp_path).database
+def database(ports: Ports) -> Database:
+    return ports.database
 
 
 def publish(database: Database, version: str, state: AdapterState = AdapterState.ACCEPTED) -> str:

@@ -1,0 +1,30 @@
+"""Clean places on servers that a whole session of tests shares."""
+
+from uuid6 import uuid7
+
+import feedback.tables  # noqa: F401 (its tables are on the same Base)
+from infra.database.engine import open_database
+from infra.database.migrate import migrate
+from infra.database.tables import Base
+from infra.services.postgres import Postgres
+
+EMPTIED = "emptied"
+
+
+def fresh_database(postgres: Postgres) -> str:
+    """The URL of a database of its own, with nothing in it."""
+    name = f"test_{uuid7().hex}"
+    postgres.create(name)
+    return postgres.url_of(name)
+
+
+def emptied_database(postgres: Postgres) -> str:
+    """The URL of the one migrated database, without any rows: a hundred times quicker than a fresh one."""
+    postgres.create(EMPTIED)
+    database = open_database(postgres.url_of(EMPTIED))
+    migrate(database)
+    names = ", ".join(table.name for table in Base.metadata.sorted_tables)
+    with database.engine.begin() as connection:
+        connection.exec_driver_sql(f"TRUNCATE {names} RESTART IDENTITY CASCADE")
+    database.close()
+    return postgres.url_of(EMPTIED)
