@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from infra.base_model import NotAModel, check_model
+from infra.servers import SERVERS, ServerAway
 from infra.settings import ServingSettings, Settings
 
 GIB = 1024**3
@@ -47,6 +48,17 @@ def findings(settings: Settings) -> Iterator[Finding]:
     yield check_port(settings.gateway.host, settings.gateway.port)
     yield check_memory(settings.serving, available_memory())
     yield check_disk(settings.home, shutil.disk_usage)
+    if settings.infra.profile == "full":
+        yield from check_servers(settings)
+
+
+def check_servers(settings: Settings) -> Iterator[Finding]:
+    """Kafka, PostgreSQL and Redis answer, and say who they are."""
+    for name, ask in SERVERS.items():
+        try:
+            yield Finding(name, ask(settings.infra))
+        except ServerAway as error:
+            yield Finding(name, problem=f"{name} does not answer: {error} (start it, or run `make services`)")
 
 
 def check_base(settings: ServingSettings) -> Finding:

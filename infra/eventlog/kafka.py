@@ -118,6 +118,11 @@ class KafkaEventLog:
         found = self._ask(lambda admin: _committed(admin, group, _partitions(admin, names)))
         return {self._connection.place(at): offset for at, offset in found.items()}
 
+    def describe(self) -> str:
+        """The brokers and what the first of them speaks; raises LogUnavailable."""
+        found = self._ask(lambda admin: admin.describe_cluster())
+        return f"Kafka, {len(found['brokers'])} broker(s) of cluster {found['cluster_id']}"
+
     def trim(self, before: datetime) -> int:
         """Topics drop what is old by themselves; this is for who wants it gone now."""
         prefix = self._connection.prefix or "thumbwheel."

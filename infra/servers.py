@@ -1,0 +1,54 @@
+"""What the servers of the full profile say when they are asked who they are: for `doctor` and before a start."""
+
+from collections.abc import Callable
+from contextlib import closing
+
+from infra.settings import InfraSettings
+
+PATIENCE_S = 3
+
+
+class ServerAway(RuntimeError):
+    """A server could not be reached, or did not let us in."""
+
+
+def kafka(settings: InfraSettings) -> str:
+    from infra.eventlog.base import LogUnavailable
+    from infra.ports import open_kafka
+
+    with closing(open_kafka(settings)) as log:
+        try:
+            return log.describe()
+        except LogUnavailable as error:
+            raise ServerAway(str(error)) from error
+
+
+def postgres(settings: InfraSettings) -> str:
+    from sqlalchemy import text
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from infra.database.engine import open_database
+
+    with closing(open_database(settings.database_url.get_secret_value())) as database:
+        try:
+            with database.engine.connect() as connection:
+                return f"PostgreSQL {connection.execute(text('SHOW server_version')).scalar()}"
+        except SQLAlchemyError as error:
+            raise ServerAway(first_line(error)) from error
+
+
+def redis(settings: InfraSettings) -> str:
+    from redis import Redis, RedisError
+
+    with Redis.from_url(settings.redis_url.get_secret_value(), socket_timeout=PATIENCE_S) as client:
+        try:
+            return f"Redis {client.info('server')['redis_version']}"
+        except RedisError as error:
+            raise ServerAway(str(error)) from error
+
+
+SERVERS: dict[str, Callable[[InfraSettings], str]] = {"kafka": kafka, "postgres": postgres, "redis": redis}
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
