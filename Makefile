@@ -5,14 +5,15 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UNFINISHED := $(VENV)/.unfinished
 
-.PHONY: setup demo test e2e check bench services services-stop docs lock clean
+.PHONY: setup demo test e2e check bench servers services services-stop docs lock clean
 
 setup: $(STAMP)
 
-# What the demo may be given: make demo SEED=1 VOTES=coin METHOD=grpo KEEP=1
-DEMO := $(if $(SEED),--seed $(SEED)) $(if $(VOTES),--votes $(VOTES)) $(if $(METHOD),--method $(METHOD)) $(if $(KEEP),--keep)
+# What the demo may be given: make demo SEED=1 VOTES=coin METHOD=grpo PROFILE=full KEEP=1
+DEMO := $(if $(SEED),--seed $(SEED)) $(if $(VOTES),--votes $(VOTES)) $(if $(METHOD),--method $(METHOD)) \
+	$(if $(PROFILE),--profile $(PROFILE)) $(if $(KEEP),--keep)
 
-demo: setup
+demo: $(if $(filter full,$(PROFILE)),servers,setup)
 	@$(BIN)/thumbwheel demo $(DEMO) --setup-s "$$(cat $(VENV)/.setup_s)"
 
 # The suites that run the whole product for minutes have a target of their own. Two tests at a time: many start an engine.
@@ -33,8 +34,10 @@ check: setup
 # Kafka, PostgreSQL and Redis on loopback ports of their own, for `thumbwheel up --profile full`.
 KAFKA := $(shell sed -n 's/^VERSION = "\(.*\)"/\1/p' infra/services/kafka.py)
 JARS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/thumbwheel/kafka-$(KAFKA)
-services: setup
+servers: setup
 	@sh infra/deploy/install_services.sh "$(KAFKA)" "$(JARS)"
+
+services: servers
 	@$(BIN)/thumbwheel services start
 
 services-stop: setup

@@ -93,7 +93,7 @@ async def _open(stack: AsyncExitStack, ports: Ports, address: str) -> Services:
     recorder = Recorder(spool, ports.sealer, facts, consent_default=settings.consent_default, metrics=metrics)
     desk = Desk(router, engines, recorder, ports.identity, auth, metrics, settings.token_ttl_s)
     stack.push_async_callback(desk.settle)
-    ballots = BallotBox(auth, ports.identity, ports.sealer, producer, spool, metrics, settings)
+    ballots = BallotBox(auth, ports.identity, ports.sealer, producer, spool, shipper, metrics, settings)
     return Services(settings, auth, ballots, ports.database, desk, metrics, router, shipper, spool, watch)
 
 

@@ -22,6 +22,7 @@ from infra.eventlog.base import LogUnavailable, Producer
 from infra.identity import Identity
 from infra.registry.keys import Scope
 from infra.settings import GatewaySettings
+from infra.shipping import Shipper
 from infra.spool import Entry, Spool, SpoolFull
 
 log = structlog.get_logger()
@@ -83,6 +84,7 @@ class BallotBox:
     sealer: Sealer
     producer: Producer
     spool: Spool
+    shipper: Shipper
     metrics: Metrics
     settings: GatewaySettings
 
@@ -118,12 +120,19 @@ class BallotBox:
         return Receipt(feedback_id=envelope.event_id, stored=stored)
 
     async def _store(self, entry: Entry) -> Literal["log", "spool"]:
-        """A vote that the log takes after all is stored twice under one event id, which readers count once."""
+        """Waits for the log only while it answers: of the votes after the first one none has to find out again.
+
+        A vote that the log takes after all is stored twice under one event id, which readers count once.
+        """
+        if self.shipper.log_away:
+            await asyncio.to_thread(self._spool, entry)
+            return "spool"
         acknowledged = asyncio.wrap_future(self.producer.append(entry.topic, entry.key, entry.value))
         try:
             await asyncio.wait_for(acknowledged, self.settings.log_ack_timeout_s)
         except (LogUnavailable, TimeoutError) as error:
             log.warning("vote_spooled", reason=str(error) or "the log did not acknowledge in time")
+            self.shipper.suspect()
             await asyncio.to_thread(self._spool, entry)
             return "spool"
         return "log"

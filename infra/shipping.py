@@ -40,8 +40,12 @@ class Shipper:
 
     @property
     def log_away(self) -> bool:
-        """Whether the log refused the last batch."""
+        """Whether the log refused the last batch, or somebody else has found it away since."""
         return self._away
+
+    def suspect(self) -> None:
+        """The log did not answer somebody else: it is taken to be away until a batch gets through."""
+        self._away = True
 
     def start(self) -> None:
         self._thread.start()

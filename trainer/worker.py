@@ -5,6 +5,7 @@ import threading
 
 import structlog
 from celery import Celery, signals
+from kombu.exceptions import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from infra.contracts.tasks import SWEEP
@@ -40,7 +41,10 @@ class Timer:
 
     def _run(self) -> None:
         while not self._stop.wait(self._every_s):
-            self._app.send_task(SWEEP, expires=max(10.0, 5 * self._every_s), ignore_result=True)
+            try:
+                self._app.send_task(SWEEP, expires=max(10.0, 5 * self._every_s), ignore_result=True)
+            except OperationalError as error:  # the next one may get through
+                log.warning("broker_away", error=str(error))
 
 
 def main() -> int:

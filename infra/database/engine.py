@@ -17,8 +17,7 @@ LOCK_TIMEOUT_S = 30
 class Database:
     """Opens transactions. One writer at a time: SQLite knows no other way, and on PostgreSQL a lock sees to it.
 
-    The registry is small and its rules span rows (never two cycles of one alias): taking turns keeps them true without
-    a thought. What must not wait, the stream of events, is written in `ingesting` transactions, side by side.
+    Its rules span rows (never two cycles of one alias, one current value per vote): taking turns keeps them true.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -31,12 +30,6 @@ class Database:
         with self._sessions.begin() as session:
             if self.engine.dialect.name == "postgresql":
                 session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": WRITER})
-            yield session
-
-    @contextmanager
-    def ingesting(self) -> Iterator[Session]:
-        """As `transaction`, beside other writers where the database can: for writes that stand any order."""
-        with self._sessions.begin() as session:
             yield session
 
     @contextmanager

@@ -29,6 +29,9 @@ def demo(
     size: Annotated[
         Literal["full", "smoke"], typer.Option(help="smoke: every stage once and tiny, for tests.")
     ] = "full",
+    profile: Annotated[
+        Literal["embedded", "full"], typer.Option(help="full: on Kafka, PostgreSQL and Redis of its own.")
+    ] = "embedded",
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running.")] = False,
     directory: Annotated[Path, typer.Option(help="Where everything is written.")] = Path(".thumbwheel/demo"),
     setup_s: Annotated[float | None, typer.Option(help="What the installation took: goes into the report.")] = None,
@@ -50,7 +53,14 @@ def demo(
     from infra.demo.telling import tell
 
     options = Options(
-        seed=seed, votes=votes, cycles=cycles, method=method, keep=keep, directory=directory, setup_s=setup_s
+        seed=seed,
+        votes=votes,
+        cycles=cycles,
+        method=method,
+        profile=profile,
+        keep=keep,
+        directory=directory,
+        setup_s=setup_s,
     )
     plan, console = plan_for(size), Console(stderr=True, width=None if sys.stderr.isatty() else WIDTH)
     try:

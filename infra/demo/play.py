@@ -33,6 +33,7 @@ class Options:
     votes: Votes = "taste"
     cycles: int = 3
     method: str = "grpo"
+    profile: str = "embedded"
     keep: bool = False
     directory: Path = Path(".thumbwheel/demo")
     setup_s: float | None = None
@@ -80,7 +81,7 @@ async def play(options: Options, plan: Plan, screen: Screen) -> tuple[Story, Exa
         with screen.stage("start"):
             if not options.keep:
                 clean_up.push_async_callback(stack.down)
-            addresses = await stack.up()
+            addresses = await stack.up(options.profile)
         story.address = addresses.gateway
         cast = await _cast(stack, addresses, story, symbols, clean_up)
         async with cast.traffic.flowing():

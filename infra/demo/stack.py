@@ -62,6 +62,7 @@ class Stack:
             if not self.corpus.exists():
                 raise NotOurs(f"{self.directory} holds something else than an earlier run of the demo: name another")
             await self.shell.run("down")
+            await self.shell.run("services", "stop")
         shutil.rmtree(self.directory, ignore_errors=True)
         self.directory.mkdir(parents=True)
 
@@ -83,14 +84,17 @@ class Stack:
             "\n".join(_section(name, fields) for name, fields in sections.items())
         )
 
-    async def up(self) -> Addresses:
-        """Once everything answers."""
-        await self.shell.run("up", "--detach", "--model", str(self.model))
+    async def up(self, profile: str) -> Addresses:
+        """Once everything answers; under the full profile on servers of its own, beside any others here."""
+        if profile == "full":
+            await self.shell.run("services", "start", "--any-ports")
+        await self.shell.run("up", "--detach", "--model", str(self.model), "--profile", profile)
         status = await self.shell.json("status")
         return Addresses(status["processes"]["gateway"]["address"], status["processes"]["feedback"]["address"])
 
     async def down(self) -> None:
         await self.shell.run("down")
+        await self.shell.run("services", "stop")
 
     def keys(self) -> Keys:
         found = json.loads((self.directory / "keys.json").read_text())

@@ -22,6 +22,13 @@ class ServiceError(RuntimeError):
     """A server is not installed or did not start. The message says what to do about it."""
 
 
+class NotInstalled(ServiceError):
+    """A server's programs are not on this machine."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what} is not installed: run `make services`")
+
+
 class Service(ABC):
     """Keeps everything in `directory`. With `bound` the server ends with the process that started it."""
 

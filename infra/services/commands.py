@@ -12,12 +12,19 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 @app.command()
-def start(as_json: Json = False) -> None:
+def start(
+    any_ports: Annotated[
+        bool, typer.Option("--any-ports", help="The first time on free ports instead of the usual ones.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Start what does not run yet, and write down where it is for `thumbwheel up --profile full`."""
     from infra.console import err, out, print_json
-    from infra.services.local import local_services, write_settings
+    from infra.services.local import PORTS_FILE, free_ports, local_services, write_ports, write_settings
 
     home = home_directory()
+    if any_ports and not (home / "services" / PORTS_FILE).is_file():
+        write_ports(home, free_ports())
     servers = local_services(home)
     servers.start(lambda service: err().print(f"{service.name} answers on port {service.port}", markup=False))
     write_settings(home, servers)

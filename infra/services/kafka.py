@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from kafka import KafkaAdminClient
 
-from infra.services.base import HOST, Service, ServiceError, run
+from infra.services.base import HOST, NotInstalled, Service, run
 
 VERSION = "4.3.0"
 HEAP = "512m"
@@ -28,7 +28,7 @@ class Kafka(Service):
     def prepare(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         if shutil.which("java") is None or not any(jars().glob("kafka_*.jar")):
-            raise ServiceError("Kafka is not installed: run `make services`")
+            raise NotInstalled("Kafka")
         self._properties.write_text("".join(f"{name}={value}\n" for name, value in self._settings().items()))
         cluster = self.directory / "cluster"
         if not cluster.is_file():

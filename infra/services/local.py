@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.preflight import free_port
+from infra.processes import read_json_file, write_json
 from infra.secrets import kept_secret, write_private
 from infra.services.base import HOST, Service
 from infra.services.kafka import Kafka
@@ -15,6 +16,7 @@ from infra.services.redis import Redis
 from infra.settings import SERVICES_FILE
 
 PORTS = {"kafka": 29092, "kafka_controller": 29093, "postgres": 25432, "redis": 26379}
+PORTS_FILE = "ports.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,9 @@ class Services:
 
 
 def local_services(home: Path, ports: dict[str, int] | None = None, *, bound: bool = False) -> Services:
-    """Of the state directory `home`; on the usual ports unless others are given."""
-    at, root = ports or PORTS, home / "services"
+    """Of the state directory `home`: on the ports that are given, else where they were started before."""
+    root = home / "services"
+    at = ports or read_json_file(root / PORTS_FILE) or PORTS
     return Services(
         Kafka(root / "kafka", at["kafka"], at["kafka_controller"], bound=bound),
         Postgres(root / "postgres", at["postgres"], bound=bound),
@@ -62,6 +65,11 @@ def local_services(home: Path, ports: dict[str, int] | None = None, *, bound: bo
 
 def free_ports() -> dict[str, int]:
     return {name: free_port(HOST) for name in PORTS}
+
+
+def write_ports(home: Path, ports: dict[str, int]) -> None:
+    """For every later start."""
+    write_json(home / "services" / PORTS_FILE, ports)
 
 
 def write_settings(home: Path, services: Services) -> None:

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 from infra.secrets import kept_secret
-from infra.services.base import HOST, Service, ServiceError, run
+from infra.services.base import HOST, NotInstalled, Service, ServiceError, run
 
 DEBIAN = Path("/usr/lib/postgresql")
 ROLE = DATABASE = "thumbwheel"
@@ -109,5 +109,5 @@ def _binary(name: str) -> str:
         return found
     installed = sorted(DEBIAN.glob(f"*/bin/{name}"), key=lambda path: int(re.sub(r"\D", "", path.parts[-3]) or 0))
     if not installed:
-        raise ServiceError("PostgreSQL is not installed: run `make services`")
+        raise NotInstalled("PostgreSQL")
     return str(installed[-1])

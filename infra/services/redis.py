@@ -6,7 +6,7 @@ from pathlib import Path
 import redis
 
 from infra.secrets import kept_secret, write_private
-from infra.services.base import HOST, Service, ServiceError
+from infra.services.base import HOST, NotInstalled, Service
 
 BINARY = "redis-server"
 
@@ -18,7 +18,7 @@ class Redis(Service):
         """The password stays out of the command line, which everyone on the machine can read."""
         self.directory.mkdir(parents=True, exist_ok=True)
         if shutil.which(BINARY) is None:
-            raise ServiceError(f"{BINARY} is not installed: run `make services`")
+            raise NotInstalled(BINARY)
         lines = {
             "bind": HOST,
             "port": self.port,

@@ -70,3 +70,27 @@ def test_settings_are_frozen(tmp_path: Path) -> None:
 def test_lists_are_written_with_commas(tmp_path: Path) -> None:
     environ = {"THUMBWHEEL_GATEWAY__CORS_ORIGINS": "https://a.example, https://b.example"}
     assert load_settings(tmp_path, environ).gateway.cors_origins == ("https://a.example", "https://b.example")
+
+
+def test_the_full_profile_names_every_server_it_is_not_told(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="kafka_bootstrap_servers, database_url, redis_url, secret.*make services"):
+        load_settings(tmp_path, {variable("infra", "profile"): "full"})
+
+
+def test_of_a_servers_address_only_the_password_is_hidden(tmp_path: Path) -> None:
+    environ = {variable("infra", "redis_url"): "redis://:do-not-show@broker:6379/0"}
+    found = {line.name: line for line in describe_settings(load_settings(tmp_path, environ), environ)}
+    assert found["infra.redis_url"].value == "redis://:********@broker:6379/0"
+
+
+def test_the_profile_that_was_started_last_holds_until_another_is_named(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "services").mkdir()
+    (tmp_path / "run" / "profile").write_text("full")
+    (tmp_path / "services" / "settings.toml").write_text(
+        '[infra]\nkafka_bootstrap_servers = ["k:1"]\ndatabase_url = "d"\nredis_url = "r"\nsecret = "s"\n'
+    )
+    found = {line.name: line for line in describe_settings(load_settings(tmp_path, {}), {})}
+    assert (found["infra.profile"].value, found["infra.profile"].source) == ("full", "last start")
+    assert found["infra.kafka_bootstrap_servers"].source == "make services"
+    assert load_settings(tmp_path, {variable("infra", "profile"): "embedded"}).infra.kafka_bootstrap_servers == ()

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from infra.base_model import NotAModel
-from infra.home import base_directory, prepare, remember_model
+from infra.home import base_directory, prepare, remember
 from infra.programs import StopStage, programs
 from infra.settings import load_settings
 from infra.stack import StackState, StackStatus, current_status, write_status
@@ -28,7 +28,7 @@ def test_the_model_named_on_the_command_line_reaches_every_process(home: Path, m
 
 def test_a_model_that_was_started_once_need_not_be_named_again(home: Path) -> None:
     prepare(load_settings())
-    remember_model(make_plan(make_model_files(home.parent / "mine")).settings)
+    remember(make_plan(make_model_files(home.parent / "mine")).settings)
     assert make_plan().settings.serving.model == str(home.parent / "mine")
     assert make_plan(Path("/another")).settings.serving.model == "/another"
     assert base_directory(load_settings()) == home.parent / "mine"

@@ -1,0 +1,125 @@
+"""What only Kafka can do to us: go away and come back, and take partitions from a member that is still busy."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+from uuid6 import uuid7
+
+from infra.eventlog import kafka as module
+from infra.eventlog.base import LogUnavailable
+from infra.eventlog.kafka import Connection, KafkaEventLog
+from infra.services.kafka import Kafka
+from tests.infra.eventlog.test_conformance import PATIENCE_S, TOPIC, append, next_offsets, read
+
+NOBODY = Connection(["127.0.0.1:9"])
+
+
+@pytest.fixture
+def log(kafka: Kafka) -> Iterator[KafkaEventLog]:
+    made = KafkaEventLog(Connection([kafka.address], prefix=f"{uuid7().hex}."), 4, idle_s=4, session_s=6)
+    made.prepare({TOPIC: 1})
+    yield made
+    made.close()
+
+
+def stopped(kafka: Kafka) -> None:
+    """As if the broker were swallowed by the network: it holds its connections and says nothing."""
+    record = kafka.record
+    assert record is not None
+    os.kill(record.pid, signal.SIGSTOP)
+
+
+def resumed(kafka: Kafka) -> None:
+    record = kafka.record
+    assert record is not None
+    os.kill(record.pid, signal.SIGCONT)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the client's own sockets
+def test_without_a_broker_an_append_is_refused_and_never_blocks() -> None:
+    producer = KafkaEventLog(NOBODY, 4).producer()
+    began = time.monotonic()
+    waiting = [producer.append(TOPIC, "one", b"value") for _ in range(100)]
+    assert time.monotonic() - began < module.CONNECT_TIMEOUT_MS / 1000
+    for done in waiting:
+        with pytest.raises(LogUnavailable, match="Kafka did not take the record"):
+            done.result(timeout=PATIENCE_S)
+    producer.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_without_a_broker_every_question_says_so() -> None:
+    log = KafkaEventLog(NOBODY, 4)
+    with pytest.raises(LogUnavailable, match="Kafka did not answer"):
+        log.end_offsets([TOPIC])
+    with pytest.raises(LogUnavailable, match="Kafka did not answer"):
+        log.consumer("readers", [TOPIC]).poll(1, timeout_s=0)
+
+
+def test_a_broker_that_says_nothing_refuses_in_time_and_takes_records_again_afterwards(
+    kafka: Kafka, log: KafkaEventLog
+) -> None:
+    producer = log.producer()
+    producer.append(TOPIC, "one", b"before").result(timeout=PATIENCE_S)
+    stopped(kafka)
+    try:
+        with pytest.raises(LogUnavailable):
+            producer.append(TOPIC, "one", b"meanwhile").result(timeout=2 * module.DELIVERY_TIMEOUT_MS / 1000)
+    finally:
+        resumed(kafka)
+    deadline = time.monotonic() + 2 * PATIENCE_S
+    while True:
+        try:
+            producer.append(TOPIC, "one", b"after").result(timeout=PATIENCE_S)
+            break
+        except LogUnavailable:
+            assert time.monotonic() < deadline
+    producer.close()
+
+
+def test_more_than_the_buffer_holds_is_refused_at_once(log: KafkaEventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BUFFER_BYTES", 100)
+    producer = log.producer()
+    taken, refused = producer.append(TOPIC, "one", bytes(80)), producer.append(TOPIC, "one", bytes(80))
+    with pytest.raises(LogUnavailable, match="too many"):
+        refused.result(timeout=0)
+    taken.result(timeout=PATIENCE_S)
+    producer.append(TOPIC, "one", bytes(80)).result(timeout=PATIENCE_S)
+    producer.close()
+
+
+def test_a_member_that_stays_keeps_its_partitions_while_it_takes_nothing(log: KafkaEventLog) -> None:
+    append(log, 20)
+    busy = log.consumer("readers", [TOPIC])
+    taken = read(busy, 20)
+    other = log.consumer("readers", [TOPIC])
+    until = time.monotonic() + 6  # longer than an idle member is waited for
+    while time.monotonic() < until:
+        busy.stay()
+        other.poll(10, timeout_s=0.2)
+    busy.commit(next_offsets(taken))
+    committed = log.committed("readers", [TOPIC])
+    held = {place: end for place, end in log.end_offsets([TOPIC]).items() if committed[place] == end}
+    assert held  # what it still had, it could commit; the rest was handed to the other one, who reads it again
+    busy.close()
+    other.close()
+
+
+def test_a_key_that_is_no_text_can_be_read(kafka: Kafka, log: KafkaEventLog) -> None:
+    producer = log.producer()
+    client = producer._open()
+    client.send(log._connection.prefix + TOPIC, key=b"\xff\xfe", value=None).get(timeout=PATIENCE_S)
+    consumer = log.consumer("readers", [TOPIC])
+    (record,) = read(consumer, 1)
+    assert (record.key, record.value) == (r"\xff\xfe", b"")
+    consumer.close()
+    producer.close()
+
+
+def test_topics_are_made_once_and_keep_their_records(log: KafkaEventLog) -> None:
+    append(log, 3)
+    log.prepare({TOPIC: 1})
+    assert sum(log.end_offsets([TOPIC]).values()) == 3
