@@ -1,113 +1,203 @@
-"""Reads back what the consumer stored: the events of a window, up to a cut of the log, with their bodies opened."""
+"""Reads back what the consumer stored, as it stood at a cut of the log, with the bodies opened."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import TypeVar
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, aliased
 
-from feedback.tables import InferenceRow, VoteEventRow
+from feedback.cells import BUCKETS, Cell
+from feedback.exchange import Exchange, Unusable, make_exchange
+from feedback.tables import InferenceRow, VoteEventRow, VoteTargetRow
 from feedback.votes import Answered, Vote
 from infra.artifacts import MissingArtifact
-from infra.contracts.events import (
-    FEEDBACK_TOPIC,
-    INFERENCE_TOPIC,
-    Consent,
-    Envelope,
-    Feedback,
-    Inference,
-    Source,
-)
+from infra.contracts.events import FEEDBACK_TOPIC, INFERENCE_TOPIC, Consent, Envelope, Feedback, Inference, Source
+from infra.database.engine import Database
 from infra.envelopes import Sealer
 from infra.eventlog.base import Position
 from infra.sealing import KeyDestroyed, KeyUnknown, SealBroken
 
-Body = TypeVar("Body", bound=BaseModel)
 Cut = Mapping[tuple[str, int], int]  # (topic, partition) -> the first offset that is not part of it
+Table = type[VoteEventRow] | type[InferenceRow]
+TOPIC: dict[Table, str] = {VoteEventRow: FEEDBACK_TOPIC, InferenceRow: INFERENCE_TOPIC}
+UNREADABLE = (KeyDestroyed, KeyUnknown, SealBroken, MissingArtifact)
 LOOKUPS = 5000  # ids in one query
+ENVELOPE = (
+    "event_id", "occurred_at", "tenant", "rater", "session_id", "segment", "source", "consent_train",
+    "consent_explicit", "retain_until", "key_id", "sealed", "log_partition", "log_offset",
+)  # fmt: skip
 
 
-@dataclass(slots=True)
-class Material:
-    """What a dataset is made of. `lost` counts events that can no longer be read."""
+@dataclass(frozen=True)
+class Archive:
+    """One tenant's events from `start` on that were on the log before `cut`."""
 
-    votes: list[Vote] = field(default_factory=list)
-    answered: list[Answered] = field(default_factory=list)
-    lost: Counter[str] = field(default_factory=Counter)
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Events from `start` on that were on the log before `cut`."""
-
+    database: Database
+    sealer: Sealer
     tenant: str
-    alias: str
     start: datetime
     cut: Cut
 
+    def cells(self) -> list[Cell]:
+        """All that there may be something in, in order."""
+        ends = [self._last(table, bucket) for table in (VoteEventRow, InferenceRow) for bucket in range(BUCKETS)]
+        last = max((end for end in ends if end is not None), default=self.start - timedelta(days=1))
+        days = [(self.start + timedelta(days=after)).date() for after in range((last - self.start).days + 1)]
+        return [Cell(day, bucket) for day in days for bucket in range(BUCKETS)]
 
-def read(session: Session, sealer: Sealer, window: Window) -> Material:
-    """Votes of the window, this alias' answers of the window, and older or other answers that those votes are about."""
-    material = Material()
-    for row in _rows(session, window, VoteEventRow, FEEDBACK_TOPIC):
-        if opened := _open(sealer, row, Feedback, material):
-            material.votes.append(Vote(*opened, _position(row, FEEDBACK_TOPIC)))
-    targets = {target for vote in material.votes for target in vote.targets}
-    for answer in _answers(session, window, targets):
-        if opened_answer := _open(sealer, answer, Inference, material):
-            material.answered.append(Answered(*opened_answer, _position(answer, INFERENCE_TOPIC)))
-    return material
+    def _last(self, table: Table, bucket: int) -> datetime | None:
+        mine = (table.tenant == self.tenant, table.bucket == bucket)
+        with self.database.reading() as session:
+            return session.scalar(select(func.max(table.occurred_at)).where(*mine))
+
+    def votes(self, cell: Cell) -> tuple[list[Vote], Counter[str]]:
+        """The current value of each vote key whose event is in this cell; how many can't be read any more, and why."""
+        mine, later = VoteEventRow, aliased(VoteEventRow)
+        superseded = exists().where(
+            later.tenant == mine.tenant,
+            later.vote_id == mine.vote_id,
+            or_(
+                later.occurred_at > mine.occurred_at,
+                and_(later.occurred_at == mine.occurred_at, later.event_id > mine.event_id),
+            ),
+            _before(later, FEEDBACK_TOPIC, self.cut),
+        )
+        return self._votes(self._in_cell(mine, cell), ~superseded)
+
+    def votes_of(self, event_ids: Iterable[str]) -> list[Vote]:
+        """These events, in their order."""
+        found = [vote for ids in chunks(event_ids) for vote in self._votes(VoteEventRow.event_id.in_(ids))[0]]
+        return sorted(found, key=lambda vote: vote.order)
+
+    def answers(self, cell: Cell) -> list[Exchange]:
+        """What was asked and answered in this cell, of what can be used."""
+        found = self._exchanges(self._in_cell(InferenceRow, cell))
+        return [one for one in found.values() if isinstance(one, Exchange)]
+
+    def answers_to(self, votes: Iterable[Vote]) -> dict[str, Exchange | Unusable]:
+        """What these votes are about, by response id, as far as it has come, however old."""
+        targets = {target for vote in votes for target in vote.targets}
+        return self._looked_up(InferenceRow.response_id, targets)
+
+    def answers_of(self, event_ids: Iterable[str]) -> dict[str, Exchange | Unusable]:
+        """By response id."""
+        return self._looked_up(InferenceRow.event_id, event_ids)
+
+    def _looked_up(self, column: InstrumentedAttribute[str], ids: Iterable[str]) -> dict[str, Exchange | Unusable]:
+        return {name: one for some in chunks(ids) for name, one in self._exchanges(column.in_(some)).items()}
+
+    def _votes(self, *where: ColumnElement[bool]) -> tuple[list[Vote], Counter[str]]:
+        votes, lost = list[Vote](), Counter[str]()
+        for row in self._rows(VoteEventRow, where):
+            envelope = _envelope(row)
+            try:
+                body = self.sealer.open(envelope, Feedback)
+            except UNREADABLE as error:
+                lost[_why(error)] += 1
+            else:
+                votes.append(Vote(envelope, body, Position(FEEDBACK_TOPIC, row.log_partition, row.log_offset)))
+        return votes, lost
+
+    def _exchanges(self, *where: ColumnElement[bool]) -> dict[str, Exchange | Unusable]:
+        found: dict[str, Exchange | Unusable] = {}
+        for row in self._rows(InferenceRow, where, InferenceRow.response_id):
+            envelope = _envelope(row)
+            try:
+                body = self.sealer.open(envelope, Inference)
+            except UNREADABLE as error:
+                found[row.response_id] = Unusable(_why(error))
+            else:
+                at = Position(INFERENCE_TOPIC, row.log_partition, row.log_offset)
+                found[row.response_id] = make_exchange(Answered(envelope, body, at))
+        return found
+
+    def _rows(self, table: Table, where: Sequence[ColumnElement[bool]], *more: Any) -> Sequence[Any]:
+        columns = [getattr(table, name) for name in ENVELOPE]
+        mine = (table.tenant == self.tenant, *where, _before(table, TOPIC[table], self.cut))
+        with self.database.reading() as session:
+            query = select(*columns, *more).where(*mine).order_by(table.occurred_at, table.event_id)
+            return session.execute(query).all()
+
+    def _in_cell(self, table: Table, cell: Cell) -> ColumnElement[bool]:
+        return and_(
+            table.bucket == cell.bucket, table.occurred_at >= max(cell.start, self.start), table.occurred_at < cell.end
+        )
 
 
-def _rows(session: Session, window: Window, table: type[VoteEventRow], topic: str) -> Iterator[VoteEventRow]:
-    found = select(table).where(table.tenant == window.tenant, table.occurred_at >= window.start)
-    for row in session.scalars(found.execution_options(yield_per=1000)):
-        if _before(row, topic, window.cut):
-            yield row
+@dataclass(frozen=True)
+class Changes:
+    """Which cells hold other votes or answers at `cut` than they did at `since`."""
+
+    database: Database
+    tenant: str
+    since: Cut
+    cut: Cut
+
+    def votes(self) -> set[Cell]:
+        """Of new votes, of the values they took the place of, and of votes whose answers have come."""
+        events = VoteEventRow
+        fresh = {vote_id for (vote_id,) in self._new(events, events.vote_id)}
+        fresh |= self._pointing_at({response_id for (response_id,) in self._new(InferenceRow, InferenceRow.response_id)})
+        return {
+            cell
+            for ids in chunks(fresh)
+            for cell in self._cells(events, events.vote_id.in_(ids))
+        }
+
+    def answers(self) -> set[Cell]:
+        fresh = self._new(InferenceRow, InferenceRow.occurred_at, InferenceRow.bucket)
+        return {Cell.of(occurred_at, bucket) for occurred_at, bucket in fresh}
+
+    def _new(self, table: Table, *columns: Any) -> Iterator[Sequence[Any]]:
+        """Partition by partition, since each has an index of its own offsets."""
+        topic = TOPIC[table]
+        for partition in sorted(partition for name, partition in self.cut if name == topic):
+            since, end = self.since.get((topic, partition), 0), self.cut[topic, partition]
+            if since >= end:
+                continue
+            new = (table.log_partition == partition, table.log_offset >= since, table.log_offset < end)
+            with self.database.reading() as session:
+                yield from session.execute(select(*columns).where(*new, table.tenant == self.tenant))
+
+    def _pointing_at(self, response_ids: set[str]) -> set[str]:
+        target, found = VoteTargetRow, set[str]()
+        for ids in chunks(response_ids):
+            query = select(target.vote_id).where(target.tenant == self.tenant, target.target.in_(ids))
+            with self.database.reading() as session:
+                found.update(session.scalars(query))
+        return found
+
+    def _cells(self, table: Table, *where: ColumnElement[bool]) -> set[Cell]:
+        query = select(table.occurred_at, table.bucket).where(table.tenant == self.tenant, *where)
+        with self.database.reading() as session:
+            return {Cell.of(occurred_at, bucket) for occurred_at, bucket in session.execute(query)}
 
 
-def _answers(session: Session, window: Window, targets: set[str]) -> Iterator[InferenceRow]:
-    table = InferenceRow
-    mine = select(table).where(table.tenant == window.tenant, table.alias == window.alias)
-    seen: set[str] = set()
-    for row in session.scalars(mine.where(table.occurred_at >= window.start).execution_options(yield_per=1000)):
-        seen.add(row.response_id)
-        if _before(row, INFERENCE_TOPIC, window.cut):
-            yield row
-    for ids in _chunks(sorted(targets - seen)):
-        for row in session.scalars(select(table).where(table.tenant == window.tenant, table.response_id.in_(ids))):
-            if _before(row, INFERENCE_TOPIC, window.cut):
-                yield row
+def chunks(ids: Iterable[str]) -> Iterator[Sequence[str]]:
+    """As many as one query may ask for, in a fixed order."""
+    ordered = sorted(ids)
+    return (ordered[at : at + LOOKUPS] for at in range(0, len(ordered), LOOKUPS))
 
 
-def _chunks(ids: Sequence[str]) -> Iterable[Sequence[str]]:
-    return (ids[at : at + LOOKUPS] for at in range(0, len(ids), LOOKUPS))
+def _why(error: Exception) -> str:
+    return "erased" if isinstance(error, KeyDestroyed) else "unreadable"
 
 
-def _before(row: InferenceRow | VoteEventRow, topic: str, cut: Cut) -> bool:
+def _before(table: Any, topic: str, cut: Cut) -> ColumnElement[bool]:
     """A partition that the cut does not know of had nothing on it."""
-    return row.log_offset < cut.get((topic, row.log_partition), 0)
+    parts = [
+        and_(table.log_partition == partition, table.log_offset < offset)
+        for (name, partition), offset in sorted(cut.items())
+        if name == topic
+    ]
+    return or_(*parts) if parts else table.log_partition < 0
 
 
-def _open(
-    sealer: Sealer, row: InferenceRow | VoteEventRow, kind: type[Body], material: Material
-) -> tuple[Envelope, Body] | None:
-    envelope = _envelope(row)
-    try:
-        return envelope, sealer.open(envelope, kind)
-    except KeyDestroyed:
-        material.lost["erased"] += 1
-    except (KeyUnknown, SealBroken, MissingArtifact):
-        material.lost["unreadable"] += 1
-    return None
-
-
-def _envelope(row: InferenceRow | VoteEventRow) -> Envelope:
+def _envelope(row: Any) -> Envelope:
     """As it was; it was validated when it came in."""
     return Envelope.model_construct(
         event_id=UUID(row.event_id),
@@ -121,7 +211,3 @@ def _envelope(row: InferenceRow | VoteEventRow) -> Envelope:
         key_id=row.key_id,
         sealed=row.sealed,
     )
-
-
-def _position(row: InferenceRow | VoteEventRow, topic: str) -> Position:
-    return Position(topic, row.log_partition, row.log_offset)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from feedback import conversation
+from feedback.conversation import Message
 from feedback.exchange import Answer, Exchange
 from feedback.votes import Vote
 from infra.contracts.events import Feedback
@@ -22,6 +23,7 @@ class Verdict(StrEnum):
     NONE = "none"  # a comment or a custom metric: stored, but no judgement of the answer
 
 
+THUMBS = frozenset({Verdict.GOOD, Verdict.BAD})
 COMPARISONS = frozenset({Verdict.ORDERED, Verdict.TIE, Verdict.BOTH_BAD})
 
 
@@ -56,6 +58,29 @@ class Judgement:
         asked = self.exchange.event
         session = self.vote.envelope.session_id or asked.envelope.session_id
         return self.vote.rater or f"nobody:{session or asked.body.response_id}"
+
+    @property
+    def texts(self) -> list[str]:
+        """The hashes of all answers that its rows hold, a correction's own text included."""
+        own = [conversation.answer_hash(self.correction)] if self.correction else []
+        return [*(answer.digest for answer in self.answers), *own]
+
+    @property
+    def correction(self) -> Message | None:
+        """The person's own better answer."""
+        if self.verdict is not Verdict.CORRECTED:
+            return None
+        written = conversation.clean({"role": "assistant", "content": str(self.vote.body.value)})
+        return None if conversation.is_empty(written) else written
+
+    @property
+    def check(self) -> bool | None:
+        """Whether a check question was answered right; None where it is none."""
+        roles = {exchange.event.body.response_id: exchange.event.body.check for exchange in self.exchanges}
+        if not any(roles.values()):
+            return None
+        best = roles[self.answers[0].ref.rpartition("#")[0]] == "better"
+        return best is (self.verdict is Verdict.GOOD) if self.verdict in THUMBS else best and self.verdict is Verdict.ORDERED
 
     @property
     def words(self) -> int:

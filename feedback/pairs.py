@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from feedback import conversation
+from feedback.cells import Cell, bucket_of
 from feedback.conversation import Message
 from feedback.exchange import Answer, Exchange
 from feedback.judgement import Judgement, Verdict
@@ -59,9 +60,8 @@ def _ties(judgement: Judgement, kind: str) -> list[Row]:
 
 def _correction(judgement: Judgement) -> list[Row]:
     """A demonstration, and the correction before the answer where they differ."""
-    answer = judgement.answers[0]
-    better = conversation.clean({"role": "assistant", "content": str(judgement.vote.body.value)})
-    if conversation.is_empty(better):
+    answer, better = judgement.answers[0], judgement.correction
+    if better is None:
         return []
     rows = [_row(Table.DEMONSTRATIONS, [judgement], [better], source=CORRECTION)]
     if conversation.answer_hash(better) != answer.digest:
@@ -112,8 +112,7 @@ def _row(
         "weight": weight,
         **extra,
     }
-    digests = frozenset(conversation.answer_hash(message) for message in messages)
-    return Row(table, row_id, last.prompt_id, last.unit, digests, last.vote.envelope.occurred_at, values)
+    return Row(table, row_id, Cell.of(last.vote.envelope.occurred_at, bucket_of(last.vote.owner)), values)
 
 
 def _events(judgement: Judgement) -> list[str]:
@@ -130,6 +129,7 @@ def _judged(judgement: Judgement, *, alone: bool, refs: dict[str, str]) -> dict[
     envelope = judgement.vote.envelope
     return {
         "rater": envelope.rater,
+        "unit": judgement.unit,
         "rater_group": rater_group(judgement.unit),
         "segment": envelope.segment or judgement.exchange.event.envelope.segment,
         "shown_first": refs.get(judgement.first_shown or "") if alone else None,
@@ -154,6 +154,7 @@ def _prompt_row(exchange: Exchange) -> Row:
     values = {
         **_asked(exchange),
         "rater": envelope.rater,
+        "unit": unit,
         "rater_group": rater_group(unit),
         "segment": envelope.segment,
         "source": envelope.source.value,
@@ -162,7 +163,7 @@ def _prompt_row(exchange: Exchange) -> Row:
         "weight": 1.0,
     }
     row_id = _identify(Table.PROMPTS, exchange.prompt_id)
-    return Row(Table.PROMPTS, row_id, exchange.prompt_id, unit, frozenset(), envelope.occurred_at, values)
+    return Row(Table.PROMPTS, row_id, Cell.of(envelope.occurred_at, bucket_of(exchange.event.owner)), values)
 
 
 def _identify(*parts: str) -> str:

@@ -10,6 +10,7 @@ from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from feedback import matching
+from feedback.cells import bucket_of
 from feedback.tables import (
     ChoiceRow,
     DeadLetterRow,
@@ -204,6 +205,7 @@ def _event_columns(event: Answered | Vote, at: datetime) -> dict[str, Any]:
         "received_at": at,
         "log_partition": position.partition,
         "log_offset": position.offset,
+        "bucket": bucket_of(event.owner),
         "key_id": envelope.key_id,
         "sealed": envelope.sealed,
     }

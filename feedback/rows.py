@@ -6,11 +6,12 @@ Nested columns have fixed fields, absent ones null; whoever feeds a chat templat
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 import pyarrow as pa
+
+from feedback.cells import Cell
 
 
 class Table(StrEnum):
@@ -56,14 +57,11 @@ MESSAGES = pa.list_(MESSAGE)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`unit` is who it is split by, `digests` the texts by which a test row may leak from train."""
+    """`cell` is where its file is: the day of its last event, and the bucket of whoever it is from."""
 
     table: Table
     row_id: str
-    prompt_id: str
-    unit: str
-    digests: frozenset[str]
-    occurred_at: datetime
+    cell: Cell
     values: Mapping[str, Any]
 
     @property
@@ -81,7 +79,8 @@ def schema(table: Table, *, margin: bool = False) -> pa.Schema:
 
 def _provenance(table: Table, sides: tuple[str, ...]) -> list[tuple[str, pa.DataType]]:
     """Whose judgement of whose answers it is. Per-side columns are structs with the sides as fields."""
-    who = [("prompt_id", pa.string()), ("rater", pa.string()), ("rater_group", pa.string()), ("segment", pa.string())]
+    names = ("prompt_id", "rater", "unit", "rater_group", "segment")  # unit: the rater, or the conversation of nobody
+    who = [(name, pa.string()) for name in names]
     when = [("occurred_at", pa.timestamp("us", tz="UTC")), ("source_event_ids", pa.list_(pa.string()))]
     if table is Table.PROMPTS:
         return [*who, ("source", pa.string()), *when, ("weight", pa.float64())]

@@ -1,6 +1,11 @@
-"""Freezes a window of events into an immutable dataset in the artifact store."""
+"""Freezes a window of events into an immutable dataset in the artifact store.
+
+What it costs grows with what changed since the last one: bodies are opened, and files written, only where a cell of
+events has others than it had then. Over all that is chosen, facts alone are read, columns of numbers.
+"""
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,11 +14,16 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from feedback import archive, shards
-from feedback.archive import Cut, Window
-from feedback.compose import Content, compose
+from feedback import index, influence, shards
+from feedback.archive import Archive, Changes, Cut
+from feedback.cells import start_of_day
+from feedback.composing import Composing
+from feedback.draft import Draft
 from feedback.errors import NoRows
+from feedback.gathering import Before, Gathering, Progress, read_index
 from feedback.reasons import explain_no_rows
+from feedback.rows import JUDGED
+from feedback.split import TRAIN
 from infra.artifacts import ArtifactStore, dump_json
 from infra.contracts.manifests import DatasetManifest, FileEntry
 from infra.database.engine import Database
@@ -22,9 +32,14 @@ from infra.registry import adapters
 from infra.settings import FeedbackSettings
 
 SHAPING = (
-    "window_days", "test_share", "gate_share", "report_share", "rater_cap", "prompt_cap", "too_fast_share",
-    "too_fast_words_per_second",
-)  # the settings that decide which rows there are  # fmt: skip
+    "window_days", "test_share", "gate_share", "report_share", "rater_cap", "prompt_cap", "network_cap",
+    "network_overlap", "rater_prior", "rater_prior_strength", "rater_weight_max", "rater_segment_min", "segment_mix",
+    "segment_weight_max", "too_fast_share", "too_fast_words_per_second",
+)  # the settings that decide which rows there are and what they weigh  # fmt: skip
+
+
+def unheard(_what: str, _done: int, _total: int) -> None:
+    """Progress for nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,61 +62,109 @@ class Snapshots:
     scratch: Path
     settings: FeedbackSettings
 
-    def build(self, order: Order, fence: Callable[[Session], object] = lambda _session: None) -> DatasetManifest:
+    def build(
+        self, order: Order, fence: Callable[[Session], object] = lambda _session: None, progress: Progress = unheard
+    ) -> DatasetManifest:
         """Raises NoRows. Publishes, then registers; doing it again changes nothing.
 
         `fence` comes first in the transaction that registers: it raises where the caller's lease is gone.
         """
-        start = order.as_of - timedelta(days=self.settings.window_days)
-        with self.database.reading() as session:
-            material = archive.read(session, self.sealer, Window(order.tenant, order.alias, start, order.cut))
-            parent = adapters.list_datasets(session, order.tenant, alias=order.alias, limit=1)
-        content = compose(material, self.settings, order.alias, order.as_of)
-        if not content.trainable:
-            votes = len(material.votes)
-            raise NoRows(explain_no_rows(order.alias, votes, self.settings.window_days, content.filtered))
-        manifest = self._publish(order, start, content, parent[0].dataset_id if parent else None)
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        parent = self._parent(order)
+        with tempfile.TemporaryDirectory(dir=self.scratch) as name:
+            path = dataset_path(parent.tenant, parent.dataset_id) if parent else None
+            draft = Draft(Path(name), self.artifacts, path)
+            manifest = _Making(self, order, draft, parent, progress).run()
+            self.artifacts.publish(dataset_path(manifest.tenant, manifest.dataset_id), draft.directory, draft.shared)
         with self.database.transaction() as session:
             fence(session)
             adapters.register_dataset(session, manifest, dataset_path(manifest.tenant, manifest.dataset_id))
         return manifest
 
-    def _publish(self, order: Order, start: datetime, content: Content, parent: str | None) -> DatasetManifest:
-        self.scratch.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.scratch) as name:
-            directory = Path(name)
-            files = shards.write_shards(content.divided, directory)
-            manifest = make_manifest(order, start, content, files, self._shaping(), parent)
-            (directory / "manifest.json").write_bytes(dump_json(manifest.model_dump(mode="json")))
-            self.artifacts.publish(dataset_path(manifest.tenant, manifest.dataset_id), directory)
+    def _parent(self, order: Order) -> DatasetManifest | None:
+        with self.database.reading() as session:
+            found = adapters.list_datasets(session, order.tenant, alias=order.alias, limit=1)
+        return DatasetManifest.model_validate(found[0].manifest) if found else None
+
+
+@dataclass(frozen=True)
+class _Making:
+    """One dataset on its way."""
+
+    snapshots: Snapshots
+    order: Order
+    draft: Draft
+    parent: DatasetManifest | None
+    progress: Progress
+
+    def run(self) -> DatasetManifest:
+        settings, order = self.snapshots.settings, self.order
+        start = start_of_day(order.as_of - timedelta(days=settings.window_days))
+        archive = Archive(self.snapshots.database, self.snapshots.sealer, order.tenant, start, order.cut)
+        before = self._before()
+        gathering = Gathering(archive, self.draft, settings, order.alias, order.as_of, self.progress)
+        found, known = gathering.run(archive.cells(), before), before.index.groups if before else {}
+        composing = Composing(archive, self.draft, found, settings, order.alias, self.progress)
+        chosen = composing.judged(known)
+        composing.prompts(known)
+        filtered = found.filtered + composing.filtered
+        files = [file for group in found.groups.values() for file in group.files]
+        counts = _counts(files)
+        if not any(counts.get(table, {}).get(TRAIN) for table in JUDGED):
+            votes = sum(filtered.values()) + sum(entry.rows for entry in found.entries(index.VOTES).values())
+            raise NoRows(explain_no_rows(order.alias, votes, settings.window_days, filtered))
+        side_files, report = influence.write_weights(self.draft, found, chosen, settings)
+        manifest = self._manifest(start, [*files, *side_files], counts, filtered, report)
+        self._write("manifest.json", manifest.model_dump(mode="json"))
+        self._write(index.CELLS, found.model_dump(mode="json"))
         return manifest
 
-    def _shaping(self) -> dict[str, Any]:
-        return {**{name: getattr(self.settings, name) for name in SHAPING}, "buckets": shards.BUCKETS}
+    def _before(self) -> Before | None:
+        """None where there is no parent to build on: it is of another log, or its facts were made otherwise."""
+        parent, known = self.parent, read_index(self.draft, self.snapshots.settings)
+        if parent is None or known is None or parent.window_start is None:
+            return None
+        since = {(topic, at): end for topic, ends in parent.event_cut.items() for at, end in ends.items()}
+        if any(end > self.order.cut.get(place, 0) for place, end in since.items()):
+            return None
+        return Before(known, Changes(self.snapshots.database, self.order.tenant, since, self.order.cut), parent.window_start)
+
+    def _manifest(
+        self, start: datetime, files: list[FileEntry], counts: dict[str, dict[str, int]], filtered: Counter[str],
+        report: Mapping[str, Any],
+    ) -> DatasetManifest:  # fmt: skip
+        order, settings = self.order, self.snapshots.settings
+        sha256 = shards.dataset_sha256(files)
+        cut: dict[str, dict[int, int]] = {}
+        for (topic, partition), offset in sorted(order.cut.items()):
+            cut.setdefault(topic, {})[partition] = offset
+        return DatasetManifest(
+            dataset_id=f"{order.alias}-{order.as_of:%Y%m%dT%H%M%S}-{sha256[:8]}",
+            tenant=order.tenant,
+            alias=order.alias,
+            sha256=sha256,
+            as_of=order.as_of,
+            window_start=start,
+            event_cut=cut,
+            files=sorted(files, key=lambda file: file.path),
+            counts=counts,
+            filtered=dict(sorted(filtered.items())),
+            weights=dict(report),
+            settings={name: getattr(settings, name) for name in SHAPING},
+            parent=self.parent.dataset_id if self.parent else None,
+        )
+
+    def _write(self, name: str, content: Mapping[str, Any]) -> None:
+        self.draft.at(name).write_bytes(dump_json(content))
 
 
-def make_manifest(
-    order: Order, start: datetime, content: Content, files: list[FileEntry], settings: Mapping[str, Any],
-    parent: str | None,
-) -> DatasetManifest:  # fmt: skip
-    sha256 = shards.dataset_sha256(files)
-    cut: dict[str, dict[int, int]] = {}
-    for (topic, partition), offset in sorted(order.cut.items()):
-        cut.setdefault(topic, {})[partition] = offset
-    return DatasetManifest(
-        dataset_id=f"{order.alias}-{order.as_of:%Y%m%dT%H%M%S}-{sha256[:8]}",
-        tenant=order.tenant,
-        alias=order.alias,
-        sha256=sha256,
-        as_of=order.as_of,
-        window_start=start,
-        event_cut=cut,
-        files=files,
-        counts=content.counts,
-        filtered=dict(sorted(content.filtered.items())),
-        settings=dict(settings),
-        parent=parent,
-    )
+def _counts(files: list[FileEntry]) -> dict[str, dict[str, int]]:
+    """Table -> split -> rows, from the paths `<table>/<split>/<cell>.parquet`."""
+    found: dict[str, Counter[str]] = {}
+    for file in files:
+        table, split, _ = file.path.split("/")
+        found.setdefault(table, Counter())[split] += file.rows or 0
+    return {table: dict(sorted(found[table].items())) for table in sorted(found)}
 
 
 def dataset_path(tenant: str, dataset_id: str) -> str:

@@ -7,7 +7,7 @@ does (`choices`, `vote_targets`), so that erasing is one delete per table and th
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import BigInteger, Index, LargeBinary, String, Text
+from sqlalchemy import BigInteger, Index, LargeBinary, SmallInteger, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from infra.database.tables import Base
@@ -43,6 +43,7 @@ class EventColumns:
     received_at: Mapped[datetime]
     log_partition: Mapped[int]
     log_offset: Mapped[int] = mapped_column(BigInteger)
+    bucket: Mapped[int] = mapped_column(SmallInteger)  # see `feedback.cells`
     key_id: Mapped[str] = mapped_column(String(64))
     sealed: Mapped[bytes] = mapped_column(LargeBinary)
 
@@ -52,7 +53,8 @@ class InferenceRow(EventColumns, Base):
 
     __tablename__ = "inferences"
     __table_args__ = (
-        Index("inferences_time", "tenant", "occurred_at"),
+        Index("inferences_cell", "tenant", "bucket", "occurred_at"),
+        Index("inferences_position", "log_partition", "log_offset"),
         Index("inferences_rater", "tenant", "rater"),
         Index("inferences_session", "tenant", "session_id"),
     )
@@ -91,7 +93,8 @@ class VoteEventRow(EventColumns, Base):
     __tablename__ = "vote_events"
     __table_args__ = (
         Index("vote_events_vote", "tenant", "vote_id"),
-        Index("vote_events_time", "tenant", "occurred_at"),
+        Index("vote_events_cell", "tenant", "bucket", "occurred_at"),
+        Index("vote_events_position", "log_partition", "log_offset"),
         Index("vote_events_rater", "tenant", "rater"),
     )
     tenant: Mapped[str] = mapped_column(String(100), primary_key=True)

@@ -21,6 +21,11 @@ class Answered:
     position: Position
 
     @property
+    def owner(self) -> str:
+        """Whose bucket it is in: see `feedback.cells`."""
+        return self.envelope.rater or self.body.response_id
+
+    @property
     def order(self) -> Order:
         return self.envelope.occurred_at, self.envelope.event_id.hex
 
@@ -42,6 +47,11 @@ class Vote:
     def vote_id(self) -> str:
         key = vote_key(self.envelope.rater, self.body)
         return hashlib.sha256(f"{self.envelope.tenant}|{key}".encode()).hexdigest()
+
+    @property
+    def owner(self) -> str:
+        """Whose bucket it is in: see `feedback.cells`."""
+        return self.rater or self.vote_id
 
     @property
     def rater(self) -> str | None:

@@ -5,8 +5,9 @@ import os
 import posixpath
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import fsspec
 from uuid6 import uuid7
@@ -22,6 +23,17 @@ class MissingArtifact(LookupError):
 
 class Tampered(ValueError):
     """A stored file's bytes are not those that were published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Files that one published directory takes over from another, under the same names."""
+
+    directory: str
+    names: frozenset[str]
+
+
+NOTHING_SHARED = Shared("", frozenset())
 
 
 class ArtifactStore:
@@ -53,20 +65,31 @@ class ArtifactStore:
     def exists(self, path: str) -> bool:
         return bool(self._fs.exists(self._at(path)))
 
-    def publish(self, path: str, local: Path) -> dict[str, str]:
+    def publish(self, path: str, local: Path, shared: Shared = NOTHING_SHARED) -> dict[str, str]:
         """Copies a local directory in, then the marker with the SHA-256 of each file; returns those hashes.
 
+        `shared` files are already here, in another published directory: on a disk they become links.
         Publishing the same path twice is a no-op if it is complete already: names are never reused.
         """
         if self.is_ready(path):
             return self.hashes(path)
         hashes = {str(p.relative_to(local)): file_sha256(p) for p in sorted(local.rglob("*")) if p.is_file()}
         for name in hashes:
-            target = self._at(posixpath.join(path, name))
-            self._fs.makedirs(posixpath.dirname(target), exist_ok=True)
-            self._fs.put_file(str(local / name), target)
+            self._fs.put_file(str(local / name), self._room_for(posixpath.join(path, name)))
+        if shared.names:
+            known = self.hashes(shared.directory)
+            hashes |= {name: known[name] for name in sorted(shared.names)}
+            for name in sorted(shared.names):
+                self._share(posixpath.join(shared.directory, name), posixpath.join(path, name))
         self.write(posixpath.join(path, MARKER), json.dumps(hashes, sort_keys=True).encode())
         return hashes
+
+    def open(self, path: str) -> BinaryIO:
+        """For reading parts of one file; raises MissingArtifact."""
+        try:
+            return cast(BinaryIO, self._fs.open(self._at(path), "rb"))
+        except FileNotFoundError:
+            raise MissingArtifact(f"{path} is not in the artifact store") from None
 
     def is_ready(self, path: str) -> bool:
         return self.exists(posixpath.join(path, MARKER))
@@ -75,9 +98,12 @@ class ArtifactStore:
         """File name -> SHA-256 as published; raises MissingArtifact where the marker is not there."""
         return {name: str(value) for name, value in self.read_json(posixpath.join(path, MARKER)).items()}
 
-    def fetch(self, path: str, local: Path) -> Path:
-        """Copies a complete directory out and checks every hash; raises MissingArtifact or Tampered."""
-        wanted = self.hashes(path)
+    def fetch(self, path: str, local: Path, *, without: str = "\0") -> Path:
+        """Copies a complete directory out and checks every hash; raises MissingArtifact or Tampered.
+
+        `without` is the beginning of the names of files to leave there.
+        """
+        wanted = {name: sha256 for name, sha256 in self.hashes(path).items() if not name.startswith(without)}
         aside = local.with_name(f"{local.name}.{uuid7().hex}.tmp")
         try:
             for name, sha256 in wanted.items():
@@ -109,6 +135,18 @@ class ArtifactStore:
             self._fs.get_file(self._at(path), str(target))
         except FileNotFoundError:
             raise MissingArtifact(f"{path} is not in the artifact store") from None
+
+    def _room_for(self, path: str) -> str:
+        target = self._at(path)
+        self._fs.makedirs(posixpath.dirname(target), exist_ok=True)
+        return target
+
+    def _share(self, source: str, path: str) -> None:
+        target = self._room_for(path)
+        if not self._is_local:
+            self._fs.cp_file(self._at(source), target)
+        elif not os.path.exists(target):  # half of it may be there from a try that was killed
+            os.link(self._at(source), target)
 
     @property
     def _is_local(self) -> bool:

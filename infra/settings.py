@@ -113,12 +113,24 @@ class FeedbackSettings(Section):
     test_share: float = Field(0.2, gt=0, lt=1, description="Share of raters whose rows are held out as test.")
     gate_share: float = Field(0.2, ge=0, lt=1, description="Share of prompt clusters kept for the gates.")
     report_share: float = Field(0.1, ge=0, lt=1, description="Share of prompt clusters that only reports may use.")
-    rater_cap: int = Field(
-        200, gt=0, description="Most judgements of one rater in one dataset; a ranking counts once per pair."
+    rater_cap: float = Field(200, gt=0, description="Most that one rater's judgements weigh together in one dataset.")
+    prompt_cap: float = Field(50, gt=0, description="Most that the judgements on one prompt cluster weigh together.")
+    network_cap: float = Field(400, gt=0, description="Most that raters who always agree weigh together.")
+    network_overlap: int = Field(
+        20, ge=2, description="Two raters may be called a network after this many questions that both answered."
     )
-    prompt_cap: int = Field(
-        50, gt=0, description="Most judgements of one prompt cluster in one dataset; a ranking counts once per pair."
+    rater_prior: float = Field(
+        0.75, gt=0.5, lt=1, description="How often a rater is right of whom nothing is known; such a one weighs 1."
     )
+    rater_prior_strength: float = Field(8, gt=0, description="How many answers that belief is worth.")
+    rater_weight_max: float = Field(2, ge=1, description="Most that one judgement of a reliable rater weighs.")
+    rater_segment_min: int = Field(
+        10, ge=1, description="Answers from which on a rater's reliability is told by segment too."
+    )
+    segment_mix: dict[str, float] = Field(
+        {}, description="Shares by segment that training shall see, as de=0.5,en=0.5; empty: as they come."
+    )
+    segment_weight_max: float = Field(5, ge=1, description="Most that a rare segment's judgements are multiplied by.")
     too_fast_share: float = Field(
         0.25, ge=0, description="A vote faster than this share of the reading time is dropped."
     )
@@ -297,11 +309,12 @@ def variable(section: str, name: str) -> str:
 
 
 def from_text(section: Any, name: str, value: str) -> Any:
-    """A setting from the environment or a command line: tuples are written with commas, pydantic reads the rest."""
-    known = getattr(section, "model_fields", {})
-    if name in known and isinstance(known[name].default, tuple):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
+    """A setting from the environment or a command line: lists have commas, shares also =; pydantic reads the rest."""
+    default = getattr(section, "model_fields", {}).get(name)
+    parts = tuple(part.strip() for part in value.split(",") if part.strip())
+    if default is not None and isinstance(default.default, dict):
+        return {key.strip(): share for key, _, share in (part.partition("=") for part in parts)}
+    return parts if default is not None and isinstance(default.default, tuple) else value
 
 
 def _sources(home: Path, env: dict[str, str]) -> dict[str, dict[str, Any]]:

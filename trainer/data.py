@@ -12,6 +12,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from trainer.errors import TrainerError
+from trainer.weights import Factors
 
 Message = dict[str, Any]
 CORRECTION = "correction"  # `source` of rows that a person's own text won
@@ -83,9 +84,17 @@ class Demonstration:
 
 
 def read_table(dataset: Path, table: str, split: str) -> list[dict[str, Any]]:
-    """All rows of `<table>/<split>/*.parquet` in the order of the shards' names; none where there are no files."""
+    """All rows of `<table>/<split>/*.parquet` that weigh anything, in the order of the shards' names.
+
+    None where there are no files. A judgement's weight is its own times what the dataset's side files say.
+    """
     shards = sorted((dataset / table / split).glob("*.parquet"))
-    return [row for shard in shards for row in pyarrow.parquet.ParquetFile(shard).read().to_pylist()]
+    rows = [row for shard in shards for row in pyarrow.parquet.ParquetFile(shard).read().to_pylist()]
+    if table == "prompts":  # what was asked may be used, however little its owner's votes count
+        return rows
+    factors = Factors.read(dataset)
+    weighed = [{**row, "weight": _weight(row) * factors.of(row)} for row in rows]
+    return [row for row in weighed if row["weight"] > 0]
 
 
 def preferences(rows: Iterable[dict[str, Any]]) -> list[Preference]:

@@ -1,1 +1,1 @@
-"""What is left out of datasets, one file each, and why. `chain.py` has their order and counts what each one drops."""
+"""Why one judgement is left out of datasets, one file each. `chain.py` has their order and counts what they drop."""

@@ -103,6 +103,9 @@ class Inference(Contract):
     rateable: bool = True
     routing_revision: int = 0
     rollout_id: str | None = None
+    check: Literal["better", "worse"] | None = Field(
+        default=None, description="one side of a planted pair whose better answer is known"
+    )
 
 
 class Item(Contract):

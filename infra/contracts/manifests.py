@@ -1,7 +1,8 @@
 """Manifests in the artifact store: what a dataset, reward model or adapter is made of, and the evidence about it.
 
-Layout of a dataset: `<table>/<split>/<shard>.parquet` and `manifest.json`. Tables: `preference`, `ties`, `unpaired`,
-`demonstrations` (splits train, test) and `prompts` (splits train, gate, report). Layout of an adapter: PEFT's
+Layout of a dataset: `<table>/<split>/<shard>.parquet`, `weights/{raters,prompts,segments}.parquet`, `index/` (what the
+next dataset is made from) and `manifest.json`. Tables: `preference`, `ties`, `unpaired`, `demonstrations` (splits train,
+test) and `prompts` (splits train, gate, report). Layout of an adapter: PEFT's
 `adapter_config.json` and `adapter_model.safetensors`, `manifest.json`, `evidence.json`.
 """
 
@@ -33,6 +34,7 @@ class DatasetManifest(Contract):
     files: list[FileEntry]
     counts: dict[str, dict[str, int]]
     filtered: dict[str, int] = {}
+    weights: dict[str, Any] = {}  # who counts how much: raters in and out, agreement, effective size
     settings: dict[str, Any] = {}
     parent: str | None = None
     erased: bool = False

@@ -6,10 +6,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from feedback.cells import Cell
+from feedback.draft import Draft
 from feedback.pairs import make_prompts, make_rows
 from feedback.rows import Row, Table
-from feedback.shards import dataset_sha256, read_ids, shard_of, write_shards
-from feedback.split import TRAIN, Divided
+from feedback.shards import dataset_sha256, read_ids, write_rows
+from infra.artifacts import ArtifactStore
 from infra.contracts.manifests import FileEntry
 from tests.support.events import make_comparison, make_feedback, make_inference, moment
 from tests.support.feedback import make_exchanges, make_judgement
@@ -29,46 +31,49 @@ def some_rows(count: int = 12) -> list[Row]:
     return make_rows(judgements)
 
 
-def divided(rows: list[Row], split: str = TRAIN) -> Divided:
-    found: Divided = {}
+def write(rows: list[Row], directory: Path, split: str = "train") -> list[FileEntry]:
+    """Cell by cell, as a dataset is made."""
+    draft = Draft(directory, ArtifactStore(str(directory / "artifacts")))
+    cells: dict[Cell, list[Row]] = {}
     for row in rows:
-        found.setdefault((row.table, split), []).append(row)
-    return found
+        cells.setdefault(row.cell, []).append(row)
+    return [file for cell, some in sorted(cells.items()) for file in write_rows(draft, some, split, cell)]
 
 
 def test_the_same_rows_in_any_order_are_the_same_bytes(tmp_path: Path) -> None:
     rows = some_rows()
-    one = write_shards(divided(rows), tmp_path / "one")
-    other = write_shards(divided(random.Random(3).sample(rows, len(rows))), tmp_path / "other")
+    one = write(rows, tmp_path / "one")
+    other = write(random.Random(3).sample(rows, len(rows)), tmp_path / "other")
     assert one == other
     assert len(one) > 3
 
 
 def test_one_more_row_changes_one_shard(tmp_path: Path) -> None:
     rows = some_rows()
-    before = {file.path: file.sha256 for file in write_shards(divided(rows[:-1]), tmp_path / "before")}
-    after = {file.path: file.sha256 for file in write_shards(divided(rows), tmp_path / "after")}
+    before = {file.path: file.sha256 for file in write(rows[:-1], tmp_path / "before")}
+    after = {file.path: file.sha256 for file in write(rows, tmp_path / "after")}
     assert len(set(after.items()) - set(before.items())) == 1
 
 
-def test_a_persons_rows_of_one_day_are_in_one_bucket() -> None:
-    names = {shard_of(row, TRAIN).name.removesuffix("-margin") for row in some_rows(15) if row.unit == "rater-0"}
-    assert len(names) == 3  # three days
+def test_a_persons_rows_of_one_day_are_in_one_cell() -> None:
+    cells = {row.cell for row in some_rows(15) if row.values["rater"] == "rater-0"}
+    assert len(cells) == 3  # three days
+    assert len({cell.bucket for cell in cells}) == 1
 
 
 def test_rows_with_a_margin_have_files_of_their_own(tmp_path: Path) -> None:
-    for file in write_shards(divided(some_rows()), tmp_path):
+    for file in write(some_rows(), tmp_path):
         columns = pq.read_schema(tmp_path / file.path).names
         assert ("margin" in columns) == file.path.endswith("-margin.parquet")
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     row = make_rows([make_judgement()])[0]
-    (file,) = write_shards(divided([row]), tmp_path)
+    (file,) = write([row], tmp_path)
     (found,) = pq.read_table(tmp_path / file.path).to_pylist()
     assert found["chosen"][0]["content"] == "Good answer."
     assert found["chosen"][0]["tool_calls"] is None
-    assert found["occurred_at"] == row.occurred_at
+    assert found["occurred_at"] == row.values["occurred_at"]
     assert found["versions"] == {"chosen": "base", "rejected": "base"}
     assert file.rows == 1
     assert file.bytes == (tmp_path / file.path).stat().st_size
@@ -85,12 +90,12 @@ def test_the_dataset_hash_depends_on_content_and_place_but_not_on_order() -> Non
 @pytest.mark.parametrize("table", [Table.PREFERENCE, Table.PROMPTS])
 def test_row_ids_can_be_read_without_the_rest(tmp_path: Path, table: Table) -> None:
     rows = [*some_rows(), *make_prompts(make_exchanges(make_inference()))]
-    write_shards(divided(rows), tmp_path)
-    wanted = {row.prompt_id if table is Table.PROMPTS else row.row_id for row in rows if row.table is table}
+    write(rows, tmp_path)
+    wanted = {row.values["prompt_id"] if table is Table.PROMPTS else row.row_id for row in rows if row.table is table}
     assert read_ids(tmp_path, table) == wanted
 
 
 def test_a_table_without_rows_has_no_files_and_no_ids(tmp_path: Path) -> None:
-    write_shards(divided(make_rows([make_judgement(make_feedback("r1"))])), tmp_path)
+    write(make_rows([make_judgement(make_feedback("r1"))]), tmp_path)
     assert not (tmp_path / "preference").exists()
     assert read_ids(tmp_path, Table.PREFERENCE) == set()

@@ -10,7 +10,6 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from feedback.archive import Material
 from feedback.consumer import GROUP, Intake, Loop
 from feedback.cut import Cutter
 from feedback.decode import TOPICS
@@ -106,16 +105,6 @@ class Event:
     body: Inference | Feedback
     name: str
     header: dict[str, Any] = field(default_factory=dict)
-
-
-def make_material(events: Iterable[Event]) -> Material:
-    material = Material()
-    for event in events:
-        if isinstance(event.body, Inference):
-            material.answered.append(make_answered(event.body, event.name, **event.header))
-        else:
-            material.votes.append(make_vote(event.body, event.name, **event.header))
-    return material
 
 
 def a_days_events(pairs: int = 20, raters: int = 5, seed: int = 0) -> list[Event]:

@@ -60,7 +60,7 @@ class Material:
         with self.ports.database.reading() as session:
             stored = adapters.get_dataset(session, self.row.tenant, self.dataset_manifest.dataset_id).path
         self.holding.work.root.mkdir(parents=True, exist_ok=True)
-        return self.ports.artifacts.fetch(stored, self.holding.work.at("dataset"))
+        return self.ports.artifacts.fetch(stored, self.holding.work.at("dataset"), without="index/")
 
     @cached_property
     def base(self) -> Base:

@@ -6,11 +6,20 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 
+from feedback.cells import bucket_of
 from infra.database.engine import Database, open_database, sqlite_url
 from infra.database.migrate import SchemaMismatch, check_schema, current_revision, downgrade, head_revision, migrate
 from infra.database.tables import Base
 from infra.registry import cycles
 from tests.support.servers import fresh_database
+
+
+OLD_VOTE = """
+INSERT INTO vote_events (tenant, event_id, vote_id, kind, name, retracted, rater, source, consent_train,
+  consent_explicit, occurred_at, received_at, log_partition, log_offset, key_id, sealed)
+VALUES ('default', :event_id, :vote_id, 'thumbs', 'thumbs', false, :rater, 'human', true, false,
+  '2026-03-10 12:00:00', '2026-03-10 12:00:00', 0, 0, 'key', '')
+"""
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -55,6 +64,22 @@ def test_the_registry_keeps_its_rows_when_later_migrations_go_down_and_up(databa
     migrate(database)
     with database.reading() as session:
         assert cycles.get(session, "1").alias == "assistant"
+
+
+def test_events_that_were_stored_before_there_were_cells_are_given_theirs(database: Database) -> None:
+    migrate(database, "0002")
+    named, nameless = {"rater": "rater-1"}, {"rater": None}
+    with database.engine.begin() as connection:
+        for at, event in enumerate((named, nameless)):
+            connection.execute(text(OLD_VOTE), {"event_id": f"event-{at}", "vote_id": f"vote-{at}", **event})
+    migrate(database)
+    with database.reading() as session:
+        found = session.execute(text("SELECT vote_id, bucket FROM vote_events ORDER BY vote_id")).all()
+    assert [tuple(row) for row in found] == [("vote-0", bucket_of("rater-1")), ("vote-1", bucket_of("vote-1"))]
+    downgrade(database, "0002")
+    migrate(database)
+    with database.reading() as session:
+        assert session.execute(text("SELECT count(*) FROM vote_events")).scalar() == 2
 
 
 def test_going_all_the_way_down_leaves_no_table_behind(database: Database) -> None:
