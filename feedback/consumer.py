@@ -95,7 +95,7 @@ class Intake:
 
     def store(self, batch: Batch) -> int:
         """One transaction; returns how many events were new."""
-        with self.database.transaction() as session:
+        with self.database.concurrent() as session:
             repository.store_refused(session, [item for item, _ in batch.refused])
             fresh = repository.store(session, batch.answered, batch.votes)
         self.metrics.events.labels("stored").inc(fresh)

@@ -5,13 +5,15 @@ from datetime import timedelta
 
 import structlog
 
-from feedback import repository
+from feedback import matching, repository
 from feedback.consumer import lag
 from feedback.metrics import Metrics
 from infra.clock import now
 from infra.database.engine import Database
 from infra.eventlog.base import EventLog
 from infra.settings import Settings
+
+LATELY_S = 60  # two consumers that missed each other's rows did so by now
 
 log = structlog.get_logger()
 
@@ -27,6 +29,7 @@ class Housekeeping:
         behind = lag(self.eventlog)
         self.metrics.lag.set(behind)
         with self.database.transaction() as session:
+            matching.match_waiting(session, now() - timedelta(seconds=LATELY_S))
             orphans = repository.orphan(session, self.settings.feedback.orphan_after_s)
             self.metrics.votes.set(repository.count_votes(session))
             self.metrics.oldest_unjoined.set(repository.oldest_pending_s(session))

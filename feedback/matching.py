@@ -1,106 +1,80 @@
-"""Finds the answers of votes and the votes of answers, and keeps the alias' pair count with what it found."""
+"""Finds the answers of votes and the votes of answers, and keeps the alias' pair count with what it found.
 
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+It may be run again for the same votes. Two processes that store a vote and its answer at one time may both miss what
+the other stored: votes that came lately and still wait are looked at again now and then.
+"""
 
-from sqlalchemy import false, select
+from datetime import datetime
+
+from sqlalchemy import TextClause, bindparam, text
 from sqlalchemy.orm import Session
 
-from feedback.consent import Said, covers
-from feedback.tables import TRANSITIONS, InferenceRow, VoteRow, VoteStatus, VoteTargetRow
+from feedback.staging import PREFIX
+from feedback.tables import VoteStatus
 from feedback.votes import SESSION
 from infra.contracts.events import InferenceStatus
+from infra.database.tables import UtcDateTime
 from infra.registry import fleet
-from infra.registry.errors import IllegalTransition
+
+# Votes of the batch, votes on its answers, and votes on its conversations.
+TOUCHED = f"""
+SELECT tenant, vote_id FROM {PREFIX}vote_events
+UNION SELECT t.tenant, t.vote_id FROM {PREFIX}inferences n
+  JOIN vote_targets t ON t.tenant = n.tenant AND t.target = n.response_id
+UNION SELECT t.tenant, t.vote_id FROM {PREFIX}inferences n
+  JOIN vote_targets t ON t.tenant = n.tenant AND t.target = '{SESSION}' || n.session_id
+  WHERE n.session_id IS NOT NULL"""
+WAITING = f"SELECT tenant, vote_id FROM votes WHERE status = '{VoteStatus.PENDING}' AND first_seen_at > :since"
+# What a vote's answers are known to be without opening a body: as `feedback.consent.covers` says, in SQL.
+USABLE = f"""
+i.stored AND i.status = '{InferenceStatus.COMPLETED}'
+AND NOT (i.consent_explicit AND NOT i.consent_train) AND NOT (v.consent_explicit AND NOT v.consent_train)
+AND CASE WHEN i.rater = v.rater THEN i.consent_train OR v.consent_train ELSE i.consent_train AND v.consent_train END"""
+FOUND = f"""
+SELECT v.tenant, v.vote_id, v.counted, min(i.alias),
+  min(CASE WHEN t.target NOT LIKE '{SESSION}%' AND {USABLE} THEN v.pairs ELSE 0 END)
+FROM matched_votes m
+JOIN votes v ON v.tenant = m.tenant AND v.vote_id = m.vote_id
+JOIN vote_targets t ON t.tenant = v.tenant AND t.vote_id = v.vote_id
+LEFT JOIN inferences i ON i.tenant = t.tenant AND i.response_id = (
+  CASE WHEN t.target NOT LIKE '{SESSION}%' THEN t.target ELSE (
+    SELECT min(s.response_id) FROM inferences s
+    WHERE s.tenant = t.tenant AND s.session_id = substr(t.target, {len(SESSION) + 1})) END)
+GROUP BY v.tenant, v.vote_id, v.counted HAVING count(i.response_id) = count(*)"""
+LOCKED = text(
+    "SELECT 1 FROM votes WHERE (tenant, vote_id) IN (SELECT tenant, vote_id FROM matched_votes)"
+    " ORDER BY tenant, vote_id FOR UPDATE"
+)
+JOINED = text(
+    f"UPDATE votes SET status = '{VoteStatus.JOINED}', alias = f.alias, counted = f.counted"
+    " FROM found_votes f WHERE votes.tenant = f.tenant AND votes.vote_id = f.vote_id"
+)
+GAINED = text("SELECT tenant, alias, sum(counted - before) FROM found_votes GROUP BY tenant, alias ORDER BY tenant, alias")
+SCRATCH = {
+    "matched_votes": "tenant TEXT, vote_id TEXT",
+    "found_votes": "tenant TEXT, vote_id TEXT, before INTEGER, alias TEXT, counted INTEGER",
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What of an answer is known without opening its body."""
-
-    alias: str
-    owner: Said
-    usable: bool
+def match_batch(session: Session) -> None:
+    """Joins what is staged with what is there."""
+    _match(session, text(f"INSERT INTO matched_votes {TOUCHED}"))
 
 
-def match(session: Session, tenant: str, votes: Sequence[VoteRow], answers: Sequence[str]) -> None:
-    """Joins what changed with what is there: `votes` are rows, `answers` the response ids that are new."""
-    touched = {row.vote_id: row for row in (*votes, *_waiting_for(session, tenant, answers))}
-    targets = _targets(session, tenant, list(touched))
-    found = _answers(session, tenant, {target for group in targets.values() for target in group})
-    gained: dict[str, int] = defaultdict(int)
-    for vote_id, row in touched.items():
-        answered = [found[target] for target in targets[vote_id] if target in found]
-        if len(answered) < len(targets[vote_id]):
-            continue
-        row.alias = answered[0].alias
-        move(row, VoteStatus.JOINED)
-        counts = row.pairs if _trainable(row, answered) else 0
-        gained[row.alias] += counts - row.counted
-        row.counted = counts
-    for alias, change in sorted(gained.items()):
+def match_waiting(session: Session, since: datetime) -> None:
+    """Looks once more at votes that came after `since` and wait."""
+    _match(session, text(f"INSERT INTO matched_votes {WAITING}").bindparams(bindparam("since", since, UtcDateTime())))
+
+
+def _match(session: Session, touched: TextClause) -> None:
+    for name, columns in SCRATCH.items():
+        session.execute(text(f"CREATE TEMP TABLE IF NOT EXISTS {name} ({columns})"))
+        session.execute(text(f"DELETE FROM {name}"))
+    session.execute(touched)
+    if session.connection().dialect.name == "postgresql":  # what they counted before is read under the lock
+        session.execute(LOCKED)
+    session.execute(text(f"INSERT INTO found_votes {FOUND}"))
+    session.execute(JOINED)
+    for tenant, alias, change in session.execute(GAINED).all():
         if change:
             fleet.add_pairs(session, tenant, alias, change)
-
-
-def move(row: VoteRow, target: VoteStatus) -> None:
-    """Raises IllegalTransition; moving to where it is already does nothing."""
-    source = VoteStatus(row.status)
-    if target is source:
-        return
-    if target not in TRANSITIONS[source]:
-        raise IllegalTransition(f"vote {row.vote_id} cannot go from {source} to {target}")
-    row.status = target
-
-
-def _waiting_for(session: Session, tenant: str, answers: Sequence[str]) -> Sequence[VoteRow]:
-    """Votes, joined or not, that point at one of these answers or at its conversation."""
-    if not answers:
-        return []
-    found = session.scalars(
-        select(InferenceRow.session_id)
-        .where(InferenceRow.tenant == tenant, InferenceRow.response_id.in_(answers))
-        .where(InferenceRow.session_id.is_not(None))
-    )
-    wanted = [*answers, *(f"{SESSION}{session_id}" for session_id in found)]
-    pointing = select(VoteTargetRow.vote_id).where(VoteTargetRow.tenant == tenant, VoteTargetRow.target.in_(wanted))
-    return session.scalars(select(VoteRow).where(VoteRow.tenant == tenant, VoteRow.vote_id.in_(pointing))).all()
-
-
-def _targets(session: Session, tenant: str, votes: Sequence[str]) -> dict[str, list[str]]:
-    query = select(VoteTargetRow.vote_id, VoteTargetRow.target)
-    targets: dict[str, list[str]] = defaultdict(list)
-    for vote_id, target in session.execute(
-        query.where(VoteTargetRow.tenant == tenant, VoteTargetRow.vote_id.in_(votes)).order_by(VoteTargetRow.target)
-    ):
-        targets[vote_id].append(target)
-    return targets
-
-
-def _answers(session: Session, tenant: str, targets: set[str]) -> dict[str, Known]:
-    """Target -> its inference; of a conversation any one."""
-    row = InferenceRow
-    query = select(
-        row.response_id, row.session_id, row.alias, row.rater, row.consent_train, row.consent_explicit, row.stored,
-        row.status,
-    ).where(row.tenant == tenant)  # fmt: skip
-    sessions = [target.removeprefix(SESSION) for target in targets if target.startswith(SESSION)]
-    responses = [target for target in targets if not target.startswith(SESSION)]
-    found = {
-        response_id: Known(alias, Said(rater, train, explicit), stored and status == InferenceStatus.COMPLETED)
-        for response_id, _, alias, rater, train, explicit, stored, status in session.execute(
-            query.where(row.response_id.in_(responses))
-        )
-    }
-    for _, session_id, alias, rater, train, explicit, *_ in session.execute(
-        query.where(row.session_id.in_(sessions)) if sessions else query.where(false())
-    ):
-        found[f"{SESSION}{session_id}"] = Known(alias, Said(rater, train, explicit), usable=False)
-    return found
-
-
-def _trainable(vote: VoteRow, answers: Sequence[Known]) -> bool:
-    """What the counter can know without opening a body; a snapshot's filters may still drop the row."""
-    judge = Said(vote.rater, vote.consent_train, vote.consent_explicit)
-    return all(answer.usable and covers(answer.owner, judge) for answer in answers)

@@ -14,19 +14,11 @@ from infra.database.tables import Base
 
 
 class VoteStatus(StrEnum):
-    """Whether a vote has found the answers it is about."""
+    """Whether a vote has found the answers it is about: pending → joined | orphaned, orphaned → joined."""
 
     PENDING = "pending"
     JOINED = "joined"
     ORPHANED = "orphaned"  # waited longer than feedback.orphan_after_s; joins all the same if the answer comes
-
-
-V = VoteStatus
-TRANSITIONS: dict[VoteStatus, frozenset[VoteStatus]] = {
-    V.PENDING: frozenset({V.JOINED, V.ORPHANED}),
-    V.ORPHANED: frozenset({V.JOINED}),
-    V.JOINED: frozenset(),
-}
 
 
 class EventColumns:
@@ -103,6 +95,7 @@ class VoteEventRow(EventColumns, Base):
     kind: Mapped[str] = mapped_column(String(20))
     name: Mapped[str] = mapped_column(Text)
     retracted: Mapped[bool]
+    pairs: Mapped[int]  # strict choices that it states
 
 
 class VoteRow(Base):

@@ -33,6 +33,12 @@ class Database:
             yield session
 
     @contextmanager
+    def concurrent(self) -> Iterator[Session]:
+        """A transaction that does not take turns: for statements that are right whatever others do at the time."""
+        with self._sessions.begin() as session:
+            yield session
+
+    @contextmanager
     def reading(self) -> Iterator[Session]:
         """A session for reads only: it takes no write lock."""
         with self._sessions(bind=self.engine.execution_options(thumbwheel_readonly=True)) as session:

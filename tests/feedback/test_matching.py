@@ -4,14 +4,13 @@ import random
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from feedback import matching, repository
 from feedback.tables import VoteRow, VoteStatus
 from infra.clock import now
 from infra.contracts.events import Consent, Feedback, Inference
 from infra.registry import fleet
-from infra.registry.errors import IllegalTransition
 from tests.support.events import TENANT, make_comparison, make_feedback, make_inference, make_ranking, moment
 from tests.support.feedback import ALIAS, Event, Room, a_days_events
 
@@ -65,9 +64,22 @@ def test_a_vote_that_waited_too_long_is_orphaned_and_still_joins(room: Room) -> 
     assert pairs(room) == 1
 
 
-def test_a_joined_vote_never_waits_again() -> None:
-    with pytest.raises(IllegalTransition, match="from joined to pending"):
-        matching.move(VoteRow(vote_id="v", status=VoteStatus.JOINED), VoteStatus.PENDING)
+def test_a_joined_vote_never_waits_again(room: Room) -> None:
+    happen(room, R1, R2, CHOICE)
+    assert orphan(room) == 0
+    happen(room, Event(make_comparison("r1", "r2", "b"), "changed", {"occurred_at": moment(60)}))
+    assert statuses(room) == ["joined"]
+
+
+def test_a_vote_and_its_answer_that_were_stored_past_each_other_are_joined_later(room: Room) -> None:
+    happen(room, R1, R2, CHOICE)
+    with room.database.transaction() as session:  # as if two processes had stored them at one time
+        session.execute(update(VoteRow).values(status=VoteStatus.PENDING, alias=None, counted=0))
+        fleet.set_pair_count(session, TENANT, ALIAS, 0)
+    with room.database.transaction() as session:
+        matching.match_waiting(session, now() - timedelta(seconds=60))
+    assert statuses(room) == ["joined"]
+    assert pairs(room) == 1
 
 
 def test_a_vote_on_a_conversation_joins_when_the_conversation_is_known(room: Room) -> None:

@@ -1,4 +1,4 @@
-"""cells: which bucket an event is in, and indexes by cell and by position on the log"""
+"""cells: which bucket an event is in, indexes by cell and by position on the log, and what each vote event states"""
 
 import hashlib
 
@@ -26,8 +26,17 @@ def upgrade() -> None:
             batch_op.create_index(f"{table}_cell", ["tenant", "bucket", "occurred_at"], unique=False)
             batch_op.create_index(f"{table}_position", ["log_partition", "log_offset"], unique=False)
 
+    op.add_column("vote_events", sa.Column("pairs", sa.Integer(), nullable=True))
+    # What an earlier value stated is sealed; it counts again only if the later ones are erased.
+    current = "SELECT v.pairs FROM votes v WHERE v.tenant = vote_events.tenant AND v.event_id = vote_events.event_id"
+    op.execute(f"UPDATE vote_events SET pairs = coalesce(({current}), 0)")
+    with op.batch_alter_table("vote_events", schema=None) as batch_op:
+        batch_op.alter_column("pairs", existing_type=sa.Integer(), nullable=False)
+
 
 def downgrade() -> None:
+    with op.batch_alter_table("vote_events", schema=None) as batch_op:
+        batch_op.drop_column("pairs")
     for table in TABLES:
         with op.batch_alter_table(table, schema=None) as batch_op:
             batch_op.drop_index(f"{table}_position")
