@@ -28,7 +28,10 @@ dataset = typer.Typer(help="Immutable snapshots of joined votes, ready to train 
 
 
 def register(root: typer.Typer) -> None:
+    from feedback.deadletter_commands import deadletters  # it takes a few names from here
+
     root.add_typer(dataset, name="dataset")
+    root.add_typer(deadletters, name="deadletters")
 
 
 @dataset.command()

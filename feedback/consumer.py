@@ -6,7 +6,6 @@ what cannot be stored now is tried until it can.
 
 import sqlite3
 import threading
-from base64 import b64encode
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,12 +15,13 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from feedback import repository
+from feedback.deadletters import make_letter
 from feedback.decode import TOPICS, decode
 from feedback.errors import Stopping, Undecodable
 from feedback.metrics import Metrics
 from feedback.repository import Refused
 from feedback.votes import Answered, Vote
-from infra.clock import now
+from infra.artifacts import ArtifactStore
 from infra.contracts.events import DEAD_LETTER_TOPIC, DeadLetter
 from infra.database.engine import Database
 from infra.envelopes import Sealer
@@ -42,7 +42,7 @@ class Batch:
 
     answered: list[Answered] = field(default_factory=list)
     votes: list[Vote] = field(default_factory=list)
-    refused: list[tuple[Refused, Record]] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
     erased: int = 0
 
     def add(self, event: Answered | Vote) -> None:
@@ -62,6 +62,7 @@ class Intake:
     database: Database
     sealer: Sealer
     dead_letters: Producer
+    artifacts: ArtifactStore
     metrics: Metrics
 
     def sort(self, records: Sequence[Record]) -> Batch:
@@ -71,7 +72,7 @@ class Intake:
             try:
                 event = decode(record, self.sealer)
             except Undecodable as error:
-                batch.refused.append((_refused(record, error), record))
+                batch.refused.append(Refused(record, error.tenant, str(error)))
             except KeyDestroyed:
                 batch.erased += 1
             else:
@@ -84,19 +85,19 @@ class Intake:
         if not batch.refused:
             return
         with self.database.reading() as session:
-            known = repository.known_refused(session, [item for item, _ in batch.refused])
-        letters = [_letter(item, record) for item, record in batch.refused if item.place not in known]
+            known = repository.known_refused(session, [refused.record.position for refused in batch.refused])
+        batch.refused = [refused for refused in batch.refused if refused.record.position not in known]
+        letters = [make_letter(one.record, one.reason, self.artifacts) for one in batch.refused]
         waiting = [self.dead_letters.append(DEAD_LETTER_TOPIC, letter.key, _encode(letter)) for letter in letters]
-        for done in waiting:
-            done.result(timeout=DEAD_LETTER_TIMEOUT_S)
-        for letter in letters:
-            log.warning("event_refused", topic=letter.topic, partition=letter.partition, offset=letter.offset)
-            self.metrics.dead_letters.labels(letter.topic).inc()
+        for refused, done in zip(batch.refused, waiting, strict=True):
+            at, refused.letter = refused.record.position, done.result(timeout=DEAD_LETTER_TIMEOUT_S)
+            log.warning("event_refused", topic=at.topic, partition=at.partition, offset=at.offset)
+            self.metrics.dead_letters.labels(at.topic).inc()
 
     def store(self, batch: Batch) -> int:
         """One transaction; returns how many events were new."""
         with self.database.concurrent() as session:
-            repository.store_refused(session, [item for item, _ in batch.refused])
+            repository.store_refused(session, batch.refused)
             fresh = repository.store(session, batch.answered, batch.votes)
         self.metrics.events.labels("stored").inc(fresh)
         self.metrics.events.labels("repeated").inc(len(batch.answered) + len(batch.votes) - fresh)
@@ -179,18 +180,6 @@ def lag(eventlog: EventLog) -> int:
     """Events on the log that the group has not committed yet."""
     committed = eventlog.committed(GROUP, TOPICS)
     return sum(max(0, end - committed[place]) for place, end in eventlog.end_offsets(TOPICS).items())
-
-
-def _refused(record: Record, error: Undecodable) -> Refused:
-    at = record.position
-    return Refused(error.tenant, at.topic, at.partition, at.offset, record.key, str(error), now())
-
-
-def _letter(item: Refused, record: Record) -> DeadLetter:
-    return DeadLetter(
-        topic=item.topic, partition=item.partition, offset=item.offset, key=item.key, reason=item.reason,
-        payload=b64encode(record.value), seen_at=item.seen_at,
-    )  # fmt: skip
 
 
 def _encode(letter: DeadLetter) -> bytes:

@@ -84,7 +84,7 @@ def serve(ports: Ports, settings: Settings, stop: threading.Event) -> None:
     metrics = Metrics()
     producer, consumer = ports.eventlog.producer(), ports.eventlog.consumer(GROUP, TOPICS)
     loop = Loop(
-        Intake(ports.database, ports.sealer, producer, metrics), consumer, stop,
+        Intake(ports.database, ports.sealer, producer, ports.artifacts, metrics), consumer, stop,
         batch_size=settings.feedback.batch_size, poll_s=settings.feedback.poll_s,
     )  # fmt: skip
     keeping = Housekeeping(ports.database, ports.eventlog, metrics, settings)

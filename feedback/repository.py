@@ -1,7 +1,7 @@
 """Events into the database, one transaction per batch: answers, votes with their history, and what joined what."""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -10,11 +10,13 @@ from sqlalchemy.orm import Session
 
 from feedback import matching
 from feedback.cells import bucket_of
+from feedback.deadletters import LetterState
 from feedback.merging import merge
 from feedback.staging import COLUMNS, stage
 from feedback.tables import DeadLetterRow, VoteRow, VoteStatus
 from feedback.votes import Answered, Vote
 from infra.clock import now
+from infra.eventlog.base import Position, Record
 
 Event = TypeVar("Event", Answered, Vote)
 INFERENCE_COLUMNS = (
@@ -24,21 +26,14 @@ INFERENCE_COLUMNS = (
 CHOICE_COLUMNS = ("index", "version", "arm", "arm_propensity", "finish_reason")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Refused:
-    """A payload that could not be read, as `dead_letters` lists it."""
+    """A payload that could not be read, why, and where the letter with its bytes stands."""
 
+    record: Record
     tenant: str
-    topic: str
-    partition: int
-    offset: int
-    key: str
     reason: str
-    seen_at: datetime
-
-    @property
-    def place(self) -> tuple[str, int, int]:
-        return self.topic, self.partition, self.offset
+    letter: Position | None = None
 
 
 def store(session: Session, answered: Sequence[Answered], votes: Sequence[Vote]) -> int:
@@ -63,18 +58,26 @@ def store(session: Session, answered: Sequence[Answered], votes: Sequence[Vote])
 def store_refused(session: Session, refused: Iterable[Refused]) -> None:
     """Idempotent on the position."""
     for item in refused:
-        session.merge(DeadLetterRow(**asdict(item)))
+        at, letter = item.record.position, item.letter
+        assert letter is not None, "a letter is on its topic before its row is stored"
+        session.merge(
+            DeadLetterRow(
+                tenant=item.tenant, topic=at.topic, partition=at.partition, offset=at.offset, key=item.record.key,
+                reason=item.reason, seen_at=now(), state=LetterState.OPEN, closed_at=None,
+                letter_partition=letter.partition, letter_offset=letter.offset,
+            )
+        )  # fmt: skip
 
 
-def known_refused(session: Session, refused: Sequence[Refused]) -> set[tuple[str, int, int]]:
-    """Positions that were dead-lettered before: their bytes are on the topic already."""
-    topics = {item.topic for item in refused}
+def known_refused(session: Session, positions: Sequence[Position]) -> set[Position]:
+    """Those that were dead-lettered before: their bytes are on the topic already."""
+    row = DeadLetterRow
     rows = session.execute(
-        select(DeadLetterRow.topic, DeadLetterRow.partition, DeadLetterRow.offset).where(
-            DeadLetterRow.topic.in_(topics), DeadLetterRow.offset.in_({item.offset for item in refused})
+        select(row.topic, row.partition, row.offset).where(
+            row.topic.in_({at.topic for at in positions}), row.offset.in_({at.offset for at in positions})
         )
     )
-    return {(topic, partition, offset) for topic, partition, offset in rows}
+    return {Position(topic, partition, offset) for topic, partition, offset in rows}
 
 
 def orphan(session: Session, older_than_s: float) -> int:

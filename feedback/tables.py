@@ -138,3 +138,7 @@ class DeadLetterRow(Base):
     key: Mapped[str] = mapped_column(Text)
     reason: Mapped[str] = mapped_column(Text)
     seen_at: Mapped[datetime]
+    state: Mapped[str] = mapped_column(String(20), index=True)
+    closed_at: Mapped[datetime | None]
+    letter_partition: Mapped[int]  # where the letter with its bytes stands on the dead-letter topic
+    letter_offset: Mapped[int] = mapped_column(BigInteger)

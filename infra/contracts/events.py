@@ -162,7 +162,7 @@ class Erasure(Contract):
 
 
 class DeadLetter(Contract):
-    """A payload that could not be read, with the reason and where it stood."""
+    """A payload that could not be read, with the reason and where it stood; a large one is an artifact."""
 
     topic: str
     partition: int
@@ -170,6 +170,7 @@ class DeadLetter(Contract):
     key: str
     reason: str
     payload: Base64Bytes
+    artifact: str | None = None
     seen_at: AwareDatetime
 
 

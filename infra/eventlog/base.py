@@ -77,6 +77,10 @@ class EventLog(Protocol):
 
     def committed(self, group: str, topics: Sequence[str]) -> dict[tuple[str, int], int]: ...
 
+    def read(self, at: Position) -> Record | None:
+        """One record; None where it is not there any more."""
+        ...
+
     def trim(self, before: datetime) -> int:
         """Drops records older than `before`; returns how many."""
         ...

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -37,6 +37,7 @@ DELIVERY_TIMEOUT_MS = 8_000  # before that an append has been acknowledged or re
 LINGER_MS = 5
 BUFFER_BYTES = 64 << 20  # appends that wait for the broker; more are refused at once
 MAX_RECORD_BYTES = 4 << 20  # a dead letter holds a whole record, and a third more as base64
+READING = {"group_id": None, "enable_auto_commit": False, "metrics_enabled": False}
 HANDED_OVER = (
     CommitFailedError, FencedInstanceIdError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError,
 )  # fmt: skip
@@ -117,6 +118,17 @@ class KafkaEventLog:
         names, group = self._connection.named(topics), self._connection.prefix + group
         found = self._ask(lambda admin: _committed(admin, group, _partitions(admin, names)))
         return {self._connection.place(at): offset for at, offset in found.items()}
+
+    def read(self, at: Position) -> Record | None:
+        place = self._connection.partition((at.topic, at.partition))
+        with _translated(), closing(KafkaConsumer(**self._connection.options, **READING)) as client:
+            client.assign([place])
+            first, end = (found[place] for found in (client.beginning_offsets([place]), client.end_offsets([place])))
+            if not first <= at.offset < end:
+                return None
+            client.seek(place, at.offset)
+            found = client.poll(timeout_ms=REQUEST_TIMEOUT_MS, max_records=1).get(place, [])
+        return _record(at, found[0]) if found and found[0].offset == at.offset else None
 
     def describe(self) -> str:
         """The brokers and what the first of them speaks; raises LogUnavailable."""

@@ -70,6 +70,13 @@ class SqliteEventLog:
             found = _committed(connection, group)
         return {(t, p): found.get((t, p), 0) for t in topics for p in range(self._partitions)}
 
+    def read(self, at: Position) -> Record | None:
+        where = "topic = ? AND partition = ? AND offset = ?"
+        with closing(connect(self._path)) as connection:
+            query = f"SELECT key, value, timestamp FROM records WHERE {where}"
+            row = connection.execute(query, (at.topic, at.partition, at.offset)).fetchone()
+        return Record(at, row[0], row[1], datetime.fromtimestamp(row[2], UTC)) if row else None
+
     def trim(self, before: datetime) -> int:
         with closing(connect(self._path)) as connection, transaction(connection):
             return connection.execute("DELETE FROM records WHERE timestamp < ?", (before.timestamp(),)).rowcount

@@ -184,7 +184,7 @@ class Room:
         return total
 
     def intake(self, producer: Any) -> Intake:
-        return Intake(self.database, self.sealer, producer, self.metrics)
+        return Intake(self.database, self.sealer, producer, self.artifacts, self.metrics)
 
     def cutter(self, **overrides: Any) -> Cutter:
         return Cutter(self.eventlog, self.stop, **{"timeout_s": 5.0, "spool_s": 0.2, **overrides})
