@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UNFINISHED := $(VENV)/.unfinished
 
-.PHONY: setup demo test e2e check bench servers services services-stop docs lock clean
+.PHONY: setup demo test e2e check bench bench-ingest servers services services-stop docs lock clean
 
 setup: $(STAMP)
 
@@ -43,10 +43,14 @@ services: servers
 services-stop: setup
 	@$(BIN)/thumbwheel services stop
 
-# make bench NAME=consumer_rate: one of tests/bench/
+# make bench NAME=gateway_bench: one of tests/bench/
 NAME ?= gateway_bench
 bench: setup
 	$(BIN)/python -m tests.bench.$(NAME)
+
+# Kafka to PostgreSQL beside kafka-python alone, into .thumbwheel/bench/ingest.json
+bench-ingest: servers
+	$(BIN)/python -m tests.bench.ingest
 
 # Pages that are made from the code; a test fails where they are not current.
 docs: setup

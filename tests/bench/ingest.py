@@ -1,0 +1,178 @@
+"""Events a second from Kafka into PostgreSQL, beside what kafka-python alone can read: `make bench-ingest`.
+
+The mix is real: sealed answers with tokens and log-probabilities, a thumb for each, a comparison for every two, joined
+and validated. Servers of its own on free ports; every figure is of one run on one machine, saved together.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from rich.progress import track
+
+from feedback.decode import TOPICS
+from infra.console import err, print_json, print_table
+from infra.contracts.events import DEAD_LETTER_TOPIC, Feedback, Inference
+from infra.database.engine import open_database
+from infra.database.migrate import migrate
+from infra.eventlog.kafka import Connection, KafkaEventLog
+from infra.services.local import Services, free_ports, local_services
+from tests.support.events import (
+    key_of,
+    make_choice,
+    make_comparison,
+    make_envelope,
+    make_feedback,
+    make_inference,
+    make_sealer,
+    topic_of,
+)
+from tests.support.servers import fresh_database
+
+ANSWER_TOKENS = 60
+RATERS = 500
+RESULT = Path(".thumbwheel/bench/ingest.json")
+PLANS = ((1, 1), (2, 1), (4, 1), (2, 2), (4, 2), (4, 4))  # partitions, consumer processes
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one run's events are: the servers, the state directory with the keyring, and the topics' prefix."""
+
+    services: Services
+    home: Path
+    prefix: str
+    partitions: int
+    events: int
+
+    @property
+    def log(self) -> KafkaEventLog:
+        return KafkaEventLog(Connection([self.services.kafka.address], self.prefix), self.partitions)
+
+
+def bodies(events: int) -> Iterator[Inference | Feedback]:
+    """Two answers, a thumb for each, and a comparison of both, over and over."""
+    tokens = {"token_ids": list(range(ANSWER_TOKENS)), "logprobs": [-0.123456789] * ANSWER_TOKENS}
+    for at in range(0, events * 2 // 5, 2):
+        for response in (f"r{at}", f"r{at + 1}"):
+            choice = make_choice(f"Answer {response}. " + "It returns the cosine of x. " * 8, **tokens)
+            yield make_inference(response, prompt=f"Question {at}: what is it for?", choices=[choice])
+            yield make_feedback(response)
+        yield make_comparison(f"r{at}", f"r{at + 1}")
+
+
+def fill(place: Place) -> dict[str, float]:
+    """Appends everything; returns the rate of the producer and the mean size of a record."""
+    sealer = make_sealer(place.home)
+    made = [
+        (topic_of(body), key_of(body), make_envelope(sealer, body, rater=f"rater-{at % RATERS}").model_dump_json().encode())
+        for at, body in enumerate(bodies(place.events))
+    ]
+    log = place.log
+    log.prepare({topic: 1.0 for topic in (*TOPICS, DEAD_LETTER_TOPIC)})
+    producer, began = log.producer(), time.perf_counter()
+    for done in [producer.append(*record) for record in made]:
+        done.result(timeout=60)
+    rate = len(made) / (time.perf_counter() - began)
+    producer.close()
+    log.close()
+    return {"produced_per_s": rate, "bytes_per_event": sum(len(value) for _, _, value in made) / len(made)}
+
+
+def consume(place: Place, role: str, processes: int, *, profile: Path | None = None) -> dict[str, Any]:
+    """So many worker processes share the topics; the rate is of all of them, from the first batch to the last."""
+    url = fresh_database(place.services.postgres)
+    database = open_database(url)
+    migrate(database)
+    environ = {**os.environ, "BENCH_KAFKA": place.services.kafka.address, "BENCH_DATABASE": url}
+    if profile:
+        environ["BENCH_PROFILE"] = str(profile)
+    argv = [sys.executable, "-m", "tests.bench.ingest_worker", role, str(place.home), place.prefix]
+    argv += [str(place.partitions), str(place.events)]
+    workers = [subprocess.Popen(argv, env=environ, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
+    spans = [json.loads(worker.communicate()[0]) for worker in workers]
+    worked = [span for span in spans if span["events"]]
+    seconds = max(span["last_at"] for span in worked) - min(span["first_at"] for span in worked)
+    events = sum(span["events"] for span in worked)
+    if role == "stored":
+        _check(database, place.events)
+    database.close()
+    cpu = sum(span["cpu_s"] for span in worked)
+    return {"events": events, "seconds": round(seconds, 3), "per_s": round(events / seconds, 1), "cpu_s": round(cpu, 2)}
+
+
+def _check(database: Any, events: int) -> None:
+    """Everything once, and every vote joined."""
+    with database.engine.connect() as connection:
+        stored = sum(
+            connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar() for table in ("inferences", "vote_events")
+        )
+        waiting = connection.exec_driver_sql("SELECT count(*) FROM votes WHERE status <> 'joined'").scalar()
+    if stored != events:
+        raise SystemExit(f"{stored} of {events} events were stored")
+    err().print(f"{stored} stored, {waiting} votes not joined yet")
+
+
+def measure(services: Services, home: Path, events: int, plans: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    """Each run has topics of its own, filled anew: its group begins with the first offset."""
+    runs, produced = [], dict[str, float]()
+    for partitions, processes in track(plans, description="ingest", console=err()):
+        place = Place(services, home, f"run{len(runs)}.", partitions, events)
+        produced = fill(place)
+        rates = {role: consume(place, role, count) for role, count in (("bare", 1), ("stored", processes))}
+        runs.append({"partitions": partitions, "processes": processes, **rates})
+    return _summary(runs, produced)
+
+
+def _summary(runs: list[dict[str, Any]], produced: dict[str, float]) -> dict[str, Any]:
+    for run in runs:
+        run["ratio"] = round(run["stored"]["per_s"] / run["bare"]["per_s"], 3)
+    alone = {run["partitions"]: run["stored"]["per_s"] for run in runs if run["processes"] == 1}
+    for run in runs:
+        run["speedup"] = round(run["stored"]["per_s"] / alone[run["partitions"]], 2)
+    single = [run["ratio"] for run in runs if run["processes"] == 1]
+    return {"ratio": max(single), "cores": os.cpu_count(), **produced, "runs": runs}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=40_000)
+    parser.add_argument("--profile", type=Path, help="also profile one consumer, into this file for pstats")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    with TemporaryDirectory(prefix="thumbwheel-bench-") as directory:
+        home = Path(directory)
+        home.chmod(0o711)
+        services = local_services(home, free_ports(), bound=True)
+        try:
+            services.kafka.start()
+            services.postgres.start()
+            found = measure(services, home, options.events, PLANS)
+            if options.profile:
+                place = Place(services, home, "profile.", 1, options.events)
+                fill(place)
+                consume(place, "stored", 1, profile=options.profile.absolute())
+        finally:
+            services.stop()
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    RESULT.write_text(json.dumps(found, indent=1) + "\n")
+    if options.json:
+        print_json(found)
+        return
+    rows = [
+        (run["partitions"], run["processes"], run["bare"]["per_s"], run["stored"]["per_s"], run["ratio"], run["speedup"])
+        for run in found["runs"]
+    ]
+    print_table(("partitions", "processes", "kafka-python/s", "stored/s", "ratio", "speed-up"), rows)
+
+
+if __name__ == "__main__":
+    main()
