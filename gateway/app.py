@@ -83,10 +83,11 @@ async def _open(stack: AsyncExitStack, ports: Ports, address: str) -> Services:
     engines = Engines(settings, ports.engine_key)
     stack.push_async_callback(engines.close)
     router = Router(ports.identity.fraction)
-    watch = Watch(spool.directory.name, address, settings, ports.database, router, metrics)
+    watch = Watch(spool.directory.name, address, settings, ports.database, router, metrics, ports.bell)
     stack.push_async_callback(watch.forget)
     await watch.begin()
-    for work in (watch.follow(), watch.beat(), _adopting(spool.directory.parent, producer, settings.spool_max_bytes)):
+    adopting = _adopting(spool.directory.parent, producer, settings.spool_max_bytes)
+    for work in (watch.follow(), watch.listen(), watch.beat(), adopting):
         stack.push_async_callback(_stop, asyncio.create_task(work))
     auth = Auth(watch, ports.identity)
     facts = ModelFacts.of(ports.settings.serving.model)

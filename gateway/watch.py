@@ -9,6 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.metrics import Metrics
 from gateway.routing import Router
+from infra.bell import Bell
 from infra.contracts.routing import RoutingTable
 from infra.database.engine import Database
 from infra.registry import fleet, keys
@@ -33,13 +34,14 @@ class Watch:
         database: Database,
         router: Router,
         metrics: Metrics,
+        bell: Bell,
     ) -> None:
         self._gateway_id, self._address, self._settings = gateway_id, address, settings
-        self._database, self._router, self._metrics = database, router, metrics
+        self._database, self._router, self._metrics, self._bell = database, router, metrics, bell
         self.principals: dict[str, Principal] = {}
         self._keys_read_at = float("-inf")
         self._read_at = time.monotonic()
-        self._reading_keys, self._moved_on = asyncio.Lock(), asyncio.Event()
+        self._reading_keys, self._moved_on, self._heard = asyncio.Lock(), asyncio.Event(), asyncio.Event()
 
     @property
     def age_s(self) -> float:
@@ -68,7 +70,13 @@ class Watch:
             except (SQLAlchemyError, ValueError) as error:
                 _warn(error, self.age_s)
             self._router.stale = self.age_s > self._settings.routing_max_age_s
-            await asyncio.sleep(self._settings.routing_poll_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._heard.wait(), self._settings.routing_poll_s)
+            self._heard.clear()
+
+    async def listen(self) -> None:
+        """Looks at once where somebody says that the table has changed, until cancelled."""
+        await self._bell.listen(self._heard)
 
     async def beat(self) -> None:
         """Reports until cancelled: regularly, and at once after each new table."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infra.artifacts import ArtifactStore
+from infra.bell import Bell, NoBell
 from infra.database.engine import Database, open_database, sqlite_url
 from infra.envelopes import Sealer
 from infra.eventlog.base import EventLog
@@ -36,6 +37,10 @@ class Ports:
         return SqliteEventLog(self.home / "log.db", self.settings.infra.eventlog_partitions)
 
     @cached_property
+    def bell(self) -> Bell:
+        return open_bell(self.settings.infra) if self.settings.infra.profile == "full" else NoBell()
+
+    @cached_property
     def artifacts(self) -> ArtifactStore:
         return ArtifactStore(self.settings.infra.artifacts_url or str(self.home / "artifacts"))
 
@@ -61,9 +66,16 @@ class Ports:
         return self.settings.home
 
     def close(self) -> None:
-        for name in ("database", "eventlog"):
+        for name in ("database", "eventlog", "bell"):
             if name in self.__dict__:
                 self.__dict__[name].close()
+
+
+def open_bell(settings: InfraSettings) -> Bell:
+    """Imported only where it is used, as Kafka is."""
+    from infra.redis_bell import RedisBell
+
+    return RedisBell(settings.redis_url.get_secret_value())
 
 
 def open_kafka(settings: InfraSettings) -> "KafkaEventLog":

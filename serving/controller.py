@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from sqlalchemy.exc import OperationalError
 
+from infra.bell import Bell
 from infra.clock import now
 from infra.contracts.routing import ReplicaState
 from infra.database.engine import Database
@@ -49,6 +50,7 @@ class Hands:
     gating: Gating
     observer: Observer
     changed: asyncio.Event
+    bell: Bell
     metrics: Metrics
 
 
@@ -154,6 +156,8 @@ class Controller:
             return
         with self._database.transaction() as session:
             apply_plan(session, lease, world, planned)
+        if planned.table is not None:
+            self._hands.bell.ring()
 
     def _measure(self, world: World, planned: Plan) -> None:
         self._hands.metrics.revision.set(planned.table.revision if planned.table else world.revision)
