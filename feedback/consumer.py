@@ -138,6 +138,7 @@ class Loop:
         self.insist(lambda: self.intake.refuse(batch))
         self.insist(lambda: self.intake.store(batch))
         self.insist(lambda: self.consumer.commit(following(records)))
+        self.intake.metrics.throughput.add(len(records))
 
     def insist(self, step: Callable[[], T]) -> T:
         """Tries until it works. Raises Stopping, so that nothing uncommitted is left behind as if it were done."""

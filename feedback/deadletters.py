@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from feedback.errors import FeedbackError
@@ -139,7 +139,9 @@ def make_letter(record: Record, reason: str, artifacts: ArtifactStore) -> DeadLe
 
 
 def open_letters(session: Session) -> int:
-    return len(session.scalars(select(DeadLetterRow.offset).where(DeadLetterRow.state == L.OPEN)).all())
+    """How many wait for a person."""
+    query = select(func.count()).select_from(DeadLetterRow).where(DeadLetterRow.state == L.OPEN)
+    return session.scalar(query) or 0
 
 
 def _check(row: DeadLetterRow, target: LetterState) -> None:

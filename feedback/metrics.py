@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
+from feedback.rate import Rate
+
 
 @dataclass(frozen=True)
 class Metrics:
@@ -12,6 +14,9 @@ class Metrics:
     registry: CollectorRegistry = field(default=REGISTRY)
     events: Counter = field(init=False)
     dead_letters: Counter = field(init=False)
+    throughput: Rate = field(default_factory=Rate)
+    dead_letters_open: Gauge = field(init=False)
+    rate: Gauge = field(init=False)
     lag: Gauge = field(init=False)
     votes: Gauge = field(init=False)
     oldest_unjoined: Gauge = field(init=False)
@@ -26,6 +31,14 @@ class Metrics:
             ),
             "dead_letters": Counter(
                 "thumbwheel_feedback_dead_letters_total", "Payloads that could not be read.", ["topic"],
+                registry=self.registry,
+            ),
+            "dead_letters_open": Gauge(
+                "thumbwheel_feedback_dead_letters_open", "Dead letters that nobody has replayed or discarded.",
+                registry=self.registry,
+            ),
+            "rate": Gauge(
+                "thumbwheel_feedback_events_per_second", "Events handled in the last half minute, per second.",
                 registry=self.registry,
             ),
             "lag": Gauge(
@@ -51,3 +64,4 @@ class Metrics:
         }  # fmt: skip
         for name, metric in made.items():
             object.__setattr__(self, name, metric)
+        self.rate.set_function(self.throughput.per_second)

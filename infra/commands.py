@@ -179,6 +179,8 @@ def _show_status(told: dict[str, Any]) -> None:
 
     rows = [(name, p["state"], p["address"], p["pid"], p["restarts"]) for name, p in told["processes"].items()]
     print_table(("process", "state", "address", "pid", "restarts"), rows, title=f"{told['state']}  {told['home']}")
+    for name, figures in told["figures"].items():
+        out().print(f"{name}: " + ", ".join(f"{what} {value:,.10g}" for what, value in figures.items()), markup=False)
     for alias, version in told.get("champion", {}).items():
         out().print(f"{alias} answers with {version}", markup=False)
     for cycle in told.get("cycles", {}).get("running", []):

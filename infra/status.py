@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from infra.child import answers
 from infra.database.schema import head_revision, stored_revision
 from infra.database.tables import CycleRow, RolloutRow
+from infra.figures import figures
 from infra.ports import Ports
 from infra.registry import cycles, fleet
 from infra.registry import rollouts as rollout_registry
@@ -19,12 +20,14 @@ UNREADY = "unready"  # it runs, but says that something it depends on cannot be 
 
 
 def describe(settings: Settings) -> dict[str, Any]:
-    """`state`, `processes` by name, `champion` by alias, and the counts and current ones of cycles and rollouts."""
+    """`state`, `processes` by name, their `figures`, `champion` by alias, the counts and current ones of cycles and
+    rollouts."""
     status = current_status(settings.home)
     return {
         "state": str(status.state),
         "home": str(settings.home),
         "processes": processes(status),
+        "figures": figures({name: one.address for name, one in status.processes.items() if one.address}),
         **_registry(settings),
     }
 
