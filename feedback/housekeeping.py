@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from feedback import matching, repository
 from feedback.consumer import lag
 from feedback.deadletters import open_letters
+from feedback.expiry import drop_older
 from feedback.metrics import Metrics
 from infra.clock import now
 from infra.database.engine import Database
@@ -47,10 +48,19 @@ class Housekeeping:
             self._count(session)
             self.metrics.dead_letters_open.set(open_letters(session))
             self.metrics.oldest_unjoined.set(repository.oldest_pending_s(session))
+        self._expire()
         if orphans:
             log.info("votes_orphaned", count=orphans)
         if not behind:
             self._trim()
+
+    def _expire(self) -> None:
+        """One step a turn, so that nobody waits for it."""
+        before = now() - timedelta(days=self.settings.feedback.keep_days)
+        with self.database.transaction() as session:
+            gone = drop_older(session, before)
+        if gone:
+            log.info("events_expired", rows=gone)
 
     def _count(self, session: Session) -> None:
         """Counting ten million rows takes a second: it is done a hundredth of the time at most."""

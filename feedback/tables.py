@@ -47,6 +47,7 @@ class InferenceRow(EventColumns, Base):
     __table_args__ = (
         Index("inferences_cell", "tenant", "bucket", "occurred_at"),
         Index("inferences_position", "log_partition", "log_offset"),
+        Index("inferences_age", "occurred_at", postgresql_using="brin"),
         Index("inferences_rater", "tenant", "rater"),
         Index("inferences_session", "tenant", "session_id"),
     )
@@ -87,6 +88,7 @@ class VoteEventRow(EventColumns, Base):
         Index("vote_events_vote", "tenant", "vote_id"),
         Index("vote_events_cell", "tenant", "bucket", "occurred_at"),
         Index("vote_events_position", "log_partition", "log_offset"),
+        Index("vote_events_age", "occurred_at", postgresql_using="brin"),
         Index("vote_events_rater", "tenant", "rater"),
     )
     tenant: Mapped[str] = mapped_column(String(100), primary_key=True)

@@ -110,6 +110,9 @@ class FeedbackSettings(Section):
     batch_size: int = Field(500, gt=0, description="Most events handled in one transaction.")
     poll_s: float = Field(0.2, gt=0, description="Longest wait for new events before looking for other work.")
     window_days: float = Field(90, gt=0, description="A dataset takes the events of this many days before its cut.")
+    keep_days: float = Field(
+        400, gt=0, description="Events older than this leave the database; must be longer than the window."
+    )
     test_share: float = Field(0.2, gt=0, lt=1, description="Share of raters whose rows are held out as test.")
     gate_share: float = Field(0.2, ge=0, lt=1, description="Share of prompt clusters kept for the gates.")
     report_share: float = Field(0.1, ge=0, lt=1, description="Share of prompt clusters that only reports may use.")
@@ -143,6 +146,13 @@ class FeedbackSettings(Section):
     cut_timeout_s: float = Field(
         60, gt=0, description="Longest wait for the consumer to store what was acknowledged before a snapshot."
     )
+
+
+    @model_validator(mode="after")
+    def keeps_what_datasets_take(self) -> Self:
+        if self.keep_days <= self.window_days + 1:
+            raise ValueError("keep_days must be more than a day longer than window_days")
+        return self
 
 
 class TrainerSettings(Section):

@@ -25,6 +25,7 @@ def upgrade() -> None:
             batch_op.drop_index(f"{table}_time")
             batch_op.create_index(f"{table}_cell", ["tenant", "bucket", "occurred_at"], unique=False)
             batch_op.create_index(f"{table}_position", ["log_partition", "log_offset"], unique=False)
+            batch_op.create_index(f"{table}_age", ["occurred_at"], unique=False, postgresql_using="brin")
 
     op.add_column("vote_events", sa.Column("pairs", sa.Integer(), nullable=True))
     # What an earlier value stated is sealed; it counts again only if the later ones are erased.
@@ -39,6 +40,7 @@ def downgrade() -> None:
         batch_op.drop_column("pairs")
     for table in TABLES:
         with op.batch_alter_table(table, schema=None) as batch_op:
+            batch_op.drop_index(f"{table}_age")
             batch_op.drop_index(f"{table}_position")
             batch_op.drop_index(f"{table}_cell")
             batch_op.create_index(f"{table}_time", ["tenant", "occurred_at"], unique=False)
