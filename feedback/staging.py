@@ -5,6 +5,7 @@ gone with the transaction or the next batch.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -63,7 +64,7 @@ def _copy(connection: Connection, name: str, rows: Iterable[tuple[Any, ...]]) ->
     columns = ", ".join(f'"{column}"' for column in COLUMNS[name])
     statement = f"COPY {PREFIX}{name} ({columns}) FROM STDIN (FORMAT BINARY)"
     with driver.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.set_types(_TYPES[name])
+        copy.set_types(column_types(name, COLUMNS[name]))
         for row in rows:
             copy.write_row(row)
 
@@ -78,11 +79,15 @@ def _staging_table(name: str) -> Table:
     return Table(f"{PREFIX}{name}", MetaData(), *columns)
 
 
+@cache
+def column_types(table: str, names: tuple[str, ...]) -> list[str]:
+    """As PostgreSQL calls them."""
+    return [_type_of(Base.metadata.tables[table].columns[name]) for name in names]
+
+
 def _type_of(column: Column[Any]) -> str:
-    """As PostgreSQL calls it."""
     kind = column.type.impl if isinstance(column.type, TypeDecorator) else column.type
     return next(name for python, name in BINARY if isinstance(kind, python))
 
 
-_TYPES = {row.__tablename__: [_type_of(column) for column in row.__table__.columns] for row in STAGED}
 _STAGING = {name: _staging_table(name) for name in COLUMNS}
