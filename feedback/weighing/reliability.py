@@ -96,7 +96,7 @@ def _tally(opinions: Opinions, truth_I: Floats, place_N: Ints, places: int) -> t
 
 def _posterior(right_R: Floats, wrong_R: Floats, mean_R: Floats, strength_R: Floats, repeats: Repeats | None) -> Floats:
     """The posterior mean on the grid, some raters at a time."""
-    p_R = np.empty_like(right_R)
+    p_R = np.empty(len(right_R))
     sure_G, unsure_G = np.log(GRID_G**2 + (1 - GRID_G) ** 2), np.log(2 * GRID_G * (1 - GRID_G))
     for at in range(0, len(p_R), ROWS):
         some = slice(at, at + ROWS)

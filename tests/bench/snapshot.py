@@ -41,6 +41,7 @@ RESULT = Path(".thumbwheel/bench/snapshot.json")
 DAYS = 80
 RATERS = 50_000
 PROMPTS = 200_000
+AGREEMENT = 0.75  # how often somebody finds the first of two answers better
 VOTES_PER_PAIR = 8  # four comparisons of two answers, and two thumbs for each
 VOTE_COLUMNS = ("tenant", "vote_id", "event_id", "occurred_at", "rater", "alias", "status", "consent_train",
                 "consent_explicit", "pairs", "counted", "first_seen_at")  # fmt: skip
@@ -113,12 +114,13 @@ def rows_of_pair(crowd: Crowd, texts: Templates, at: datetime) -> Iterator[tuple
         body = texts.answer.replace("@response", response).replace("@prompt", str(prompt))
         yield from _answer(crowd, owner, response, body.replace("@text", f"{prompt} {rng.randrange(50)}"), at)
     for voter in rng.sample(crowd.people, 4):
-        choice = rng.choice(("a", "b"))
+        choice = "a" if rng.random() < AGREEMENT else "b"
         body = texts.comparison.replace("@choice", choice).replace("@a", responses[0]).replace("@b", responses[1])
         yield from _vote(crowd, voter, "comparison", body, responses, at, 1)
-        body = texts.thumb.replace("@response", rng.choice(responses)).replace("@value", rng.choice(("true", "false")))
-        target = responses[0] if f'"{responses[0]}"' in body else responses[1]
-        yield from _vote(crowd, voter, "thumbs", body, (target,), at, 0)
+        place = rng.randrange(2)
+        liked = (rng.random() < AGREEMENT) is (place == 0)
+        body = texts.thumb.replace("@response", responses[place]).replace("@value", "true" if liked else "false")
+        yield from _vote(crowd, voter, "thumbs", body, (responses[place],), at, 0)
 
 
 def _envelope(crowd: Crowd, person: Person, body: str, at: datetime) -> dict[str, Any]:

@@ -22,6 +22,7 @@ def accuracy(crowd: Crowd, share_I: np.ndarray) -> float:
     return float(np.where(share_I == 0.5, 0.5, (share_I > 0.5) == crowd.truth_I).mean())
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # crowd-kit 1.4 with pandas 3.1
 @pytest.mark.parametrize("seed", range(3))
 def test_estimates_are_those_of_crowd_kit(seed: int) -> None:
     crowd = make_crowd(raters=30, items=2000, each=5, seed=seed)

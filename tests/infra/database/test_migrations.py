@@ -67,7 +67,7 @@ def test_the_registry_keeps_its_rows_when_later_migrations_go_down_and_up(databa
 
 
 def test_events_that_were_stored_before_there_were_cells_are_given_theirs(database: Database) -> None:
-    migrate(database, "0002")
+    migrate(database, "0003")
     named, nameless = {"rater": "rater-1"}, {"rater": None}
     with database.engine.begin() as connection:
         for at, event in enumerate((named, nameless)):
@@ -76,7 +76,7 @@ def test_events_that_were_stored_before_there_were_cells_are_given_theirs(databa
     with database.reading() as session:
         found = session.execute(text("SELECT vote_id, bucket FROM vote_events ORDER BY vote_id")).all()
     assert [tuple(row) for row in found] == [("vote-0", bucket_of("rater-1")), ("vote-1", bucket_of("vote-1"))]
-    downgrade(database, "0002")
+    downgrade(database, "0003")
     migrate(database)
     with database.reading() as session:
         assert session.execute(text("SELECT count(*) FROM vote_events")).scalar() == 2
