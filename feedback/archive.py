@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
-from feedback.cells import BUCKETS, Cell
+from feedback.cells import BUCKETS, Cell, start_of_day
 from feedback.exchange import Exchange, Unusable, make_exchange
 from feedback.tables import InferenceRow, VoteEventRow, VoteTargetRow
 from feedback.votes import Answered, Vote
@@ -42,17 +42,20 @@ class Archive:
     start: datetime
     cut: Cut
 
-    def cells(self) -> list[Cell]:
-        """All that there may be something in, in order."""
-        ends = [self._last(table, bucket) for table in (VoteEventRow, InferenceRow) for bucket in range(BUCKETS)]
-        last = max((end for end in ends if end is not None), default=self.start - timedelta(days=1))
-        days = [(self.start + timedelta(days=after)).date() for after in range((last - self.start).days + 1)]
-        return [Cell(day, bucket) for day in days for bucket in range(BUCKETS)]
+    def cells(self, table: Table) -> list[Cell]:
+        """All that there may be events in, in order: of each bucket the days from its first to its last."""
+        return sorted(cell for bucket in range(BUCKETS) for cell in self._span(table, bucket))
 
-    def _last(self, table: Table, bucket: int) -> datetime | None:
-        mine = (table.tenant == self.tenant, table.bucket == bucket)
+    def _span(self, table: Table, bucket: int) -> Iterator[Cell]:
+        mine = (table.tenant == self.tenant, table.bucket == bucket, table.occurred_at >= self.start)
         with self.database.reading() as session:
-            return session.scalar(select(func.max(table.occurred_at)).where(*mine))
+            first, last = session.execute(
+                select(func.min(table.occurred_at), func.max(table.occurred_at)).where(*mine)
+            ).one()
+        if first is not None:
+            start = start_of_day(first)
+            for after in range((last - start).days + 1):
+                yield Cell((start + timedelta(days=after)).date(), bucket)
 
     def votes(self, cell: Cell) -> tuple[list[Vote], Counter[str]]:
         """The current value of each vote key whose event is in this cell; how many can't be read any more, and why."""
@@ -141,12 +144,10 @@ class Changes:
         """Of new votes, of the values they took the place of, and of votes whose answers have come."""
         events = VoteEventRow
         fresh = {vote_id for (vote_id,) in self._new(events, events.vote_id)}
-        fresh |= self._pointing_at({response_id for (response_id,) in self._new(InferenceRow, InferenceRow.response_id)})
-        return {
-            cell
-            for ids in chunks(fresh)
-            for cell in self._cells(events, events.vote_id.in_(ids))
-        }
+        fresh |= self._pointing_at(
+            {response_id for (response_id,) in self._new(InferenceRow, InferenceRow.response_id)}
+        )
+        return {cell for ids in chunks(fresh) for cell in self._cells(events, events.vote_id.in_(ids))}
 
     def answers(self) -> set[Cell]:
         fresh = self._new(InferenceRow, InferenceRow.occurred_at, InferenceRow.bucket)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ MIX = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0
 class Lists:
     """A column of lists: all values in a row, and the row that each one belongs to."""
 
-    values_V: NDArray[np.generic]
+    values_V: NDArray[Any]
     row_V: Ints
 
     @classmethod
@@ -26,14 +27,14 @@ class Lists:
         lengths = np.diff(array.offsets.to_numpy())
         return cls(array.flatten().to_numpy(zero_copy_only=False), np.repeat(np.arange(len(array)), lengths))
 
-    def any_in(self, wanted: NDArray[np.generic], rows: int) -> Bools:
+    def any_in(self, wanted: NDArray[Any], rows: int) -> Bools:
         """For each row whether any of its values is wanted."""
         found = np.zeros(rows, dtype=np.bool_)
         found[self.row_V[np.isin(self.values_V, wanted)]] = True
         return found
 
 
-def column(table: pa.Table, name: str) -> NDArray[np.generic]:
+def column(table: pa.Table, name: str) -> NDArray[Any]:
     return np.asarray(table[name].to_numpy())
 
 
@@ -73,7 +74,7 @@ def group_sums(group_N: Hashes, values_N: Hashes) -> Hashes:
     return np.asarray(sums[place_N])
 
 
-def firsts(groups_N: Hashes, keys_KN: Sequence[NDArray[np.generic]]) -> Bools:
+def firsts(groups_N: Hashes, keys_KN: Sequence[NDArray[Any]]) -> Bools:
     """Whether a row is the first of its group, by these keys one after the other."""
     order = np.lexsort((*reversed(keys_KN), groups_N))
     ordered = groups_N[order]

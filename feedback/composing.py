@@ -1,6 +1,6 @@
 """From facts to files: chooses what becomes rows, and writes the groups of files that hold others than the parent's."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 

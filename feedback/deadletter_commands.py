@@ -14,7 +14,9 @@ if TYPE_CHECKING:  # heavy imports wait until a command is called
     from feedback.deadletters import Office
     from feedback.tables import DeadLetterRow
 
-Places = Annotated[list[str] | None, typer.Argument(help="As `deadletters list` shows them, like TOPIC:PARTITION:OFFSET.")]
+Places = Annotated[
+    list[str] | None, typer.Argument(help="As `deadletters list` shows them, like TOPIC:PARTITION:OFFSET.")
+]
 All = Annotated[bool, typer.Option("--all", help="Every open letter.")]
 MOST = 1000  # letters in one go
 

@@ -16,6 +16,7 @@ from feedback.filters import chain
 from feedback.index import PROMPTS, VOTES, CellEntry, Index, facts_path
 from feedback.join import join
 from feedback.judgement import Judgement
+from feedback.tables import InferenceRow, VoteEventRow
 from infra.contracts.events import Envelope
 from infra.settings import FeedbackSettings
 
@@ -50,12 +51,12 @@ class Gathering:
     as_of: datetime
     progress: Progress
 
-    def run(self, cells: Sequence[Cell], before: Before | None) -> Index:
-        """`cells` are all that there may be something in."""
+    def run(self, before: Before | None) -> Index:
         votes, answers = (before.changes.votes(), before.changes.answers()) if before else (set[Cell](), set[Cell]())
+        cells = {VOTES: self.archive.cells(VoteEventRow), PROMPTS: self.archive.cells(InferenceRow)}
         found = {
-            VOTES: self._all(VOTES, cells, before, votes, self._votes),
-            PROMPTS: self._all(PROMPTS, cells, before, answers, self._prompts),
+            VOTES: self._all(VOTES, cells[VOTES], before, votes, self._votes),
+            PROMPTS: self._all(PROMPTS, cells[PROMPTS], before, answers, self._prompts),
         }
         return Index(key=facts_key(self.settings), cells=found)
 
@@ -84,7 +85,9 @@ class Gathering:
         if kept:
             self.draft.write(facts_path(VOTES, cell), facts.judgement_facts(kept))
         filtered = Counter(lost) + unjoined + dropped
-        return CellEntry(rows=len(kept), filtered=dict(sorted(filtered.items())), expires_at=_expiry(_envelopes(kept), self.as_of))
+        return CellEntry(
+            rows=len(kept), filtered=dict(sorted(filtered.items())), expires_at=_expiry(_envelopes(kept), self.as_of)
+        )
 
     def _prompts(self, cell: Cell) -> CellEntry:
         asked = [one for one in self.archive.answers(cell) if self._may_be_asked(one)]

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
-
 from sqlalchemy.orm import Session
 
 from feedback import matching, repository

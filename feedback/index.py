@@ -1,7 +1,7 @@
 """What the next dataset need not open again: the facts of each cell, and which rows each cell's files hold.
 
-It lies beside the dataset as `index/`: one Parquet file of facts per cell, and `cells.json`. Its hash is not part of the
-dataset's: the rows are what they are, however they were found.
+It lies beside the dataset as `index/`: one Parquet file of facts per cell, and `cells.json`. Its hash is not part of
+the dataset's: the rows are what they are, however they were found.
 """
 
 from collections import Counter

@@ -59,7 +59,7 @@ class Places:
     def column(self, values: pa.ChunkedArray) -> NDArray[np.int64]:
         """Of a dictionary column: each distinct value is looked at once."""
         encoded = pc.dictionary_encode(values.cast(pa.string()), null_encoding="encode").combine_chunks()
-        return self.of(encoded.dictionary.to_pylist())[encoded.indices.to_numpy()]
+        return np.asarray(self.of(encoded.dictionary.to_pylist())[encoded.indices.to_numpy()])
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,6 @@ def read_material(draft: Draft, index: Index, chosen: Mapping[int, Chosen]) -> M
     _, first_P, prompt_N = np.unique(joined(high_N, low_N), return_index=True, return_inverse=True)
     mass = Mass(owner_N, place_N, prompt_N, mass_N, len(first_P))
     return Material(opinions, mass, list(units.known), list(segments.known), (high_N[first_P], low_N[first_P]))
-
 
 
 def _part(table: pa.Table, train_N: Bools, units: Places, segments: Places) -> Part:

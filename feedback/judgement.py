@@ -80,7 +80,11 @@ class Judgement:
         if not any(roles.values()):
             return None
         best = roles[self.answers[0].ref.rpartition("#")[0]] == "better"
-        return best is (self.verdict is Verdict.GOOD) if self.verdict in THUMBS else best and self.verdict is Verdict.ORDERED
+        return (
+            best is (self.verdict is Verdict.GOOD)
+            if self.verdict in THUMBS
+            else best and self.verdict is Verdict.ORDERED
+        )
 
     @property
     def words(self) -> int:

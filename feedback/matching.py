@@ -49,7 +49,9 @@ JOINED = text(
     f"UPDATE votes SET status = '{VoteStatus.JOINED}', alias = f.alias, counted = f.counted"
     " FROM found_votes f WHERE votes.tenant = f.tenant AND votes.vote_id = f.vote_id"
 )
-GAINED = text("SELECT tenant, alias, sum(counted - before) FROM found_votes GROUP BY tenant, alias ORDER BY tenant, alias")
+GAINED = text(
+    "SELECT tenant, alias, sum(counted - before) FROM found_votes GROUP BY tenant, alias ORDER BY tenant, alias"
+)
 SCRATCH = {
     "matched_votes": "tenant TEXT, vote_id TEXT",
     "found_votes": "tenant TEXT, vote_id TEXT, before INTEGER, alias TEXT, counted INTEGER",

@@ -113,7 +113,9 @@ def _earliest(events: Sequence[Event], key: Callable[[Event], Hashable]) -> list
 
 
 def _inference_row(event: Answered, at: datetime) -> tuple[Any, ...]:
-    return _in_order("inferences", {**_event_columns(event, at), **{n: getattr(event.body, n) for n in INFERENCE_COLUMNS}})
+    return _in_order(
+        "inferences", {**_event_columns(event, at), **{n: getattr(event.body, n) for n in INFERENCE_COLUMNS}}
+    )
 
 
 def _choice_rows(event: Answered) -> list[tuple[Any, ...]]:

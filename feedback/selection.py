@@ -18,6 +18,7 @@ from feedback.split import TEST, TRAIN
 from infra.settings import FeedbackSettings
 
 Fates = NDArray[np.int8]
+NO_HASHES: Hashes = np.zeros(0, dtype=np.uint64)
 
 
 class Fate(IntEnum):
@@ -40,7 +41,7 @@ class Chosen:
 
     @property
     def kept_N(self) -> Bools:
-        return self.fate_N == Fate.KEPT
+        return np.asarray(self.fate_N == Fate.KEPT)
 
     def split_N(self, split: str) -> Bools:
         return self.kept_N & (self.train_N if split == TRAIN else ~self.train_N)
@@ -71,8 +72,10 @@ class Texts:
 
     @classmethod
     def of(cls, parts: Iterable["Texts"]) -> "Texts":
-        found = list(parts)
-        return cls(*(np.unique(np.concatenate([getattr(one, name) for one in found])) for name in ("prompts", "digests")))
+        found = [cls(NO_HASHES, NO_HASHES), *parts]
+        return cls(
+            *(np.unique(np.concatenate([getattr(one, name) for one in found])) for name in ("prompts", "digests"))
+        )
 
 
 def trained_on(facts: pa.Table, chosen: Chosen) -> Texts:

@@ -1,4 +1,4 @@
-"""Rows into Parquet files: one file per table, split and cell, taken over from the parent where its rows are the same."""
+"""Rows into Parquet files: one file per table, split and cell."""
 
 import hashlib
 from collections import defaultdict

@@ -103,7 +103,7 @@ class _Making:
         archive = Archive(self.snapshots.database, self.snapshots.sealer, order.tenant, start, order.cut)
         before = self._before()
         gathering = Gathering(archive, self.draft, settings, order.alias, order.as_of, self.progress)
-        found, known = gathering.run(archive.cells(), before), before.index.groups if before else {}
+        found, known = gathering.run(before), before.index.groups if before else {}
         composing = Composing(archive, self.draft, found, settings, order.alias, self.progress)
         chosen = composing.judged(known)
         composing.prompts(known)
@@ -127,7 +127,9 @@ class _Making:
         since = {(topic, at): end for topic, ends in parent.event_cut.items() for at, end in ends.items()}
         if any(end > self.order.cut.get(place, 0) for place, end in since.items()):
             return None
-        return Before(known, Changes(self.snapshots.database, self.order.tenant, since, self.order.cut), parent.window_start)
+        return Before(
+            known, Changes(self.snapshots.database, self.order.tenant, since, self.order.cut), parent.window_start
+        )
 
     def _manifest(
         self, start: datetime, files: list[FileEntry], counts: dict[str, dict[str, int]], filtered: Counter[str],

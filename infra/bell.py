@@ -25,7 +25,7 @@ class NoBell:
     def ring(self) -> None:
         """Nobody hears."""
 
-    async def listen(self, heard: asyncio.Event) -> None:
+    async def listen(self, heard: asyncio.Event) -> None:  # noqa: ARG002 nobody ever sets it
         await asyncio.Event().wait()
 
     def close(self) -> None:

@@ -147,7 +147,6 @@ class FeedbackSettings(Section):
         60, gt=0, description="Longest wait for the consumer to store what was acknowledged before a snapshot."
     )
 
-
     @model_validator(mode="after")
     def keeps_what_datasets_take(self) -> Self:
         if self.keep_days <= self.window_days + 1:

@@ -92,7 +92,9 @@ def compose(ports: Ports, session: aiohttp.ClientSession, changed: asyncio.Event
         holder=f"{NAME}@{socket.gethostname()}:{ports.home}",
         lease_ttl_s=ports.settings.infra.lease_ttl_s,
     )
-    return Controller(ports.database, settings, seat, Hands(preparation, gating, observer, changed, ports.bell, metrics))
+    return Controller(
+        ports.database, settings, seat, Hands(preparation, gating, observer, changed, ports.bell, metrics)
+    )
 
 
 @contextmanager

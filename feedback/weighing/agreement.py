@@ -7,7 +7,7 @@ from feedback.weighing.opinions import Floats, Opinions
 
 
 def alpha(opinions: Opinions) -> float | None:
-    """Krippendorff's alpha of yes and no: 1 is full agreement, 0 what chance would bring. None where nobody overlaps."""
+    """Krippendorff's alpha of yes and no: 1 is full agreement, 0 what chance brings. None where nobody overlaps."""
     once = opinions.once()
     counts_IV = np.zeros((opinions.items, 2), dtype=np.int64)
     np.add.at(counts_IV, (once.item_N, once.yes_N.astype(np.int64)), 1)

@@ -11,6 +11,11 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 
+def sums(place_N: Ints, value_N: Floats | Bools, places: int) -> Floats:
+    """For each place the sum of its values."""
+    return np.bincount(place_N, weights=value_N, minlength=places).astype(np.float64)
+
+
 @dataclass(frozen=True)
 class Opinions:
     """N answers of R raters to I yes-or-no questions, such as "is the first of these two texts the better one?".
@@ -57,5 +62,5 @@ class Opinions:
 
     def where(self, chosen_N: Bools) -> "Opinions":
         """Only these answers; raters and questions keep their places."""
-        parts = (part[chosen_N] for part in (self.rater_N, self.item_N, self.yes_N, self.segment_N))
-        return Opinions(*parts, self.truth_I, self.raters, self.segments)
+        rater_N, item_N, yes_N = self.rater_N[chosen_N], self.item_N[chosen_N], self.yes_N[chosen_N]
+        return Opinions(rater_N, item_N, yes_N, self.segment_N[chosen_N], self.truth_I, self.raters, self.segments)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, logit
 
-from feedback.weighing.opinions import Bools, Floats, Ints, Opinions
+from feedback.weighing.opinions import Bools, Floats, Ints, Opinions, sums
 
 GRID_G = np.linspace(0.005, 0.995, 199)
 ROWS = 20_000  # raters whose grids are held at once
@@ -30,8 +30,8 @@ class Prior:
 class Reliability:
     """`p_R` is the probability that the rater is right; `answers_R` how many answers it was told from.
 
-    `p_RS` is the same by segment, NaN where a rater has too few answers there. `truth_I` is how probably each question's
-    answer is yes.
+    `p_RS` is the same by segment, NaN where a rater has too few answers there. `truth_I` is how probably each
+    question's answer is yes.
     """
 
     p_R: Floats
@@ -71,18 +71,17 @@ def count_repeats(opinions: Opinions) -> Repeats:
     """Of each rater's answers to one question every further one is compared with those before."""
     pair_P, place_N = np.unique(opinions.pair_N, return_inverse=True)
     all_P = np.bincount(place_N, minlength=len(pair_P))
-    yes_P = np.bincount(place_N, weights=opinions.yes_N, minlength=len(pair_P))
+    yes_P = sums(place_N, opinions.yes_N, len(pair_P))
     rater_P = pair_P // max(1, opinions.items)
     other_P = np.minimum(yes_P, all_P - yes_P)
     same_P = all_P - 1 - other_P
-    counts = (np.bincount(rater_P, weights=part, minlength=opinions.raters) for part in (same_P, other_P))
-    return Repeats(*counts)
+    return Repeats(sums(rater_P, same_P, opinions.raters), sums(rater_P, other_P, opinions.raters))
 
 
 def _truth(opinions: Opinions, p_R: Floats) -> Floats:
     """Each answer is worth its rater's log odds; yes and no are as likely beforehand. A known truth stays."""
     odds_N = np.where(opinions.yes_N, 1.0, -1.0) * logit(p_R)[opinions.rater_N]
-    odds_I = np.bincount(opinions.item_N, weights=odds_N, minlength=opinions.items)
+    odds_I = sums(opinions.item_N, odds_N, opinions.items)
     return np.where(np.isnan(opinions.truth_I), expit(odds_I), opinions.truth_I)
 
 
@@ -90,7 +89,7 @@ def _tally(opinions: Opinions, truth_I: Floats, place_N: Ints, places: int) -> t
     """Expected right and wrong answers by place."""
     truth_N = truth_I[opinions.item_N]
     right_N = np.where(opinions.yes_N, truth_N, 1 - truth_N)
-    right = np.bincount(place_N, weights=right_N, minlength=places)
+    right = sums(place_N, right_N, places)
     return right, np.bincount(place_N, minlength=places) - right
 
 

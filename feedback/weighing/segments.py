@@ -23,4 +23,4 @@ def segment_factors(
     rest = max(0.0, 1 - sum(mix.values())) / max(share_S[~named_S].sum(), 1e-12)
     wanted_S = np.array([mix.get(name or "", 0.0) for name in names])
     factor_S = np.where(named_S, wanted_S / np.maximum(share_S, 1e-12), rest)
-    return np.minimum(factor_S, most)
+    return np.asarray(np.minimum(factor_S, most))

@@ -14,7 +14,7 @@ from scipy.special import logit
 from feedback.weighing.agreement import alpha, effective_size, top_share
 from feedback.weighing.caps import cap_factors, spread
 from feedback.weighing.networks import ALONE, find_networks
-from feedback.weighing.opinions import Floats, Ints, Opinions
+from feedback.weighing.opinions import Floats, Ints, Opinions, sums
 from feedback.weighing.reliability import Prior, Reliability, estimate
 from feedback.weighing.segments import segment_factors
 
@@ -89,11 +89,11 @@ def weigh(opinions: Opinions, mass: Mass, segments: list[str | None], policy: Po
 
 def rater_weight(p: Floats, policy: Policy) -> Floats:
     """Never below 0: who is wrong more often than right is left out, not turned around."""
-    return np.clip(logit(p) / logit(policy.prior.mean), 0.0, policy.rater_most)
+    return np.asarray(np.clip(logit(p) / logit(policy.prior.mean), 0.0, policy.rater_most))
 
 
 def _report(opinions: Opinions, mass: Mass, weight_N: Floats, network_R: Ints, trust_RS: Floats) -> dict[str, Any]:
-    mass_R = np.bincount(mass.rater_N, weights=weight_N, minlength=opinions.raters)
+    mass_R = sums(mass.rater_N, weight_N, opinions.raters)
     seen_R = np.bincount(mass.rater_N, minlength=opinions.raters) > 0
     agreement = alpha(opinions)
     return {

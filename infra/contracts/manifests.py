@@ -1,9 +1,9 @@
 """Manifests in the artifact store: what a dataset, reward model or adapter is made of, and the evidence about it.
 
-Layout of a dataset: `<table>/<split>/<shard>.parquet`, `weights/{raters,prompts,segments}.parquet`, `index/` (what the
-next dataset is made from) and `manifest.json`. Tables: `preference`, `ties`, `unpaired`, `demonstrations` (splits train,
-test) and `prompts` (splits train, gate, report). Layout of an adapter: PEFT's
-`adapter_config.json` and `adapter_model.safetensors`, `manifest.json`, `evidence.json`.
+Layout of a dataset: `<table>/<split>/<shard>.parquet`, `weights/{raters,prompts,segments}.parquet`, `index/` (what
+the next dataset is made from) and `manifest.json`. Tables: `preference`, `ties`, `unpaired`, `demonstrations` (splits
+train, test) and `prompts` (splits train, gate, report). Layout of an adapter: PEFT's `adapter_config.json` and
+`adapter_model.safetensors`, `manifest.json`, `evidence.json`.
 """
 
 from datetime import datetime

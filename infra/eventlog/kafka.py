@@ -160,7 +160,8 @@ class KafkaEventLog:
             reraise=True,
         )
         with self._lock, _translated():
-            return patience(self._try, question)
+            answer: T = patience(self._try, question)
+        return answer
 
     def _try(self, question: Callable[[KafkaAdminClient], T]) -> T:
         """A client that failed is not used again."""
@@ -265,7 +266,7 @@ class KafkaLogProducer:
             item.done.set_result(outcome)
 
 
-class KafkaLogConsumer(ConsumerRebalanceListener):
+class KafkaLogConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python ships no types
     """Partitions move cooperatively: a member gives up only those that another one is to have."""
 
     def __init__(self, connection: Connection, options: Mapping[str, Any], topics: Sequence[str]) -> None:

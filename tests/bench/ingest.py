@@ -73,11 +73,15 @@ def fill(place: Place) -> dict[str, float]:
     """Appends everything; returns the rate of the producer and the mean size of a record."""
     sealer = make_sealer(place.home)
     made = [
-        (topic_of(body), key_of(body), make_envelope(sealer, body, rater=f"rater-{at % RATERS}").model_dump_json().encode())
+        (
+            topic_of(body),
+            key_of(body),
+            make_envelope(sealer, body, rater=f"rater-{at % RATERS}").model_dump_json().encode(),
+        )
         for at, body in enumerate(bodies(place.events))
     ]
     log = place.log
-    log.prepare({topic: 1.0 for topic in (*TOPICS, DEAD_LETTER_TOPIC)})
+    log.prepare(dict.fromkeys((*TOPICS, DEAD_LETTER_TOPIC), 1.0))
     producer, began = log.producer(), time.perf_counter()
     for done in [producer.append(*record) for record in made]:
         done.result(timeout=60)
@@ -113,7 +117,8 @@ def _check(database: Any, events: int) -> None:
     """Everything once, and every vote joined."""
     with database.engine.connect() as connection:
         stored = sum(
-            connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar() for table in ("inferences", "vote_events")
+            connection.exec_driver_sql(f"SELECT count(*) FROM {table}").scalar()
+            for table in ("inferences", "vote_events")
         )
         waiting = connection.exec_driver_sql("SELECT count(*) FROM votes WHERE status <> 'joined'").scalar()
     if stored != events:
@@ -168,7 +173,14 @@ def main() -> None:
         print_json(found)
         return
     rows = [
-        (run["partitions"], run["processes"], run["bare"]["per_s"], run["stored"]["per_s"], run["ratio"], run["speedup"])
+        (
+            run["partitions"],
+            run["processes"],
+            run["bare"]["per_s"],
+            run["stored"]["per_s"],
+            run["ratio"],
+            run["speedup"],
+        )
         for run in found["runs"]
     ]
     print_table(("partitions", "processes", "kafka-python/s", "stored/s", "ratio", "speed-up"), rows)

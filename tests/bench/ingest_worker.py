@@ -1,7 +1,7 @@
-"""One consumer process of the ingest benchmark: `python -m tests.bench.ingest_worker ROLE HOME PREFIX PARTITIONS EVENTS`.
+"""One consumer process of the ingest benchmark, started by it with role, home, prefix, partitions and events.
 
-ROLE `bare` only reads the log with kafka-python; `stored` is the product's own loop: read, validate, join, store. Prints
-a JSON line: how many events this process handled, when the first batch came and when the last one was done.
+The role `bare` only reads the log with kafka-python; `stored` is the product's own loop: read, validate, join, store.
+Prints a JSON line: how many events this process handled, when the first batch came and when the last one was done.
 """
 
 import cProfile
@@ -84,8 +84,10 @@ def main(role: str, home: Path, prefix: str, partitions: int, events: int) -> No
     else:
         log = KafkaEventLog(Connection([servers], prefix), partitions)
         profile = cProfile.Profile() if "BENCH_PROFILE" in os.environ else None
-        span = profile.runcall(stored, home, log, os.environ["BENCH_DATABASE"]) if profile else stored(
-            home, log, os.environ["BENCH_DATABASE"]
+        span = (
+            profile.runcall(stored, home, log, os.environ["BENCH_DATABASE"])
+            if profile
+            else stored(home, log, os.environ["BENCH_DATABASE"])
         )
         log.close()
         if profile:

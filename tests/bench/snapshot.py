@@ -133,7 +133,9 @@ def _envelope(crowd: Crowd, person: Person, body: str, at: datetime) -> dict[str
     }  # fmt: skip
 
 
-def _answer(crowd: Crowd, owner: Person, response: str, body: str, at: datetime) -> Iterator[tuple[str, tuple[Any, ...]]]:
+def _answer(
+    crowd: Crowd, owner: Person, response: str, body: str, at: datetime
+) -> Iterator[tuple[str, tuple[Any, ...]]]:
     values = {
         **_envelope(crowd, owner, body, at), "response_id": response, "alias": "assistant", "status": "completed",
         "stored": True, "rateable": True, "base_revision": "base", "turn": 1, "parent_response_id": None,
@@ -240,7 +242,10 @@ def main() -> None:
         return
     print_table(
         ("dataset", "seconds", "peak MiB", "rows", "files", "new files"),
-        [(name, *(found[name][key] for key in ("seconds", "peak_mib", "rows", "files", "new_files"))) for name in ("first", "second")],
+        [
+            (name, *(found[name][key] for key in ("seconds", "peak_mib", "rows", "files", "new_files")))
+            for name in ("first", "second")
+        ],
     )
 
 

@@ -86,7 +86,7 @@ def test_the_same_votes_make_the_same_hash(home: Path) -> None:
 def test_a_dataset_without_rows_exits_1_and_says_why(home: Path) -> None:
     result = run("build", "--alias", "helper")
     assert result.exit_code == 1
-    assert "made a row" in result.stderr
+    assert "no votes on helper" in result.stderr
 
 
 def test_votes_that_are_not_stored_yet_are_waited_for_and_named(home: Path) -> None:

@@ -73,7 +73,7 @@ def make_loop(room: Room, consumer: Consumer, stop: threading.Event | None = Non
 def unreachable(room: Room, monkeypatch: pytest.MonkeyPatch, times: int) -> Iterator[None]:
     """The database refuses so many transactions, then works again."""
     left = iter(range(times))
-    real = room.database.transaction
+    real = room.database.concurrent
 
     @contextmanager
     def refusing() -> Iterator[Session]:
@@ -83,7 +83,7 @@ def unreachable(room: Room, monkeypatch: pytest.MonkeyPatch, times: int) -> Iter
             yield session
 
     with monkeypatch.context() as patch:
-        patch.setattr(room.database, "transaction", refusing)
+        patch.setattr(room.database, "concurrent", refusing)
         yield
 
 

@@ -52,7 +52,9 @@ def test_it_goes_in_steps(room: Room) -> None:
 
 def test_a_vote_that_was_changed_lately_keeps_its_present_value(room: Room) -> None:
     room.append(a_days_events(1))
-    room.append([Event(make_comparison("r0a", "r0b", "tie"), "changed", {"rater": "rater-0", "occurred_at": moment(5 * DAY)})])
+    room.append(
+        [Event(make_comparison("r0a", "r0b", "tie"), "changed", {"rater": "rater-0", "occurred_at": moment(5 * DAY)})]
+    )
     room.consume()
     drop(room, 1)
     with room.database.reading() as session:

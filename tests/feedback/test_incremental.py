@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from feedback.errors import NoRows
 from feedback.snapshot import Order
 from infra.contracts.events import Consent
 from infra.contracts.manifests import DatasetManifest
@@ -22,7 +24,8 @@ SHARED = {"test_share": 0.3, "gate_share": 0.2, "report_share": 0.1}
 def days_later(events: Sequence[Event], days: float) -> list[Event]:
     """The same people with other votes on other days."""
     return [
-        Event(e.body, e.name, {**e.header, "occurred_at": e.header["occurred_at"] + timedelta(days=days)}) for e in events
+        Event(e.body, e.name, {**e.header, "occurred_at": e.header["occurred_at"] + timedelta(days=days)})
+        for e in events
     ]
 
 
@@ -44,7 +47,9 @@ def put(room: Room, events: Sequence[Event]) -> None:
     room.consume()
 
 
-def rebuilt(room: Room, tmp_path: Path, events: Sequence[Event], *, as_of: object = AS_OF, **shaping: object) -> DatasetManifest:
+def rebuilt(
+    room: Room, tmp_path: Path, events: Sequence[Event], *, as_of: object = AS_OF, **shaping: object
+) -> DatasetManifest:
     """The same events in a room without any dataset before."""
     fresh = make_room(tmp_path / "fresh")
     put(fresh, events)
@@ -61,7 +66,7 @@ def new_files(room: Room, manifest: DatasetManifest) -> set[str]:
     return {name for name, sha in rows.items() if parent.get(name) != sha}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 10**6), pieces=st.integers(2, 4))
 def test_in_whatever_pieces_the_events_come_the_last_dataset_is_that_of_all_of_them(
     seed: int, pieces: int, tmp_path_factory: pytest.TempPathFactory
@@ -73,7 +78,8 @@ def test_in_whatever_pieces_the_events_come_the_last_dataset_is_that_of_all_of_t
     ends = sorted(rng.sample(range(20, len(events)), pieces - 1))
     for at, (start, end) in enumerate(zip([0, *ends], [*ends, len(events)], strict=True)):
         put(room, events[start:end])
-        last = room.build(as_of=AS_OF + timedelta(minutes=at), **SHARED)
+        with suppress(NoRows):  # there may be nothing to train on yet
+            last = room.build(as_of=AS_OF + timedelta(minutes=at), **SHARED)
     assert last.sha256 == rebuilt(room, home, events, as_of=last.as_of, **SHARED).sha256
     room.close()
 
@@ -127,7 +133,9 @@ def test_an_answer_that_comes_late_joins_the_vote_that_waited(room: Room, tmp_pa
 
 def test_a_vote_that_was_changed_leaves_the_day_it_was_first_cast_on(room: Room, tmp_path: Path) -> None:
     events = many_days(2)
-    changed = Event(make_comparison("d0r1a", "d0r1b", "a"), "changed", {"rater": "rater-1", "occurred_at": moment(1.5 * DAY)})
+    changed = Event(
+        make_comparison("d0r1a", "d0r1b", "a"), "changed", {"rater": "rater-1", "occurred_at": moment(1.5 * DAY)}
+    )
     put(room, events)
     room.build(as_of=moment(3 * DAY))
     put(room, [changed])
@@ -200,7 +208,11 @@ def test_an_older_cut_than_the_parents_is_made_from_scratch(room: Room) -> None:
 
 def test_one_raters_thumbs_on_one_prompt_are_paired_over_days(room: Room, tmp_path: Path) -> None:
     chats = [
-        Event(make_inference(f"t{at}", prompt="Which?", texts=[f"Text {at}."]), f"t{at}", {"occurred_at": moment(at * DAY)})
+        Event(
+            make_inference(f"t{at}", prompt="Which?", texts=[f"Text {at}."]),
+            f"t{at}",
+            {"occurred_at": moment(at * DAY)},
+        )
         for at in range(2)
     ]
     up = Event(make_feedback("t0"), "up", {"occurred_at": moment()})

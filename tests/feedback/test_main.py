@@ -38,6 +38,7 @@ def process(ports: Ports) -> Iterator[subprocess.Popen[bytes]]:
     environment = {
         **os.environ, "THUMBWHEEL_HOME": str(ports.home), "PYTHONPATH": str(ROOT),
         "THUMBWHEEL_FEEDBACK__WINDOW_DAYS": "100000",
+        "THUMBWHEEL_FEEDBACK__KEEP_DAYS": "1000000",
     }  # fmt: skip
     started = subprocess.Popen([sys.executable, "-m", "feedback.main"], env=environment, cwd=ports.home)
     yield started

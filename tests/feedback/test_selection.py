@@ -60,7 +60,9 @@ def ids(*names: str) -> set[str]:
 def rater_on(side: str) -> str:
     """A rater whose votes are for training, or held out."""
     return next(
-        unit for n in range(1000) if (fraction(RATER_SALT, unit := f"rater-{n}") < SHARES["test_share"]) is (side == "test")
+        unit
+        for n in range(1000)
+        if (fraction(RATER_SALT, unit := f"rater-{n}") < SHARES["test_share"]) is (side == "test")
     )
 
 
@@ -138,7 +140,9 @@ def test_a_check_question_never_trains() -> None:
 
 def test_judgements_go_where_their_rater_is() -> None:
     mine = [
-        make_judgement(name=side, rater=rater_on(side), prompt=f"{side} {prompt_in(*ORDINARY)}", texts=(side, f"not {side}"))
+        make_judgement(
+            name=side, rater=rater_on(side), prompt=f"{side} {prompt_in(*ORDINARY)}", texts=(side, f"not {side}")
+        )
         for side in ("train", "test")
     ]
     _, chosen = chosen_of(mine, make_settings(test_share=0.2))
@@ -175,13 +179,19 @@ def test_what_is_not_trained_on_does_not_leak() -> None:
 
 def test_no_policy_learns_from_a_gate_prompt_but_held_out_raters_may_judge_on_it() -> None:
     gate = prompt_in(SHARES["report_share"], SHARES["report_share"] + SHARES["gate_share"])
-    both = [make_judgement(name=side, rater=rater_on(side), prompt=gate, texts=(side, f"not {side}")) for side in ("train", "test")]
+    both = [
+        make_judgement(name=side, rater=rater_on(side), prompt=gate, texts=(side, f"not {side}"))
+        for side in ("train", "test")
+    ]
     assert dropped(both, **SHARES) == {"held_out_prompt": ids("train")}
 
 
 def test_nothing_but_reports_ever_sees_a_report_prompt() -> None:
     report = prompt_in(0.0, SHARES["report_share"])
-    both = [make_judgement(name=side, rater=rater_on(side), prompt=report, texts=(side, f"not {side}")) for side in ("train", "test")]
+    both = [
+        make_judgement(name=side, rater=rater_on(side), prompt=report, texts=(side, f"not {side}"))
+        for side in ("train", "test")
+    ]
     assert dropped(both, **SHARES) == {"held_out_prompt": ids("train", "test")}
 
 

@@ -17,7 +17,13 @@ class Crowd:
 
 
 def make_crowd(
-    *, raters: int = 60, items: int = 1500, each: int = 3, careless: float = 0.0, adversarial: float = 0.0, seed: int = 0
+    *,
+    raters: int = 60,
+    items: int = 1500,
+    each: int = 3,
+    careless: float = 0.0,
+    adversarial: float = 0.0,
+    seed: int = 0,
 ) -> Crowd:
     """Careless raters toss a coin, adversarial ones are right one time in five, the others three to 19 times in 20."""
     rng = np.random.default_rng(seed)

@@ -20,7 +20,11 @@ def put(directory: Path, name: str, rows: list[dict[str, Any]]) -> None:
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
     raters = [("r1", None, 0.5), ("r1", "de", 2.0), ("r2", None, 0.0)]
-    put(tmp_path, "weights/raters.parquet", [dict(zip(("unit", "segment", "factor"), row, strict=True)) for row in raters])
+    put(
+        tmp_path,
+        "weights/raters.parquet",
+        [dict(zip(("unit", "segment", "factor"), row, strict=True)) for row in raters],
+    )
     put(tmp_path, "weights/prompts.parquet", [{"prompt_id": "loud", "factor": 0.1}])
     put(tmp_path, "weights/segments.parquet", [{"segment": "de", "factor": 3.0}, {"segment": None, "factor": 1.0}])
     return tmp_path

@@ -13,7 +13,6 @@ from infra.database.tables import Base
 from infra.registry import cycles
 from tests.support.servers import fresh_database
 
-
 OLD_VOTE = """
 INSERT INTO vote_events (tenant, event_id, vote_id, kind, name, retracted, rater, source, consent_train,
   consent_explicit, occurred_at, received_at, log_partition, log_offset, key_id, sealed)
