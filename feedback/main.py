@@ -1,6 +1,8 @@
 """Composition root of the feedback process: consumes events, builds the datasets of cycles, says how it is."""
 
+import argparse
 import contextvars
+import re
 import signal
 import sqlite3
 import sys
@@ -60,7 +62,8 @@ class Repeater:
                 pause = max(self.every_s, AFTER_ERROR_S)
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
+    options = _parse(arguments)
     stop = threading.Event()
     try:
         settings = load_settings()
@@ -69,17 +72,17 @@ def main() -> int:
     except (SettingsError, SchemaMismatch) as error:
         sys.stderr.write(f"feedback: {error}\n")
         return USAGE
-    configure_logging(settings.infra, process="feedback")
+    configure_logging(settings.infra, process=options.name)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        serve(ports, settings, stop)
+        serve(ports, settings, stop, options.name)
     finally:
         ports.close()
     return 0
 
 
-def serve(ports: Ports, settings: Settings, stop: threading.Event) -> None:
+def serve(ports: Ports, settings: Settings, stop: threading.Event, name: str) -> None:
     """Until `stop`: then the batch under way is stored, and a snapshot under way is left to the next process."""
     metrics = Metrics()
     producer, consumer = ports.eventlog.producer(), ports.eventlog.consumer(GROUP, TOPICS)
@@ -88,9 +91,8 @@ def serve(ports: Ports, settings: Settings, stop: threading.Event) -> None:
         batch_size=settings.feedback.batch_size, poll_s=settings.feedback.poll_s,
     )  # fmt: skip
     keeping = Housekeeping(ports.database, ports.eventlog, metrics, settings)
-    health = Health(
-        {"database": lambda: reach(ports), "event log": lambda: reach_log(ports)}, port=settings.feedback.port
-    )
+    checks = {"database": lambda: reach(ports), "event log": lambda: reach_log(ports)}
+    health = Health(checks, port=port_of(settings.feedback.port, name))
     repeaters = [
         Repeater("consumer", loop.turn, 0.0, stop),
         Repeater("builder", make_builder(ports, settings, metrics, stop).turn, BUILDER_S, stop),
@@ -99,7 +101,7 @@ def serve(ports: Ports, settings: Settings, stop: threading.Event) -> None:
     health.start()
     for repeater in repeaters:
         repeater.thread.start()
-    announce(settings.home, "feedback", health.address)
+    announce(settings.home, name, health.address)
     log.info("feedback_started", address=health.address)
     stop.wait()
     for repeater in repeaters:
@@ -129,6 +131,12 @@ def make_snapshots(ports: Ports, settings: Settings) -> Snapshots:
     return Snapshots(ports.database, ports.sealer, ports.artifacts, scratch, settings.feedback)
 
 
+def port_of(first: int, name: str) -> int:
+    """`first` plus the number of the process, or any free one where `first` is 0."""
+    number = re.search(r"\d+$", name)
+    return first + int(number[0]) if first and number else first
+
+
 def reach(ports: Ports) -> None:
     """Raises RuntimeError where the database does not answer."""
     try:
@@ -144,6 +152,12 @@ def reach_log(ports: Ports) -> None:
         ports.eventlog.end_offsets(TOPICS)
     except sqlite3.Error as error:
         raise RuntimeError(str(error)) from error
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m feedback.main", description=__doc__)
+    parser.add_argument("--name", default="feedback", help="the process' name, for example feedback-1")
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def programs(settings: Settings) -> list[Program]:
     return [
         *(_replica(number) for number in range(settings.serving.replicas)),
         Program("gateway", _module("gateway.main"), StopStage.GATEWAY, drain_s=30),
-        Program("feedback", _module("feedback.main")),
+        *(_consumer(number) for number in range(settings.feedback.processes)),
         Program("trainer", _module("trainer.worker")),
         Program("controller", _module("serving.main")),
     ]
@@ -48,6 +48,12 @@ def _replica(number: int) -> Program:
     name = f"replica-{number}"
     argv = _module("serving.replica", "--name", name)
     return Program(name, argv, StopStage.ENGINE, ready_path="/health", usual_start_s=45)
+
+
+def _consumer(number: int) -> Program:
+    """The first one bears the room's name alone."""
+    name = f"feedback-{number}" if number else "feedback"
+    return Program(name, _module("feedback.main", "--name", name))
 
 
 def _module(name: str, *arguments: str) -> tuple[str, ...]:

@@ -106,7 +106,10 @@ class GatewaySettings(Section):
 
 
 class FeedbackSettings(Section):
-    port: int = Field(0, ge=0, le=65535, description="Port of the consumer's metrics and health; 0 picks a free one.")
+    processes: int = Field(1, ge=1, description="Consumer processes on this machine; they share the log by partitions.")
+    port: int = Field(
+        0, ge=0, le=65535, description="Port of the first consumer's metrics and health; 0 picks free ones."
+    )
     batch_size: int = Field(500, gt=0, description="Most events handled in one transaction.")
     poll_s: float = Field(0.2, gt=0, description="Longest wait for new events before looking for other work.")
     window_days: float = Field(90, gt=0, description="A dataset takes the events of this many days before its cut.")
