@@ -1,17 +1,17 @@
 """The servers of the full profile for the tests that need them: private ones on free ports, started when asked for."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
-from infra.services.base import NotInstalled, Service
+from infra.services.base import Service
 from infra.services.kafka import Kafka
 from infra.services.local import Services, free_ports, local_services
 from infra.services.postgres import Postgres
 from infra.services.redis import Redis
+from tests.support.servers import missing_is_skipped
 
 
 @pytest.fixture(scope="session")
@@ -26,13 +26,8 @@ def services() -> Iterator[Services]:
 
 
 def started(service: Service) -> None:
-    """Where CI is set a missing server is a failure; elsewhere it is a skipped test."""
-    try:
+    with missing_is_skipped():
         service.start()
-    except NotInstalled as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,7 @@ async def keep_voting(product: Product, ledger: Ledger, user: str) -> None:
         while not ledger.stop.is_set():
             turn += 1
             try:
-                response_id = await (_streamed if turn % 2 else _whole)(client, user)
+                response_id = await (streamed if turn % 2 else whole)(client, user)
             except TURBULENCE:
                 ledger.failed += 1
                 await asyncio.sleep(RETRY_S)
@@ -43,14 +43,16 @@ async def keep_voting(product: Product, ledger: Ledger, user: str) -> None:
             await _rate(web, product.address, ledger, response_id, user)
 
 
-async def _whole(client: openai.AsyncOpenAI, user: str) -> str:
-    answer = await client.chat.completions.create(**_request(user))
+async def whole(client: openai.AsyncOpenAI, user: str) -> str:
+    """The id of an answer."""
+    answer = await client.chat.completions.create(**request(user))
     return answer.id
 
 
-async def _streamed(client: openai.AsyncOpenAI, user: str) -> str:
+async def streamed(client: openai.AsyncOpenAI, user: str) -> str:
+    """The id of an answer that came to its end; raises TimeoutError where it did not."""
     response_id, finished = "", False
-    async for chunk in await client.chat.completions.create(**_request(user), stream=True):
+    async for chunk in await client.chat.completions.create(**request(user), stream=True):
         response_id = chunk.id
         finished = finished or any(choice.finish_reason for choice in chunk.choices)
     if not finished:
@@ -58,7 +60,8 @@ async def _streamed(client: openai.AsyncOpenAI, user: str) -> str:
     return response_id
 
 
-def _request(user: str) -> dict:  # type: ignore[type-arg]  # the SDK's own overloads take it apart
+def request(user: str) -> dict:  # type: ignore[type-arg]  # the SDK's own overloads take it apart
+    """A short question."""
     messages = [{"role": "user", "content": f"What does math.cos do, {user}?"}]
     return {"model": "assistant", "messages": messages, "user": user, "max_tokens": 12,
             "metadata": {"consent_train": "true"}}  # fmt: skip
