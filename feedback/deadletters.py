@@ -22,6 +22,7 @@ from infra.eventlog.base import EventLog, Position, Producer, Record
 from infra.registry import audit
 
 INLINE_BYTES = 512 * 1024  # a larger payload goes to the artifact store: a record of the log has its limit
+LEGIBLE_CHARS = 1_000  # of keys and reasons
 ACK_TIMEOUT_S = 30
 
 
@@ -133,9 +134,14 @@ def make_letter(record: Record, reason: str, artifacts: ArtifactStore) -> DeadLe
         artifacts.write(artifact, record.value)
     payload = b"" if artifact else record.value
     return DeadLetter(
-        topic=at.topic, partition=at.partition, offset=at.offset, key=record.key, reason=reason,
-        payload=b64encode(payload), artifact=artifact, seen_at=now(),
+        topic=at.topic, partition=at.partition, offset=at.offset, key=legible(record.key),
+        reason=legible(reason), payload=b64encode(payload), artifact=artifact, seen_at=now(),
     )  # fmt: skip
+
+
+def legible(text: str) -> str:
+    """Short, and without what no column takes: anybody may have written it."""
+    return text[:LEGIBLE_CHARS].replace("\0", r"\0")
 
 
 def open_letters(session: Session) -> int:

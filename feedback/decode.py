@@ -3,6 +3,7 @@
 from pydantic import ValidationError
 
 from feedback.errors import Undecodable
+from feedback.fitting import unfit_body, unfit_envelope
 from feedback.votes import Answered, Vote
 from infra.artifacts import MissingArtifact
 from infra.contracts.events import FEEDBACK_TOPIC, INFERENCE_TOPIC, Envelope, Feedback, Inference
@@ -19,6 +20,15 @@ def decode(record: Record, sealer: Sealer) -> Answered | Vote:
         envelope = Envelope.model_validate_json(record.value)
     except ValidationError as error:
         raise Undecodable(f"envelope: {explain(error)}") from None
+    if wrong := unfit_envelope(envelope):
+        raise Undecodable(f"envelope: {wrong}")
+    event = _open(envelope, record, sealer)
+    if wrong := unfit_body(event):
+        raise Undecodable(f"body: {wrong}", envelope.tenant)
+    return event
+
+
+def _open(envelope: Envelope, record: Record, sealer: Sealer) -> Answered | Vote:
     try:
         if record.position.topic == INFERENCE_TOPIC:
             return Answered(envelope, sealer.open(envelope, Inference), record.position)

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from feedback import matching
 from feedback.cells import bucket_of
-from feedback.deadletters import LetterState
+from feedback.deadletters import LetterState, legible
 from feedback.merging import merge
 from feedback.staging import COLUMNS, stage
 from feedback.tables import DeadLetterRow, VoteRow, VoteStatus
@@ -62,8 +62,9 @@ def store_refused(session: Session, refused: Iterable[Refused]) -> None:
         assert letter is not None, "a letter is on its topic before its row is stored"
         session.merge(
             DeadLetterRow(
-                tenant=item.tenant, topic=at.topic, partition=at.partition, offset=at.offset, key=item.record.key,
-                reason=item.reason, seen_at=now(), state=LetterState.OPEN, closed_at=None,
+                tenant=item.tenant, topic=at.topic, partition=at.partition, offset=at.offset,
+                key=legible(item.record.key), reason=legible(item.reason),
+                seen_at=now(), state=LetterState.OPEN, closed_at=None,
                 letter_partition=letter.partition, letter_offset=letter.offset,
             )
         )  # fmt: skip

@@ -80,8 +80,8 @@ class Vote:
         if self.body.kind == "comparison":
             return int(self.body.value in ("a", "b"))
         if self.body.kind == "ranking":
-            sizes = [len(group) for group in self.body.groups]
-            return sum(size * sum(sizes[at + 1 :]) for at, size in enumerate(sizes))
+            below = len(self.body.items)
+            return sum(len(group) * (below := below - len(group)) for group in self.body.groups)
         return int(self.body.kind == "correction")
 
 

@@ -56,7 +56,7 @@ class ArtifactStore:
         """Raises MissingArtifact."""
         try:
             return bytes(self._fs.cat_file(self._at(path)))
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             raise MissingArtifact(f"{path} is not in the artifact store") from None
 
     def read_json(self, path: str) -> dict[str, Any]:

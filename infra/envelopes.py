@@ -12,7 +12,7 @@ from uuid6 import uuid7
 from infra.artifacts import ArtifactStore
 from infra.clock import now
 from infra.contracts.events import Consent, Envelope, Source
-from infra.sealing import Keyring
+from infra.sealing import Keyring, SealBroken
 
 Body = TypeVar("Body", bound=BaseModel)
 NO_CONSENT = Consent()
@@ -49,7 +49,7 @@ class Sealer:
             header.tenant, header.rater, body.model_dump_json().encode(), context=event_id.bytes
         )
         if len(sealed) > self._inline_limit:
-            path = f"bodies/{header.tenant}/{event_id.hex}"
+            path = _path(header.tenant, event_id)
             self._artifacts.write(path, sealed)
             sealed = REFERENCE + path.encode()
         return Envelope(
@@ -69,6 +69,13 @@ class Sealer:
         """Raises KeyDestroyed, KeyUnknown, SealBroken, MissingArtifact, or pydantic's ValidationError."""
         sealed = envelope.sealed
         if sealed.startswith(REFERENCE):
-            sealed = self._artifacts.read(sealed.removeprefix(REFERENCE).decode())
+            if sealed != REFERENCE + (path := _path(envelope.tenant, envelope.event_id)).encode():
+                raise SealBroken("the body is said to lie where none of this event lies")
+            sealed = self._artifacts.read(path)
         plain = self._keyring.unseal(envelope.key_id, sealed, context=envelope.event_id.bytes)
         return kind.model_validate_json(plain)
+
+
+def _path(tenant: str, event_id: UUID) -> str:
+    """Where a large body lies in the artifact store."""
+    return f"bodies/{tenant}/{event_id.hex}"
