@@ -92,6 +92,8 @@ class Service(ABC):
 
     def launch(self) -> None:
         """Where it is bound: to the thread that calls this, which the kernel watches."""
+        if self._process is not None:
+            self._process.poll()  # somebody else may have killed it: it is buried before it is forgotten
         with self.log_file.open("ab") as output:
             self._process = subprocess.Popen(
                 self.argv(),
