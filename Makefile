@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UNFINISHED := $(VENV)/.unfinished
 
-.PHONY: setup demo test e2e check bench bench-ingest servers services services-stop docs lock clean
+.PHONY: setup demo test e2e check bench bench-ingest chaos chaos-outage servers services services-stop docs lock clean
 
 setup: $(STAMP)
 
@@ -51,6 +51,16 @@ bench: setup
 # Kafka to PostgreSQL beside kafka-python alone, into .thumbwheel/bench/ingest.json
 bench-ingest: servers
 	$(BIN)/python -m tests.bench.ingest
+
+# Strikes every process and server under load, and counts: make chaos FAULTS=100 SEED=1
+FAULTS ?= 100
+chaos: servers
+	@$(BIN)/python -m tests.chaos.driver --faults $(FAULTS) --seed $(or $(SEED),1)
+
+# Kafka is away for so many seconds while clients chat and vote.
+OUTAGE_S ?= 600
+chaos-outage: servers
+	=$(OUTAGE_S) CI=true $(BIN)/python -m pytest -s -m chaos tests/chaos/test_outage.py
 
 # Pages that are made from the code; a test fails where they are not current.
 docs: setup

@@ -36,6 +36,8 @@ COMMAND = re.compile(r"(?:^|`|&& )(thumbwheel [^`\n#]*)", re.MULTILINE)
 ROUTE = re.compile(r"\b(GET|POST|DELETE) (/[a-z0-9/_{}:.]+)")
 METRIC = re.compile(r"thumbwheel_[a-z_]+")
 SETTING = re.compile(r"`((?:infra|gateway|feedback|trainer|serving)\.[a-z_]+)`")
+TEST = re.compile(r"^(?:async )?def (test_\w+)", re.MULTILINE)
+NAMED_TEST = re.compile(r"`(test_\w+)`")
 TREE_ENTRY = re.compile(r"^( *)([\w./]+)  ", re.MULTILINE)
 OUTSIDE = ("/healthz", "/readyz", "/metrics", "/openapi.json")  # not in the OpenAPI document
 
@@ -164,6 +166,11 @@ def test_every_setting_that_a_page_names_exists() -> None:
     known = {setting.name for setting in describe_settings(Settings(), environ={})}
     programs = {f"{path.parent.name}.{path.stem}" for path in ROOT.glob("*/*.py")}
     assert set(SETTING.findall(written())) - known - programs == set()
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    real = {name for path in (ROOT / "tests").rglob("test_*.py") for name in TEST.findall(path.read_text())}
+    assert set(NAMED_TEST.findall(written())) - real == set()
 
 
 def test_the_tree_of_the_readme_is_the_tree() -> None:
