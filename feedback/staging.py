@@ -25,6 +25,7 @@ from sqlalchemy import (
     insert,
     text,
 )
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from feedback.tables import ChoiceRow, InferenceRow, VoteEventRow, VoteTargetRow
@@ -63,10 +64,13 @@ def _copy(connection: Connection, name: str, rows: Iterable[tuple[Any, ...]]) ->
     driver: Any = connection.connection.driver_connection
     columns = ", ".join(f'"{column}"' for column in COLUMNS[name])
     statement = f"COPY {PREFIX}{name} ({columns}) FROM STDIN (FORMAT BINARY)"
-    with driver.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.set_types(column_types(name, COLUMNS[name]))
-        for row in rows:
-            copy.write_row(row)
+    try:
+        with driver.cursor() as cursor, cursor.copy(statement) as copy:
+            copy.set_types(column_types(name, COLUMNS[name]))
+            for row in rows:
+                copy.write_row(row)
+    except connection.dialect.loaded_dbapi.Error as error:  # as SQLAlchemy would, had it sent the statement
+        raise OperationalError(statement, None, error) from error
 
 
 def _insert(connection: Connection, name: str, rows: Sequence[tuple[Any, ...]]) -> None:

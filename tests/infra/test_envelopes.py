@@ -8,6 +8,7 @@ from infra.contracts.events import Envelope, Feedback, Item, vote_key
 from infra.envelopes import Header
 from infra.ports import Ports
 from infra.sealing import KeyDestroyed, SealBroken
+from tests.support.events import make_envelope, make_feedback, make_sealer
 from tests.support.home import make_ports
 
 
@@ -85,3 +86,10 @@ def test_votes_differ_by_rater_target_index_and_name() -> None:
     votes = [thumbs(), thumbs(index=1), thumbs(response_id="chatcmpl-2"), thumbs(kind="custom", name="tone")]
     keys = {vote_key("rater", vote) for vote in votes} | {vote_key("other", votes[0])}
     assert len(keys) == 5
+
+
+def test_a_body_that_is_said_to_lie_elsewhere_does_not_open(tmp_path: Path) -> None:
+    sealer = make_sealer(tmp_path, inline_limit=10)
+    mine, other = (make_envelope(sealer, make_feedback()) for _ in range(2))
+    with pytest.raises(SealBroken, match="lie"):
+        sealer.open(mine.model_copy(update={"sealed": other.sealed}), Feedback)

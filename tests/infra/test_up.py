@@ -53,6 +53,14 @@ def test_every_replica_is_a_process_and_engines_stop_last(home: Path, monkeypatc
     assert set(stages) == {"replica-0", "replica-1", "gateway", "feedback", "trainer", "controller"}
 
 
+def test_the_first_of_several_consumers_bears_the_rooms_name_alone(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THUMBWHEEL_FEEDBACK__PROCESSES", "2")
+    named = {program.name: program.argv[-1] for program in programs(make_plan().settings)}
+    assert {name: last for name, last in named.items() if name.startswith("feedback")} == {
+        "feedback": "feedback", "feedback-1": "feedback-1"
+    }  # fmt: skip
+
+
 def test_a_detached_start_that_cannot_be_is_refused_by_the_command_itself(home: Path) -> None:
     with pytest.raises(RuntimeError, match="no model given"):
         detach(make_plan(port=0), lambda _status: None)
