@@ -13,7 +13,7 @@ from infra.child import ends_with_parent, tail
 from infra.processes import ProcessRecord, group_members, is_alive, kill, read_json_file, record_of, write_json
 
 HOST = "127.0.0.1"
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0  # a broker takes 4 s; a busy machine, a minute
 STOP_TIMEOUT_S = 30.0
 LOOK_S = 0.05
 

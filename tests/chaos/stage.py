@@ -80,7 +80,9 @@ class Stage:
     def is_well(self, books: Books, since: float) -> bool:
         """All processes are ready, somebody was answered since, and a vote cast since has gone all the way."""
         cast = books.cast_since(since)
-        return books.answered_since(since) and cast is not None and self.has_stored(cast.feedback_id) and self.is_ready()
+        return (
+            books.answered_since(since) and cast is not None and self.has_stored(cast.feedback_id) and self.is_ready()
+        )
 
     def _spool_is_empty(self) -> bool:
         spools = list((self.product.home / "spool").glob("*/lock"))

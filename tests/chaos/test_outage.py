@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -148,4 +149,4 @@ def out_of_order(books: Books, held: Held) -> int:
         if cast.place == "spool":
             spooled.setdefault(cast.key, []).append(cast)
     places = [[held.place(cast) for cast in casts] for casts in spooled.values()]
-    return sum(first > second for row in places for first, second in zip(row, row[1:], strict=False))
+    return sum(first > second for row in places for first, second in pairwise(row))

@@ -30,7 +30,14 @@ from infra.eventlog.base import EventLog, Position
 from infra.eventlog.kafka import MAX_RECORD_BYTES, Connection, KafkaEventLog
 from infra.services.kafka import Kafka
 from infra.services.postgres import Postgres
-from tests.support.events import make_comparison, make_envelope, make_feedback, make_inference, make_ranking, make_sealer
+from tests.support.events import (
+    make_comparison,
+    make_envelope,
+    make_feedback,
+    make_inference,
+    make_ranking,
+    make_sealer,
+)
 from tests.support.feedback import Room, make_room
 from tests.support.servers import emptied_database
 
@@ -53,11 +60,19 @@ class Payload:
 
 
 # What JSON may hold, and what it may hold that no column takes.
-TEXTS = st.one_of(st.text(max_size=20), st.sampled_from(["\0", "a\0b", "x" * 300, "é" * 2_100, "\ufeff", "../../x", ""]))
+TEXTS = st.one_of(
+    st.text(max_size=20), st.sampled_from(["\0", "a\0b", "x" * 300, "é" * 2_100, "\ufeff", "../../x", ""])
+)
 NUMBERS = st.one_of(st.integers(), st.floats(), st.sampled_from([2**15, 2**31, 2**63, 2**70, -(2**63) - 1, 10**400]))
-TIMES = st.sampled_from(["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-03-10T12:00:00", "1", "-1e30", ""])
+TIMES = st.sampled_from(
+    ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-03-10T12:00:00", "1", "-1e30", ""]
+)
 SCALARS = st.one_of(st.none(), st.booleans(), NUMBERS, TEXTS, TIMES)
-VALUES = st.recursive(SCALARS, lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(TEXTS, inner, max_size=3)), max_leaves=6)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(TEXTS, inner, max_size=3)),
+    max_leaves=6,
+)
 BODIES = {
     INFERENCE_TOPIC: (make_inference,),
     FEEDBACK_TOPIC: (make_feedback, make_comparison, lambda: make_ranking(["r1"], ["r2", "r3"])),
@@ -122,7 +137,11 @@ def bodied(draw: st.DrawFn) -> Payload:
 def broken(draw: st.DrawFn) -> Payload:
     """Sealed, and then changed: the box, its key, the event it belongs to, or where it is said to lie."""
     topic = draw(TOPIC)
-    where = draw(st.sampled_from([b"", b"x", REFERENCE, REFERENCE + b"bodies/default/x", REFERENCE + b"\xff\0", REFERENCE + b"/" * 5_000]))
+    where = draw(
+        st.sampled_from(
+            [b"", b"x", REFERENCE, REFERENCE + b"bodies/default/x", REFERENCE + b"\xff\0", REFERENCE + b"/" * 5_000]
+        )
+    )
     change = draw(
         st.one_of(
             st.just({"sealed": b64encode(where).decode()}),
@@ -132,13 +151,19 @@ def broken(draw: st.DrawFn) -> Payload:
         )
     )
     make = draw(st.sampled_from(BODIES[topic]))
-    return Payload(topic, lambda sealer: dumped({**json.loads(sealed(sealer, make().model_dump(mode="json"))), **change}))
+    return Payload(
+        topic, lambda sealer: dumped({**json.loads(sealed(sealer, make().model_dump(mode="json"))), **change})
+    )
 
 
 @st.composite
 def torn(draw: st.DrawFn) -> Payload:
     """Good bytes with something cut off, or with a byte that is no UTF-8."""
-    topic, share, bad = draw(TOPIC), draw(st.floats(0, 0.99)), draw(st.sampled_from([b"", b"\xff", b"\xed\xa0\x80", b"\0"]))
+    topic, share, bad = (
+        draw(TOPIC),
+        draw(st.floats(0, 0.99)),
+        draw(st.sampled_from([b"", b"\xff", b"\xed\xa0\x80", b"\0"])),
+    )
     make = draw(st.sampled_from(BODIES[topic]))
 
     def bake(sealer: Sealer) -> bytes:
@@ -156,7 +181,9 @@ def huge(draw: st.DrawFn) -> Payload:
     if not says_something:
         return Payload(draw(TOPIC), lambda _sealer: b"[" * size)
     comment = "x" * (size // 2)  # sealed and in base64 it is a third longer
-    return Payload(FEEDBACK_TOPIC, lambda sealer: sealed(sealer, make_feedback(comment=comment).model_dump(mode="json")))
+    return Payload(
+        FEEDBACK_TOPIC, lambda sealer: sealed(sealer, make_feedback(comment=comment).model_dump(mode="json"))
+    )
 
 
 def sealed(sealer: Sealer, body: Json) -> bytes:
@@ -172,7 +199,10 @@ def sealed(sealer: Sealer, body: Json) -> bytes:
 USUAL = st.one_of(raw(), good(), enveloped(), bodied(), broken(), torn())
 PAYLOADS = st.integers(0, 99).flatmap(lambda dice: huge() if dice == 0 else USUAL)
 UNKEYED = st.builds(
-    Payload, TOPIC, st.none() | st.just(lambda _sealer: b"{}"), st.sampled_from([b"\xff\xfe", b"\0", b"", b"k" * 3_000_000])
+    Payload,
+    TOPIC,
+    st.none() | st.just(lambda _sealer: b"{}"),
+    st.sampled_from([b"\xff\xfe", b"\0", b"", b"k" * 3_000_000]),
 )  # what only Kafka has: records without a value, keys that are no text
 
 
@@ -242,7 +272,9 @@ def served(kafka: Kafka, postgres: Postgres, tmp_path: Path) -> Iterator[Post]:
     log = KafkaEventLog(Connection([kafka.address], prefix=prefix), 2)
     log.prepare(dict.fromkeys([*TOPICS, "thumbwheel.dead-letter.v1"], 1))
     room = Room(tmp_path, open_database(emptied_database(postgres)), make_sealer(tmp_path), log)
-    client = KafkaProducer(bootstrap_servers=[kafka.address], max_request_size=2 * MAX_RECORD_BYTES, metrics_enabled=False)
+    client = KafkaProducer(
+        bootstrap_servers=[kafka.address], max_request_size=2 * MAX_RECORD_BYTES, metrics_enabled=False
+    )
 
     def send(made: Sequence[tuple[Payload, bytes | None]]) -> list[Position]:
         waiting = [client.send(prefix + payload.topic, key=payload.key, value=value) for payload, value in made]

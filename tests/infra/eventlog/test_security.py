@@ -102,7 +102,10 @@ def test_who_may_not_come_in_is_told_so(guarded: GuardedKafka, wrong: dict[str, 
     with closing(opened(guarded, **wrong)) as log:
         with pytest.raises(LogUnavailable, match=f"Kafka did not answer: .*{said}"):
             log.end_offsets([TOPIC])
-        with closing(log.producer()) as producer, pytest.raises(LogUnavailable, match=f"did not take the record: .*{said}"):
+        with (
+            closing(log.producer()) as producer,
+            pytest.raises(LogUnavailable, match=f"did not take the record: .*{said}"),
+        ):
             producer.append(TOPIC, "one", b"refused").result(timeout=PATIENCE_S)
         with closing(log.consumer("readers", [TOPIC])) as consumer, pytest.raises(LogUnavailable, match=said):
             consumer.poll(1, timeout_s=1)
