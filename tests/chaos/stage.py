@@ -30,6 +30,7 @@ SETTINGS = {
     ("feedback", "processes"): CONSUMERS,
     ("gateway", "spool_max_bytes"): SPOOL_BYTES,
     ("gateway", "routing_max_age_s"): 300,
+    ("serving", "start_timeout_s"): 900,
 }
 EMPTY_SPOOL = "thumbwheel_gateway_spool_bytes 0.0\n"
 

@@ -21,7 +21,7 @@ from infra.settings import load_settings
 from infra.stack import current_status, records
 from infra.status import processes
 
-START_TIMEOUT_S = 400
+START_TIMEOUT_S = 1000
 
 
 class Done(NamedTuple):
