@@ -220,7 +220,7 @@ class KafkaLogProducer:
         try:
             sent = self._open().send(self._connection.prefix + item.topic, key=item.key, value=item.value)
         except KafkaError as error:
-            self._settle(item, LogUnavailable(f"Kafka did not take the record: {error}"))
+            self._settle(item, LogUnavailable(f"Kafka did not take the record: {_why(error)}"))
             return
         sent.add_callback(lambda at: self._settle(item, Position(item.topic, at.partition, at.offset)))
         sent.add_errback(lambda error: self._settle(item, LogUnavailable(f"Kafka did not take the record: {error}")))
@@ -353,7 +353,14 @@ def _translated() -> Iterator[None]:
     except HANDED_OVER as error:
         raise HandedOver(str(error)) from error
     except KafkaError as error:
-        raise LogUnavailable(f"Kafka did not answer: {error}") from error
+        raise LogUnavailable(f"Kafka did not answer: {_why(error)}") from error
+
+
+def _why(error: KafkaError) -> str:
+    """The client tells why no broker lets it in to its own log only (kafka-python 3.0.12)."""
+    if "Unable to bootstrap" not in str(error):
+        return str(error)
+    return f"{error}: nobody is there, or does not let us in (protocol, password, certificate: settings infra.kafka_…)"
 
 
 def _record(position: Position, record: Any) -> Record:
