@@ -34,6 +34,8 @@ CONNECT_TIMEOUT_MS = 2_000  # kafka-python's own default is 30 s
 REOPEN_S = 0.5  # between two tries to reach a broker that was away
 REQUEST_TIMEOUT_MS = 5_000
 DELIVERY_TIMEOUT_MS = 8_000  # before that an append has been acknowledged or refused; kafka-python's default is 120 s
+STUCK_S = DELIVERY_TIMEOUT_MS / 1000 + 2  # a client that has not settled a record by then never will
+NOT_HANDED = float("inf")
 LINGER_MS = 5
 BUFFER_BYTES = 64 << 20  # appends that wait for the broker; more are refused at once
 MAX_RECORD_BYTES = 4 << 20  # a dead letter holds a whole record, and a third more as base64
@@ -183,13 +185,19 @@ class _Append:
 
 
 class KafkaLogProducer:
-    """Appends go to one thread, which opens the client and hands records to it: both may block, callers must not."""
+    """Appends go to one thread, which opens the client and hands records to it: both may block, callers must not.
+
+    A client that gave a record up is not used again. After a broker's absence kafka-python 3.0.12 may keep records for
+    ever, neither sent nor failed: what was handed over too long ago is given up here, and its client with it.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._queue: queue.SimpleQueue[_Append | None] = queue.SimpleQueue()
         self._room, self._lock = BUFFER_BYTES, threading.Lock()
+        self._unsettled: dict[int, tuple[float, _Append]] = {}  # with when it was handed to the client; oldest first
         self._client: KafkaProducer | None = None
+        self._spoilt: KafkaProducer | None = None  # a client that gave a record up
         self._not_before = 0.0
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="eventlog-writer", daemon=True)
@@ -199,7 +207,7 @@ class KafkaLogProducer:
         item = _Append(topic, key.encode(), value, Future())
         if self._closed:
             item.done.set_exception(LogUnavailable("this producer was closed"))
-        elif not self._reserve(len(value)):
+        elif not self._reserve(item):
             item.done.set_exception(LogUnavailable("too many records wait for Kafka already"))
         else:
             self._queue.put(item)
@@ -213,20 +221,49 @@ class KafkaLogProducer:
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
             self._send(item)
-        if self._client is not None:
-            self._client.close(timeout=DELIVERY_TIMEOUT_MS / 1000)  # what cannot be delivered by then has failed
+        self._drop(DELIVERY_TIMEOUT_MS / 1000)  # what cannot be delivered by then has failed
 
     def _send(self, item: _Append) -> None:
         try:
-            sent = self._open().send(self._connection.prefix + item.topic, key=item.key, value=item.value)
+            client = self._open()
+            with self._lock:
+                self._unsettled[id(item)] = (time.monotonic(), item)
+            sent = client.send(self._connection.prefix + item.topic, key=item.key, value=item.value)
         except KafkaError as error:
             self._settle(item, LogUnavailable(f"Kafka did not take the record: {_why(error)}"))
             return
         sent.add_callback(lambda at: self._settle(item, Position(item.topic, at.partition, at.offset)))
-        sent.add_errback(lambda error: self._settle(item, LogUnavailable(f"Kafka did not take the record: {error}")))
+        sent.add_errback(lambda error: self._give_up(client, item, error))
+
+    def _give_up(self, client: KafkaProducer, item: _Append, error: Exception) -> None:
+        if client is self._client:
+            self._spoilt = client
+        self._settle(item, LogUnavailable(f"Kafka did not take the record: {error}"))
+
+    def _is_stuck(self) -> bool:
+        with self._lock:
+            handed_at, _ = next(iter(self._unsettled.values()), (NOT_HANDED, None))
+        return time.monotonic() - handed_at > STUCK_S
+
+    def _drop(self, timeout_s: float) -> None:
+        """Lets go of the client, and of what it has not delivered within the time."""
+        client, self._client = self._client, None
+        if client is None:
+            return
+        try:
+            client.close(timeout=timeout_s)
+        except KafkaError:  # raised before its thread is told to end
+            client._sender.force_close()
+        with self._lock:
+            left = [item for handed_at, item in self._unsettled.values() if handed_at < NOT_HANDED]
+        for item in left:
+            self._settle(item, LogUnavailable("Kafka did not take the record in time"))
 
     def _open(self) -> KafkaProducer:
         """Raises KafkaError; within REOPEN_S of a failure at once, so that those who wait hear of it together."""
+        if self._client is not None and (self._client is self._spoilt or self._is_stuck()):
+            log.warning("eventlog_client_replaced")
+            self._drop(0)
         if self._client is None:
             if time.monotonic() < self._not_before:
                 raise KafkaError("no broker can be reached")
@@ -247,16 +284,19 @@ class KafkaLogProducer:
                 raise
         return self._client
 
-    def _reserve(self, size: int) -> bool:
+    def _reserve(self, item: _Append) -> bool:
         with self._lock:
-            if self._room < size:
+            if self._room < len(item.value):
                 return False
-            self._room -= size
+            self._room -= len(item.value)
+            self._unsettled[id(item)] = (NOT_HANDED, item)
             return True
 
     def _settle(self, item: _Append, outcome: Position | LogUnavailable) -> None:
         """A caller that stopped waiting has cancelled its future; the record may be stored all the same."""
         with self._lock:
+            if self._unsettled.pop(id(item), None) is None:
+                return  # given up before
             self._room += len(item.value)
         if not item.done.set_running_or_notify_cancel():
             return

@@ -80,6 +80,31 @@ def test_a_broker_that_says_nothing_refuses_in_time_and_takes_records_again_afte
     producer.close()
 
 
+def test_a_broker_that_was_killed_for_longer_than_a_delivery_may_take_takes_records_again(
+    kafka: Kafka, log: KafkaEventLog
+) -> None:
+    producer = log.producer()
+    producer.append(TOPIC, "one", b"before").result(timeout=PATIENCE_S)
+    record = kafka.record
+    assert record is not None
+    os.kill(record.pid, signal.SIGKILL)
+    until = time.monotonic() + module.DELIVERY_TIMEOUT_MS / 1000 + 2
+    while time.monotonic() < until:  # as the shipper does: again and again, many at once
+        for done in [producer.append(TOPIC, f"key-{n}", b"meanwhile") for n in range(200)]:
+            with pytest.raises(LogUnavailable):
+                done.result(timeout=2 * PATIENCE_S)
+        time.sleep(0.5)
+    kafka.start()
+    deadline = time.monotonic() + 2 * PATIENCE_S
+    while True:
+        try:
+            producer.append(TOPIC, "one", b"after").result(timeout=PATIENCE_S)
+            break
+        except (LogUnavailable, TimeoutError):
+            assert time.monotonic() < deadline
+    producer.close()
+
+
 def test_more_than_the_buffer_holds_is_refused_at_once(log: KafkaEventLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BUFFER_BYTES", 100)
     producer = log.producer()

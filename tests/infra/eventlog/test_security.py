@@ -93,7 +93,10 @@ def test_records_go_out_and_come_in_through_tls_with_a_password(guarded: Guarded
     ("wrong", "said"),
     [
         ({"kafka_sasl_password": "guessed"}, "does not let us in"),
-        ({"kafka_security_protocol": "PLAINTEXT", "kafka_sasl_mechanism": "", "kafka_ssl_cafile": ""}, "does not let us in"),
+        (
+            {"kafka_security_protocol": "PLAINTEXT", "kafka_sasl_mechanism": "", "kafka_ssl_cafile": ""},
+            "does not let us in",
+        ),
         ({"kafka_ssl_cafile": ""}, "does not let us in"),
     ],
     ids=["a wrong password", "no TLS", "an unknown authority"],
