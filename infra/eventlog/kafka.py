@@ -35,6 +35,7 @@ REOPEN_S = 0.5  # between two tries to reach a broker that was away
 REQUEST_TIMEOUT_MS = 5_000
 DELIVERY_TIMEOUT_MS = 8_000  # before that an append has been acknowledged or refused; kafka-python's default is 120 s
 STUCK_S = DELIVERY_TIMEOUT_MS / 1000 + 2  # a client that has not settled a record by then never will
+LOOK_S = 1.0
 NOT_HANDED = float("inf")
 LINGER_MS = 5
 BUFFER_BYTES = 64 << 20  # appends that wait for the broker; more are refused at once
@@ -219,9 +220,22 @@ class KafkaLogProducer:
         self._thread.join()
 
     def _run(self) -> None:
-        while (item := self._queue.get()) is not None:
+        while (item := self._next()) is not None:
             self._send(item)
         self._drop(DELIVERY_TIMEOUT_MS / 1000)  # what cannot be delivered by then has failed
+
+    def _next(self) -> _Append | None:
+        """Looks after the client while nothing comes."""
+        while True:
+            try:
+                return self._queue.get(timeout=LOOK_S)
+            except queue.Empty:
+                self._replace_if_broken()
+
+    def _replace_if_broken(self) -> None:
+        if self._client is not None and (self._client is self._spoilt or self._is_stuck()):
+            log.warning("eventlog_client_replaced")
+            self._drop(0)
 
     def _send(self, item: _Append) -> None:
         try:
@@ -261,9 +275,7 @@ class KafkaLogProducer:
 
     def _open(self) -> KafkaProducer:
         """Raises KafkaError; within REOPEN_S of a failure at once, so that those who wait hear of it together."""
-        if self._client is not None and (self._client is self._spoilt or self._is_stuck()):
-            log.warning("eventlog_client_replaced")
-            self._drop(0)
+        self._replace_if_broken()
         if self._client is None:
             if time.monotonic() < self._not_before:
                 raise KafkaError("no broker can be reached")

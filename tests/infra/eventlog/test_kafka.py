@@ -80,6 +80,7 @@ def test_a_broker_that_says_nothing_refuses_in_time_and_takes_records_again_afte
     producer.close()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_broker_that_was_killed_for_longer_than_a_delivery_may_take_takes_records_again(
     kafka: Kafka, log: KafkaEventLog
 ) -> None:
