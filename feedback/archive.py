@@ -10,8 +10,11 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
+from feedback import stale
 from feedback.cells import BUCKETS, Cell, start_of_day
 from feedback.exchange import Exchange, Unusable, make_exchange
+from feedback.index import PROMPTS, VOTES
+from feedback.redaction import Redactor
 from feedback.tables import InferenceRow, VoteEventRow, VoteTargetRow
 from feedback.votes import Answered, Vote
 from infra.artifacts import MissingArtifact
@@ -28,7 +31,7 @@ UNREADABLE = (KeyDestroyed, KeyUnknown, SealBroken, MissingArtifact)
 LOOKUPS = 5000  # ids in one query
 ENVELOPE = (
     "event_id", "occurred_at", "tenant", "rater", "session_id", "segment", "source", "consent_train",
-    "consent_explicit", "retain_until", "key_id", "sealed", "log_partition", "log_offset",
+    "consent_explicit", "retain_until", "key_id", "sealed", "log_partition", "log_offset", "erased_at",
 )  # fmt: skip
 
 
@@ -41,6 +44,7 @@ class Archive:
     tenant: str
     start: datetime
     cut: Cut
+    redactor: Redactor | None = None
 
     def cells(self, table: Table) -> list[Cell]:
         """All that there may be events in, in order: of each bucket the days from its first to its last."""
@@ -96,26 +100,35 @@ class Archive:
     def _votes(self, *where: ColumnElement[bool]) -> tuple[list[Vote], Counter[str]]:
         votes, lost = list[Vote](), Counter[str]()
         for row in self._rows(VoteEventRow, where):
-            envelope = _envelope(row)
+            if row.erased_at is not None:
+                lost[_why_blank(row)] += 1
+                continue
+            envelope = envelope_of(row)
             try:
                 body = self.sealer.open(envelope, Feedback)
             except UNREADABLE as error:
                 lost[_why(error)] += 1
             else:
-                votes.append(Vote(envelope, body, Position(FEEDBACK_TOPIC, row.log_partition, row.log_offset)))
+                body, redacted = self.redactor.feedback(body) if self.redactor else (body, Counter[str]())
+                at = Position(FEEDBACK_TOPIC, row.log_partition, row.log_offset)
+                votes.append(Vote(envelope, body, at, redacted))
         return votes, lost
 
     def _exchanges(self, *where: ColumnElement[bool]) -> dict[str, Exchange | Unusable]:
         found: dict[str, Exchange | Unusable] = {}
         for row in self._rows(InferenceRow, where, InferenceRow.response_id):
-            envelope = _envelope(row)
+            if row.erased_at is not None:
+                found[row.response_id] = Unusable(_why_blank(row))
+                continue
+            envelope = envelope_of(row)
             try:
                 body = self.sealer.open(envelope, Inference)
             except UNREADABLE as error:
                 found[row.response_id] = Unusable(_why(error))
             else:
+                body, redacted = self.redactor.inference(body) if self.redactor else (body, Counter[str]())
                 at = Position(INFERENCE_TOPIC, row.log_partition, row.log_offset)
-                found[row.response_id] = make_exchange(Answered(envelope, body, at))
+                found[row.response_id] = make_exchange(Answered(envelope, body, at, redacted))
         return found
 
     def _rows(self, table: Table, where: Sequence[ColumnElement[bool]], *more: Any) -> Sequence[Any]:
@@ -139,19 +152,25 @@ class Changes:
     tenant: str
     since: Cut
     cut: Cut
+    blanked_since: datetime
 
     def votes(self) -> set[Cell]:
-        """Of new votes, of the values they took the place of, and of votes whose answers have come."""
+        """Of new votes, of the values they took the place of, of votes whose answers have come, and of blanked ones."""
         events = VoteEventRow
         fresh = {vote_id for (vote_id,) in self._new(events, events.vote_id)}
         fresh |= self._pointing_at(
             {response_id for (response_id,) in self._new(InferenceRow, InferenceRow.response_id)}
         )
-        return {cell for ids in chunks(fresh) for cell in self._cells(events, events.vote_id.in_(ids))}
+        found = {cell for ids in chunks(fresh) for cell in self._cells(events, events.vote_id.in_(ids))}
+        return found | self._blanked(VOTES)
 
     def answers(self) -> set[Cell]:
         fresh = self._new(InferenceRow, InferenceRow.occurred_at, InferenceRow.bucket)
-        return {Cell.of(occurred_at, bucket) for occurred_at, bucket in fresh}
+        return {Cell.of(occurred_at, bucket) for occurred_at, bucket in fresh} | self._blanked(PROMPTS)
+
+    def _blanked(self, kind: str) -> set[Cell]:
+        with self.database.reading() as session:
+            return stale.since(session, self.tenant, kind, self.blanked_since)
 
     def _new(self, table: Table, *columns: Any) -> Iterator[Sequence[Any]]:
         """Partition by partition, since each has an index of its own offsets."""
@@ -188,6 +207,10 @@ def _why(error: Exception) -> str:
     return "erased" if isinstance(error, KeyDestroyed) else "unreadable"
 
 
+def _why_blank(row: Any) -> str:
+    return "retention_ended" if row.retain_until and row.retain_until <= row.erased_at else "erased"
+
+
 def _before(table: Any, topic: str, cut: Cut) -> ColumnElement[bool]:
     """A partition that the cut does not know of had nothing on it."""
     parts = [
@@ -198,7 +221,7 @@ def _before(table: Any, topic: str, cut: Cut) -> ColumnElement[bool]:
     return or_(*parts) if parts else table.log_partition < 0
 
 
-def _envelope(row: Any) -> Envelope:
+def envelope_of(row: Any) -> Envelope:
     """As it was; it was validated when it came in."""
     return Envelope.model_construct(
         event_id=UUID(row.event_id),

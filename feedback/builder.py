@@ -9,11 +9,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from uuid6 import uuid7
 
 from feedback.cut import Cutter
-from feedback.errors import CutNotReached, NoRows, Stopping
+from feedback.errors import CutNotReached, ErasedMeanwhile, NoRows, Stopping
 from feedback.holding import held
 from feedback.metrics import Metrics
 from feedback.ordering import order_now
 from feedback.snapshot import Snapshots
+from infra.artifacts import MissingArtifact
 from infra.contracts.manifests import DatasetManifest
 from infra.database.engine import Database
 from infra.database.tables import CycleRow
@@ -23,7 +24,7 @@ from infra.registry.errors import LeaseLost
 from infra.registry.leases import Lease
 
 log = structlog.get_logger()
-AWAY = (SQLAlchemyError, OSError, CutNotReached)  # may pass: the cycle is taken up again
+AWAY = (SQLAlchemyError, OSError, MissingArtifact, CutNotReached, ErasedMeanwhile)  # may pass: the cycle is taken up again
 
 
 @dataclass(frozen=True)

@@ -28,10 +28,12 @@ dataset = typer.Typer(help="Immutable snapshots of joined votes, ready to train 
 
 
 def register(root: typer.Typer) -> None:
-    from feedback.deadletter_commands import deadletters  # it takes a few names from here
+    from feedback.deadletter_commands import deadletters  # both take a few names from here
+    from feedback.rater_commands import rater
 
     root.add_typer(dataset, name="dataset")
     root.add_typer(deadletters, name="deadletters")
+    root.add_typer(rater, name="rater")
 
 
 @dataset.command()
@@ -183,8 +185,10 @@ def _fetch(ports: "Ports", tenant: str, dataset_id: str, target: Path) -> Path:
     from infra.registry import adapters
 
     with ports.database.reading() as session:
-        path = adapters.get_dataset(session, tenant, dataset_id).path
-    return ports.artifacts.fetch(path, target)
+        row = adapters.get_dataset(session, tenant, dataset_id)
+    if row.erased_at is not None:
+        fail(f"dataset {dataset_id} was erased in part at {row.erased_at:%Y-%m-%d %H:%M}: build another")
+    return ports.artifacts.fetch(row.path, target)
 
 
 def _print(manifest: "DatasetManifest", *, json: bool) -> None:
@@ -203,6 +207,8 @@ def _print(manifest: "DatasetManifest", *, json: bool) -> None:
     left_out = Counter(manifest.filtered).most_common()
     if left_out:
         print_table(("left out because", "count"), left_out)
+    if manifest.redacted:
+        print_table(("taken out of texts", "count"), sorted(manifest.redacted.items()))
 
 
 def _cells(manifest: "DatasetManifest") -> tuple[object, ...]:

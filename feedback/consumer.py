@@ -14,13 +14,13 @@ from typing import TypeVar
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from feedback import repository
+from feedback import erasing, repository
 from feedback.deadletters import make_letter
-from feedback.decode import TOPICS, decode
+from feedback.decode import TOPICS, Event, decode
 from feedback.errors import Stopping, Undecodable
 from feedback.metrics import Metrics
 from feedback.repository import Refused
-from feedback.votes import Answered, Vote
+from feedback.votes import Answered, Erased, Vote
 from infra.artifacts import ArtifactStore
 from infra.contracts.events import DEAD_LETTER_TOPIC, DeadLetter
 from infra.database.engine import Database
@@ -42,12 +42,15 @@ class Batch:
 
     answered: list[Answered] = field(default_factory=list)
     votes: list[Vote] = field(default_factory=list)
+    erasures: list[Erased] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     erased: int = 0
 
-    def add(self, event: Answered | Vote) -> None:
+    def add(self, event: Event) -> None:
         if isinstance(event, Answered):
             self.answered.append(event)
+        elif isinstance(event, Erased):
+            self.erasures.append(event)
         else:
             self.votes.append(event)
 
@@ -98,10 +101,16 @@ class Intake:
         """One transaction; returns how many events were new."""
         with self.database.concurrent() as session:
             repository.store_refused(session, batch.refused)
-            fresh = repository.store(session, batch.answered, batch.votes)
+            tombstones = [erasing.accept(session, event) for event in batch.erasures]
+            fresh, dropped = repository.store(session, batch.answered, batch.votes)
+            for tombstone in tombstones:
+                erasing.blank(session, self.artifacts, tombstone)
+            self.artifacts.delete(dropped.bodies)
+        for event in batch.erasures:
+            self.sealer.forget(event.envelope.tenant, event.body.rater, event.body.up_to)
         self.metrics.events.labels("stored").inc(fresh)
-        self.metrics.events.labels("repeated").inc(len(batch.answered) + len(batch.votes) - fresh)
-        self.metrics.events.labels("erased").inc(batch.erased)
+        self.metrics.events.labels("repeated").inc(len(batch.answered) + len(batch.votes) - dropped.events - fresh)
+        self.metrics.events.labels("erased").inc(batch.erased + dropped.events)
         return fresh
 
 

@@ -3,18 +3,26 @@
 from pydantic import ValidationError
 
 from feedback.errors import Undecodable
-from feedback.fitting import unfit_body, unfit_envelope
-from feedback.votes import Answered, Vote
+from feedback.votes import Answered, Erased, Vote
 from infra.artifacts import MissingArtifact
-from infra.contracts.events import FEEDBACK_TOPIC, INFERENCE_TOPIC, Envelope, Feedback, Inference
+from infra.contracts.events import (
+    ERASURE_TOPIC,
+    FEEDBACK_TOPIC,
+    INFERENCE_TOPIC,
+    Envelope,
+    Erasure,
+    Feedback,
+    Inference,
+)
 from infra.envelopes import Sealer
 from infra.eventlog.base import Record
 from infra.sealing import KeyUnknown, SealBroken
 
-TOPICS = (INFERENCE_TOPIC, FEEDBACK_TOPIC)
+Event = Answered | Vote | Erased
+TOPICS = (INFERENCE_TOPIC, FEEDBACK_TOPIC, ERASURE_TOPIC)
 
 
-def decode(record: Record, sealer: Sealer) -> Answered | Vote:
+def decode(record: Record, sealer: Sealer) -> Event:
     """Raises Undecodable, or KeyDestroyed where the person has been erased."""
     try:
         envelope = Envelope.model_validate_json(record.value)
@@ -32,6 +40,8 @@ def _open(envelope: Envelope, record: Record, sealer: Sealer) -> Answered | Vote
     try:
         if record.position.topic == INFERENCE_TOPIC:
             return Answered(envelope, sealer.open(envelope, Inference), record.position)
+        if record.position.topic == ERASURE_TOPIC:
+            return Erased(envelope, sealer.open(envelope, Erasure), record.position)
         return Vote(envelope, sealer.open(envelope, Feedback), record.position)
     except ValidationError as error:
         raise Undecodable(f"body: {explain(error)}", envelope.tenant) from None

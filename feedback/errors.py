@@ -23,3 +23,7 @@ class NoRows(FeedbackError):
 
 class Stopping(FeedbackError):
     """The process is asked to end; what was under way is taken up again by the next one."""
+
+
+class ErasedMeanwhile(FeedbackError):
+    """What was being made may hold what a person wrote who has been erased since it was begun."""

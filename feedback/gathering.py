@@ -17,10 +17,12 @@ from feedback.index import PROMPTS, VOTES, CellEntry, Index, facts_path
 from feedback.join import join
 from feedback.judgement import Judgement
 from feedback.tables import InferenceRow, VoteEventRow
+from feedback.votes import Answered, Vote
 from infra.contracts.events import Envelope
 from infra.settings import FeedbackSettings
 
-SHAPING = ("too_fast_share", "too_fast_words_per_second")  # the settings that facts depend on
+# The settings that facts depend on.
+SHAPING = ("too_fast_share", "too_fast_words_per_second", "redact_pii", "redact_region")
 NOTHING = CellEntry(rows=0)
 Make = Callable[[Cell], CellEntry]
 Progress = Callable[[str, int, int], None]  # what, done, of how many
@@ -86,14 +88,21 @@ class Gathering:
             self.draft.write(facts_path(VOTES, cell), facts.judgement_facts(kept))
         filtered = Counter(lost) + unjoined + dropped
         return CellEntry(
-            rows=len(kept), filtered=dict(sorted(filtered.items())), expires_at=_expiry(_envelopes(kept), self.as_of)
+            rows=len(kept),
+            filtered=dict(sorted(filtered.items())),
+            redacted=_redacted(judgement.vote for judgement in kept),
+            expires_at=_expiry(_envelopes(kept), self.as_of),
         )
 
     def _prompts(self, cell: Cell) -> CellEntry:
         asked = [one for one in self.archive.answers(cell) if self._may_be_asked(one)]
         if asked:
             self.draft.write(facts_path(PROMPTS, cell), facts.prompt_facts(asked))
-        return CellEntry(rows=len(asked), expires_at=_expiry((one.event.envelope for one in asked), self.as_of))
+        return CellEntry(
+            rows=len(asked),
+            redacted=_redacted(one.event for one in asked),
+            expires_at=_expiry((one.event.envelope for one in asked), self.as_of),
+        )
 
     def _may_be_asked(self, exchange: Exchange) -> bool:
         """A prompt needs its owner's consent only, for as long as it may be kept."""
@@ -106,6 +115,13 @@ def _envelopes(judgements: Iterable[Judgement]) -> Iterable[Envelope]:
     for judgement in judgements:
         yield judgement.vote.envelope
         yield from (exchange.event.envelope for exchange in judgement.exchanges)
+
+
+def _redacted(events: Iterable[Answered | Vote]) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for event in events:
+        found.update(event.redacted)
+    return dict(sorted(found.items()))
 
 
 def _expiry(envelopes: Iterable[Envelope], as_of: datetime) -> datetime | None:

@@ -7,11 +7,12 @@ from datetime import timedelta
 import structlog
 from sqlalchemy.orm import Session
 
-from feedback import matching, repository
+from feedback import erasing, matching, repository
 from feedback.consumer import lag
 from feedback.deadletters import open_letters
 from feedback.expiry import drop_older
 from feedback.metrics import Metrics
+from infra.artifacts import ArtifactStore
 from infra.clock import now
 from infra.database.engine import Database
 from infra.eventlog.base import EventLog
@@ -19,6 +20,8 @@ from infra.settings import Settings
 
 COUNT_SHARE = 100
 LATELY_S = 60  # two consumers that missed each other's rows did so by now
+ERASED_LATELY_S = 3600  # an erasure may have come from a spool
+PURGE_STEPS = 10  # of at most a thousand events each, in one turn
 
 log = structlog.get_logger()
 
@@ -34,6 +37,7 @@ class Costs:
 class Housekeeping:
     database: Database
     eventlog: EventLog
+    artifacts: ArtifactStore
     metrics: Metrics
     settings: Settings
     costs: Costs = field(default_factory=Costs)
@@ -48,6 +52,7 @@ class Housekeeping:
             self.metrics.dead_letters_open.set(open_letters(session))
             self.metrics.oldest_unjoined.set(repository.oldest_pending_s(session))
         self._expire()
+        self._blank()
         if orphans:
             log.info("votes_orphaned", count=orphans)
         if not behind:
@@ -68,6 +73,14 @@ class Housekeeping:
         began = time.monotonic()
         self.metrics.votes.set(repository.count_votes(session))
         self.costs.count_again_at = began + COUNT_SHARE * (time.monotonic() - began)
+
+    def _blank(self) -> None:
+        """Step by step: a consumer's batch fits in between."""
+        erasing.blank_again(self.database, self.artifacts, now() - timedelta(seconds=ERASED_LATELY_S))
+        for _ in range(PURGE_STEPS):
+            if not (gone := erasing.purge(self.database, self.artifacts)):
+                return
+            log.info("events_blanked", rows=gone)
 
     def _trim(self) -> None:
         """Nothing leaves the log before it is stored."""

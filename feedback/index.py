@@ -23,6 +23,7 @@ class CellEntry(Contract):
 
     rows: int
     filtered: dict[str, int] = {}
+    redacted: dict[str, int] = {}
     expires_at: AwareDatetime | None = None
 
     def holds(self, as_of: datetime) -> bool:
@@ -49,6 +50,11 @@ class Index(Contract):
     @property
     def filtered(self) -> Counter[str]:
         return sum((Counter(entry.filtered) for entry in self.cells.get(VOTES, {}).values()), Counter())
+
+    @property
+    def redacted(self) -> Counter[str]:
+        every = (entry for kind in self.cells.values() for entry in kind.values())
+        return sum((Counter(entry.redacted) for entry in every), Counter())
 
 
 def facts_path(kind: str, cell: Cell) -> str:

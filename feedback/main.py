@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,7 +18,9 @@ from feedback.builder import Builder
 from feedback.consumer import GROUP, Intake, Loop
 from feedback.cut import Cutter
 from feedback.decode import TOPICS
+from feedback.eraser import Eraser
 from feedback.errors import Stopping
+from feedback.exporter import Exporter
 from feedback.housekeeping import Housekeeping
 from feedback.metrics import Metrics
 from feedback.snapshot import Snapshots
@@ -31,6 +34,7 @@ from infra.settings import Settings, SettingsError, load_settings
 log = structlog.get_logger()
 HOUSEKEEPING_S = 5.0
 BUILDER_S = 0.2
+RIGHTS_S = 0.5  # between two looks for somebody to erase, or to export
 USAGE = 2  # the exit code for what only a person can mend
 AFTER_ERROR_S = 1.0  # before a loop that broke goes on
 
@@ -90,13 +94,16 @@ def serve(ports: Ports, settings: Settings, stop: threading.Event, name: str) ->
         Intake(ports.database, ports.sealer, producer, ports.artifacts, metrics), consumer, stop,
         batch_size=settings.feedback.batch_size, poll_s=settings.feedback.poll_s,
     )  # fmt: skip
-    keeping = Housekeeping(ports.database, ports.eventlog, metrics, settings)
-    checks = {"database": lambda: reach(ports), "event log": lambda: reach_log(ports)}
-    health = Health(checks, port=port_of(settings.feedback.port, name))
+    keeping = Housekeeping(ports.database, ports.eventlog, ports.artifacts, metrics, settings)
+    health = Health(
+        {"database": lambda: reach(ports), "event log": lambda: reach_log(ports)}, port=settings.feedback.port
+    )
     repeaters = [
         Repeater("consumer", loop.turn, 0.0, stop),
         Repeater("builder", make_builder(ports, settings, metrics, stop).turn, BUILDER_S, stop),
         Repeater("housekeeping", keeping.turn, HOUSEKEEPING_S, stop),
+        Repeater("eraser", make_eraser(ports, settings).turn, RIGHTS_S, stop),
+        Repeater("exporter", make_exporter(ports, settings).turn, RIGHTS_S, stop),
     ]
     health.start()
     for repeater in repeaters:
@@ -122,13 +129,26 @@ def make_builder(ports: Ports, settings: Settings, metrics: Metrics, stop: threa
     )
 
 
+def make_eraser(ports: Ports, settings: Settings) -> Eraser:
+    return Eraser(
+        ports.database, ports.sealer, ports.artifacts, scratch_of(settings), settings.feedback, settings.infra.lease_ttl_s
+    )  # fmt: skip
+
+
+def make_exporter(ports: Ports, settings: Settings) -> Exporter:
+    return Exporter(ports.database, ports.sealer, ports.artifacts, settings.infra.lease_ttl_s)
+
+
 def make_cutter(ports: Ports, stop: threading.Event) -> Cutter:
     return Cutter(ports.eventlog, stop, ports.settings.feedback.cut_timeout_s)
 
 
 def make_snapshots(ports: Ports, settings: Settings) -> Snapshots:
-    scratch = settings.home / "snapshots"
-    return Snapshots(ports.database, ports.sealer, ports.artifacts, scratch, settings.feedback)
+    return Snapshots(ports.database, ports.sealer, ports.artifacts, scratch_of(settings), settings.feedback)
+
+
+def scratch_of(settings: Settings) -> Path:
+    return settings.home / "snapshots"
 
 
 def port_of(first: int, name: str) -> int:

@@ -68,6 +68,11 @@ def match_waiting(session: Session, since: datetime) -> None:
     _match(session, text(f"INSERT INTO matched_votes {WAITING}").bindparams(bindparam("since", since, UtcDateTime())))
 
 
+def match_chosen(session: Session, chosen: TextClause) -> None:
+    """`chosen` puts (tenant, vote_id) into `matched_votes`."""
+    _match(session, chosen)
+
+
 def _match(session: Session, touched: TextClause) -> None:
     for name, columns in SCRATCH.items():
         session.execute(text(f"CREATE TEMP TABLE IF NOT EXISTS {name} ({columns})"))

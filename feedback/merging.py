@@ -4,6 +4,7 @@ Each statement may be run again with the same rows, by any number of processes a
 in who came first. Rows are locked in the order of their keys, so that two processes don't wait for each other.
 """
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import TextClause, bindparam, text
@@ -12,6 +13,7 @@ from sqlalchemy.orm import Session
 from feedback.staging import COLUMNS, PREFIX
 from feedback.tables import VoteStatus
 from infra.database.tables import UtcDateTime
+from infra.envelopes import stored_at
 
 KEYS = {
     "inferences": ("tenant", "response_id"),
@@ -41,6 +43,17 @@ def _incoming(table: str) -> str:
     return f"SELECT {_quoted(COLUMNS[table])} FROM {PREFIX}{table} WHERE true"
 
 
+ERASED = [
+    text(
+        f"DELETE FROM {PREFIX}{table} WHERE EXISTS (SELECT 1 FROM erasures x WHERE x.tenant = {PREFIX}{table}.tenant"
+        f" AND x.rater = {PREFIX}{table}.rater AND {PREFIX}{table}.occurred_at <= x.up_to) RETURNING sealed"
+    )
+    for table in ("inferences", "vote_events")
+]  # choices go in with their inferences only
+TARGETS_OF_NOTHING = text(
+    f"DELETE FROM {PREFIX}vote_targets WHERE NOT EXISTS (SELECT 1 FROM {PREFIX}vote_events e"
+    f" WHERE e.tenant = {PREFIX}vote_targets.tenant AND e.vote_id = {PREFIX}vote_targets.vote_id)"
+)
 EARLIER_ANSWER = "(excluded.occurred_at, excluded.event_id) < (inferences.occurred_at, inferences.event_id)"
 # Of two events of one response the earlier one stays, in any order; its choices go with it.
 REPLACED_CHOICES = text(
@@ -69,7 +82,7 @@ TARGETS = text(
 LATEST = (
     f"SELECT {_quoted(VOTE)}, '{VoteStatus.PENDING}', 0, :now FROM ("
     "  SELECT e.*, row_number() OVER (PARTITION BY tenant, vote_id ORDER BY occurred_at DESC, event_id DESC) AS place"
-    f"  FROM vote_events e WHERE (tenant, vote_id) IN (SELECT tenant, vote_id FROM {PREFIX}vote_events)"
+    f"  FROM vote_events e WHERE e.erasure_id IS NULL AND (tenant, vote_id) IN (SELECT tenant, vote_id FROM {PREFIX}vote_events)"
     " ) latest WHERE place = 1"
 )
 CURRENT = _upsert(
@@ -79,6 +92,22 @@ CURRENT = _upsert(
     "  WHERE h.tenant = votes.tenant AND h.event_id = votes.event_id)",
     extra=", status, counted, first_seen_at",
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Events of erased people that came late, and where in the artifact store their large bodies are."""
+
+    events: int = 0
+    bodies: tuple[str, ...] = ()
+
+
+def drop_erased(session: Session) -> Dropped:
+    """Of what is staged, whatever key it was sealed with: a replay brings nobody back."""
+    sealed = [bytes(body) for statement in ERASED for (body,) in session.execute(statement).all()]
+    if sealed:
+        session.execute(TARGETS_OF_NOTHING)
+    return Dropped(len(sealed), tuple(path for body in sealed if (path := stored_at(body))))
 
 
 def merge(session: Session, at: datetime) -> int:

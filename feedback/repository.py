@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 
 from feedback import matching
 from feedback.cells import bucket_of
-from feedback.deadletters import LetterState, legible
-from feedback.merging import merge
+from feedback.deadletters import LetterState
+from feedback.merging import Dropped, drop_erased, merge
 from feedback.staging import COLUMNS, stage
 from feedback.tables import DeadLetterRow, VoteRow, VoteStatus
 from feedback.votes import Answered, Vote
@@ -36,8 +36,11 @@ class Refused:
     letter: Position | None = None
 
 
-def store(session: Session, answered: Sequence[Answered], votes: Sequence[Vote]) -> int:
-    """Stores what is new and joins what can be joined; returns how many events were new. Idempotent on the event id."""
+def store(session: Session, answered: Sequence[Answered], votes: Sequence[Vote]) -> tuple[int, Dropped]:
+    """Stores what is new and joins what can be joined; returns how many events were new, and which may not be stored.
+
+    Idempotent on the event id.
+    """
     at = now()
     answers = _earliest(answered, lambda event: (event.envelope.tenant, event.body.response_id))
     cast = _earliest(votes, lambda event: (event.envelope.tenant, event.envelope.event_id.hex))
@@ -50,9 +53,10 @@ def store(session: Session, answered: Sequence[Answered], votes: Sequence[Vote])
             "vote_targets": sorted({row for vote in cast for row in _target_rows(vote)}),
         },
     )
+    dropped = drop_erased(session)
     fresh = merge(session, at)
     matching.match_batch(session)
-    return fresh
+    return fresh, dropped
 
 
 def store_refused(session: Session, refused: Iterable[Refused]) -> None:
@@ -158,4 +162,6 @@ def _event_columns(event: Answered | Vote, at: datetime) -> dict[str, Any]:
         "bucket": bucket_of(event.owner),
         "key_id": envelope.key_id,
         "sealed": envelope.sealed,
+        "erased_at": None,
+        "erasure_id": None,
     }

@@ -4,7 +4,6 @@ What it costs grows with what changed since the last one: bodies are opened, and
 events has others than it had then. Over all that is chosen, facts alone are read, columns of numbers.
 """
 
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,23 +18,28 @@ from feedback.archive import Archive, Changes, Cut
 from feedback.cells import start_of_day
 from feedback.composing import Composing
 from feedback.draft import Draft
-from feedback.errors import NoRows
+from feedback.errors import ErasedMeanwhile, NoRows
 from feedback.gathering import Before, Gathering, Progress, read_index
+from feedback.redaction import Redactor
 from feedback.reasons import explain_no_rows
 from feedback.rows import JUDGED
+from feedback.scratch import scratch_directory
 from feedback.split import TRAIN
 from infra.artifacts import ArtifactStore, dump_json
 from infra.contracts.manifests import DatasetManifest, FileEntry
 from infra.database.engine import Database
+from infra.database.tables import DatasetRow
 from infra.envelopes import Sealer
-from infra.registry import adapters
+from infra.registry import adapters, erasures
 from infra.settings import FeedbackSettings
 
 SHAPING = (
     "window_days", "test_share", "gate_share", "report_share", "rater_cap", "prompt_cap", "network_cap",
     "network_overlap", "rater_prior", "rater_prior_strength", "rater_weight_max", "rater_segment_min", "segment_mix",
-    "segment_weight_max", "too_fast_share", "too_fast_words_per_second",
+    "segment_weight_max", "too_fast_share", "too_fast_words_per_second", "redact_pii", "redact_region",
 )  # the settings that decide which rows there are and what they weigh  # fmt: skip
+
+BLANKED_EARLIER_MIN = 10  # longer than a transaction that blanks may take to be seen
 
 
 def unheard(_what: str, _done: int, _total: int) -> None:
@@ -65,21 +69,28 @@ class Snapshots:
     def build(
         self, order: Order, fence: Callable[[Session], object] = lambda _session: None, progress: Progress = unheard
     ) -> DatasetManifest:
-        """Raises NoRows. Publishes, then registers; doing it again changes nothing.
+        """Raises NoRows or ErasedMeanwhile. Publishes, then registers; doing it again changes nothing.
 
         `fence` comes first in the transaction that registers: it raises where the caller's lease is gone.
         """
-        self.scratch.mkdir(parents=True, exist_ok=True)
-        parent = self._parent(order)
-        with tempfile.TemporaryDirectory(dir=self.scratch) as name:
+        parent, erased = self._parent(order), self._erased(order)
+        with scratch_directory(self.scratch) as directory:
             path = dataset_path(parent.tenant, parent.dataset_id) if parent else None
-            draft = Draft(Path(name), self.artifacts, path)
+            draft = Draft(directory, self.artifacts, path)
             manifest = _Making(self, order, draft, parent, progress).run()
             self.artifacts.publish(dataset_path(manifest.tenant, manifest.dataset_id), draft.directory, draft.shared)
         with self.database.transaction() as session:
             fence(session)
-            adapters.register_dataset(session, manifest, dataset_path(manifest.tenant, manifest.dataset_id))
-        return manifest
+            known = session.get(DatasetRow, (manifest.tenant, manifest.dataset_id)) is not None
+            if known or erasures.count(session, order.tenant) == erased:
+                adapters.register_dataset(session, manifest, dataset_path(manifest.tenant, manifest.dataset_id))
+                return manifest
+        self.artifacts.delete([dataset_path(manifest.tenant, manifest.dataset_id)])
+        raise ErasedMeanwhile("somebody was erased while the dataset was made: it has to be made again")
+
+    def _erased(self, order: Order) -> int:
+        with self.database.reading() as session:
+            return erasures.count(session, order.tenant)
 
     def _parent(self, order: Order) -> DatasetManifest | None:
         with self.database.reading() as session:
@@ -100,7 +111,8 @@ class _Making:
     def run(self) -> DatasetManifest:
         settings, order = self.snapshots.settings, self.order
         start = start_of_day(order.as_of - timedelta(days=settings.window_days))
-        archive = Archive(self.snapshots.database, self.snapshots.sealer, order.tenant, start, order.cut)
+        redactor = Redactor(settings.redact_region or None) if settings.redact_pii else None
+        archive = Archive(self.snapshots.database, self.snapshots.sealer, order.tenant, start, order.cut, redactor)
         before = self._before()
         gathering = Gathering(archive, self.draft, settings, order.alias, order.as_of, self.progress)
         found, known = gathering.run(before), before.index.groups if before else {}
@@ -115,6 +127,7 @@ class _Making:
             raise NoRows(explain_no_rows(order.alias, votes, settings.window_days, filtered))
         side_files, report = influence.write_weights(self.draft, found, chosen, settings)
         manifest = self._manifest(start, [*files, *side_files], counts, filtered, report)
+        manifest = manifest.model_copy(update={"redacted": dict(sorted(found.redacted.items()))})
         self._write("manifest.json", manifest.model_dump(mode="json"))
         self._write(index.CELLS, found.model_dump(mode="json"))
         return manifest
@@ -127,9 +140,9 @@ class _Making:
         since = {(topic, at): end for topic, ends in parent.event_cut.items() for at, end in ends.items()}
         if any(end > self.order.cut.get(place, 0) for place, end in since.items()):
             return None
-        return Before(
-            known, Changes(self.snapshots.database, self.order.tenant, since, self.order.cut), parent.window_start
-        )
+        blanked_since = parent.as_of - timedelta(minutes=BLANKED_EARLIER_MIN)
+        changes = Changes(self.snapshots.database, self.order.tenant, since, self.order.cut, blanked_since)
+        return Before(known, changes, parent.window_start)
 
     def _manifest(
         self, start: datetime, files: list[FileEntry], counts: dict[str, dict[str, int]], filtered: Counter[str],

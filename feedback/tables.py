@@ -4,10 +4,11 @@ The tenant leads every primary key. What a person said or was told carries that 
 does (`choices`, `vote_targets`), so that erasing is one delete per table and the destruction of a data key.
 """
 
-from datetime import datetime
+from collections.abc import Iterator
+from datetime import date, datetime
 from enum import StrEnum
 
-from sqlalchemy import BigInteger, Index, LargeBinary, SmallInteger, String, Text
+from sqlalchemy import BigInteger, Date, Index, LargeBinary, SmallInteger, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from infra.database.tables import Base
@@ -38,6 +39,19 @@ class EventColumns:
     bucket: Mapped[int] = mapped_column(SmallInteger)  # see `feedback.cells`
     key_id: Mapped[str] = mapped_column(String(64))
     sealed: Mapped[bytes] = mapped_column(LargeBinary)
+    erased_at: Mapped[datetime | None]  # since when it is blank
+    erasure_id: Mapped[str | None] = mapped_column(String(32))  # null: it was kept until `retain_until`
+
+
+def _rare(table: str) -> Iterator[Index]:
+    """Of the few events that end or have been erased; the others are not in them."""
+    rare = {
+        "retention": (("retain_until",), "retain_until IS NOT NULL AND erased_at IS NULL"),
+        "erasure": (("tenant", "erasure_id"), "erasure_id IS NOT NULL"),
+    }
+    for name, (columns, condition) in rare.items():
+        where = text(condition)
+        yield Index(f"{table}_{name}", *columns, sqlite_where=where, postgresql_where=where)
 
 
 class InferenceRow(EventColumns, Base):
@@ -50,6 +64,7 @@ class InferenceRow(EventColumns, Base):
         Index("inferences_age", "occurred_at", postgresql_using="brin"),
         Index("inferences_rater", "tenant", "rater"),
         Index("inferences_session", "tenant", "session_id"),
+        *_rare("inferences"),
     )
     tenant: Mapped[str] = mapped_column(String(100), primary_key=True)
     response_id: Mapped[str] = mapped_column(String(200), primary_key=True)
@@ -90,6 +105,7 @@ class VoteEventRow(EventColumns, Base):
         Index("vote_events_position", "log_partition", "log_offset"),
         Index("vote_events_age", "occurred_at", postgresql_using="brin"),
         Index("vote_events_rater", "tenant", "rater"),
+        *_rare("vote_events"),
     )
     tenant: Mapped[str] = mapped_column(String(100), primary_key=True)
     event_id: Mapped[str] = mapped_column(String(32), primary_key=True)
@@ -144,3 +160,14 @@ class DeadLetterRow(Base):
     closed_at: Mapped[datetime | None]
     letter_partition: Mapped[int]  # where the letter with its bytes stands on the dead-letter topic
     letter_offset: Mapped[int] = mapped_column(BigInteger)
+
+
+class StaleCellRow(Base):
+    """A cell (see `feedback.cells`) whose stored events were blanked at some time: the next dataset looks at it again."""
+
+    __tablename__ = "stale_cells"
+    tenant: Mapped[str] = mapped_column(String(100), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(10), primary_key=True)  # votes | prompts
+    day: Mapped[date] = mapped_column(Date, primary_key=True)
+    bucket: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    at: Mapped[datetime]

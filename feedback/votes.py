@@ -1,11 +1,11 @@
 """Events as feedback reads them: the open envelope, the opened body, and where it stood on the log."""
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from infra.contracts.events import Envelope, Feedback, Inference, vote_key
+from infra.contracts.events import Envelope, Erasure, Feedback, Inference, vote_key
 from infra.eventlog.base import Position
 
 Order = tuple[datetime, str]
@@ -19,6 +19,7 @@ class Answered:
     envelope: Envelope
     body: Inference
     position: Position
+    redacted: Mapping[str, int] = field(default_factory=dict, compare=False)  # what was taken out of it, by kind
 
     @property
     def owner(self) -> str:
@@ -37,6 +38,7 @@ class Vote:
     envelope: Envelope
     body: Feedback
     position: Position
+    redacted: Mapping[str, int] = field(default_factory=dict, compare=False)  # what was taken out of it, by kind
 
     @property
     def order(self) -> Order:
@@ -83,6 +85,15 @@ class Vote:
             below = len(self.body.items)
             return sum(len(group) * (below := below - len(group)) for group in self.body.groups)
         return int(self.body.kind == "correction")
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """One erasure event: this person is to be forgotten."""
+
+    envelope: Envelope
+    body: Erasure
+    position: Position
 
 
 def current(votes: Iterable[Vote]) -> list[Vote]:

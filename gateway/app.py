@@ -9,7 +9,7 @@ from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response
 from uuid6 import uuid7
 
-from gateway import comparisons, documents, errors, feedback, health, models
+from gateway import comparisons, documents, errors, feedback, health, models, raters
 from gateway.admin import admin_router
 from gateway.auth import Auth
 from gateway.chat import Desk
@@ -53,7 +53,9 @@ def make_app(ports: Ports, address: str) -> FastAPI:
         lifespan=lambda app: opened(app, ports, address),
         redirect_slashes=False,
     )
-    for router in (chat_router, models.router, feedback.router, comparisons.router, admin_router(), health.router):
+    for router in (
+        chat_router, models.router, feedback.router, comparisons.router, raters.router, admin_router(), health.router,
+    ):  # fmt: skip
         app.router.routes.extend(router.routes)  # as they are: including a router builds each of them anew
     errors.install(app)
     documents.install(app)
@@ -95,7 +97,10 @@ async def _open(stack: AsyncExitStack, ports: Ports, address: str) -> Services:
     desk = Desk(router, engines, recorder, ports.identity, auth, metrics, settings.token_ttl_s)
     stack.push_async_callback(desk.settle)
     ballots = BallotBox(auth, ports.identity, ports.sealer, producer, spool, shipper, metrics, settings)
-    return Services(settings, auth, ballots, ports.database, desk, metrics, router, shipper, spool, watch)
+    return Services(
+        settings, ports.artifacts, auth, ballots, ports.database, desk, ports.identity, metrics, router, ports.sealer,
+        shipper, spool, watch,
+    )  # fmt: skip
 
 
 def make_spool(root: Path, max_bytes: int) -> Spool:

@@ -42,6 +42,15 @@ def errors(*statuses: int) -> Responses:
 VOTE_RESPONSES = errors(400, 401, 403, 404, 413, 500, 503)
 ADMIN_RESPONSES = errors(400, 401, 403, 404, 409, 413, 500, 503)
 MODEL_RESPONSES = errors(401, 403, 404, 500, 503)
+RATER_RESPONSES = errors(400, 401, 403, 404, 413, 500, 503)
+EXPORT_RESPONSES: Responses = {
+    200: {"description": "One JSON object a line, each with its `kind`.", "content": {"application/x-ndjson": {}}},
+    202: {
+        "description": "It is being made; `Retry-After` says when to ask again.",
+        "content": {"application/json": {"schema": {"type": "object"}}},
+    },
+    **RATER_RESPONSES,
+}
 CHAT_RESPONSES: Responses = {
     200: {
         "description": "The answer, whole or as server-sent events.",

@@ -10,7 +10,10 @@ from gateway.metrics import Metrics
 from gateway.routing import Router
 from gateway.votes import BallotBox
 from gateway.watch import Watch
+from infra.artifacts import ArtifactStore
 from infra.database.engine import Database
+from infra.envelopes import Sealer
+from infra.identity import Identity
 from infra.settings import GatewaySettings
 from infra.shipping import Shipper
 from infra.spool import Spool
@@ -21,12 +24,15 @@ class Services:
     """One per process, open between the start and the end of the app's lifespan."""
 
     settings: GatewaySettings
+    artifacts: ArtifactStore
     auth: Auth
     ballots: BallotBox
     database: Database
     desk: Desk
+    identity: Identity
     metrics: Metrics
     router: Router
+    sealer: Sealer
     shipper: Shipper
     spool: Spool
     watch: Watch

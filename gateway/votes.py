@@ -16,7 +16,7 @@ from gateway.auth import Auth
 from gateway.errors import Forbidden, NotFound, Unavailable
 from gateway.metrics import Metrics
 from infra.clock import now
-from infra.contracts.events import FEEDBACK_TOPIC, Consent, Feedback, Source, vote_key
+from infra.contracts.events import FEEDBACK_TOPIC, Consent, Envelope, Feedback, Source, vote_key
 from infra.envelopes import Header, Sealer
 from infra.eventlog.base import LogUnavailable, Producer
 from infra.identity import Identity
@@ -27,6 +27,7 @@ from infra.spool import Entry, Spool, SpoolFull
 
 log = structlog.get_logger()
 
+Stored = Literal["log", "spool"]
 ResponseId = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 Index = Annotated[StrictInt, Field(ge=0, le=127)]
 Number = Annotated[FiniteFloat, Strict()]
@@ -64,7 +65,7 @@ class VoteBody(BaseModel):
 
 class Receipt(BaseModel):
     feedback_id: UUID
-    stored: Literal["log", "spool"] = Field(description="Where it is durable: the event log, or this gateway's disk.")
+    stored: Stored = Field(description="Where it is durable: the event log, or this gateway's disk.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,17 +110,20 @@ class BallotBox:
     async def cast(self, voter: Voter, body: VoteBody, vote: Feedback, idempotency_key: str | None) -> Receipt:
         """Returns once the vote is durable; raises Unavailable where it can be kept nowhere."""
         header = self._header(voter, body, vote, idempotency_key)
-        try:
-            envelope = await asyncio.to_thread(self.sealer.wrap, vote, header)
-            entry = Entry(FEEDBACK_TOPIC, log_key(vote), envelope.model_dump_json().encode())
-            stored = await self._store(entry)
-        except (SpoolFull, OSError, sqlite3.Error) as error:
-            log.error("vote_refused", reason=str(error))
-            raise Unavailable("the vote cannot be stored at the moment: send it again") from None
+        envelope, stored = await self.keep(FEEDBACK_TOPIC, log_key(vote), vote, header)
         self.metrics.votes.labels(stored).inc()
         return Receipt(feedback_id=envelope.event_id, stored=stored)
 
-    async def _store(self, entry: Entry) -> Literal["log", "spool"]:
+    async def keep(self, topic: str, key: str, body: BaseModel, header: Header) -> tuple[Envelope, Stored]:
+        """Returns once the event is durable, and where; raises Unavailable where it can be kept nowhere."""
+        try:
+            envelope = await asyncio.to_thread(self.sealer.wrap, body, header)
+            return envelope, await self._store(Entry(topic, key, envelope.model_dump_json().encode()))
+        except (SpoolFull, OSError, sqlite3.Error) as error:
+            log.error("event_refused", topic=topic, reason=str(error))
+            raise Unavailable("it cannot be stored at the moment: send it again") from None
+
+    async def _store(self, entry: Entry) -> Stored:
         """Waits for the log only while it answers: of the votes after the first one none has to find out again.
 
         A vote that the log takes after all is stored twice under one event id, which readers count once.

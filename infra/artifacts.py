@@ -1,5 +1,6 @@
 """The artifact store: directories that appear whole or not at all, on any fsspec URL."""
 
+import hashlib
 import json
 import os
 import posixpath
@@ -37,7 +38,7 @@ NOTHING_SHARED = Shared("", frozenset())
 
 
 class ArtifactStore:
-    """Paths are relative to the store's root. Published directories are never changed."""
+    """Paths are relative to the store's root. Published directories are never changed, but by erasures."""
 
     def __init__(self, url: str) -> None:
         self._fs, self._root = fsspec.core.url_to_fs(url)
@@ -129,6 +130,30 @@ class ArtifactStore:
         for path in paths:
             if self.exists(path):
                 self._fs.rm(self._at(path), recursive=True)
+
+    def redact(self, path: str, name: str, data: bytes) -> None:
+        """Takes the place of one published file, and of its hash: for erasures, the one thing that may change a past.
+
+        Doing it again mends what was killed between the two.
+        """
+        self.write(posixpath.join(path, name), data)
+        if self.is_ready(path):
+            marked = {**self.hashes(path), name: hashlib.sha256(data).hexdigest()}
+            self.write(posixpath.join(path, MARKER), json.dumps(marked, sort_keys=True).encode())
+
+    def names(self, path: str) -> list[str]:
+        """What lies directly in a directory, complete or not; empty where there is none."""
+        try:
+            found = self._fs.ls(self._at(path), detail=False, refresh=True)
+        except FileNotFoundError:
+            return []
+        return sorted(posixpath.basename(name.rstrip("/")) for name in found)
+
+    def files(self, path: str) -> list[str]:
+        """Every file below a directory, by its path in it."""
+        self._fs.invalidate_cache()
+        root = self._fs._strip_protocol(self._at(path))
+        return sorted(posixpath.relpath(name, root) for name in self._fs.find(root))
 
     def _get(self, path: str, target: Path) -> None:
         try:

@@ -65,17 +65,18 @@ class Sealer:
             sealed=b64encode(sealed),  # pydantic's Base64Bytes takes the encoded form
         )
 
+    def forget(self, tenant: str, rater: str, up_to: datetime) -> list[str]:
+        """Destroys the keys that this person had by then, now or again, and returns their ids."""
+        return self._keyring.destroy(tenant, rater, up_to)
+
     def open(self, envelope: Envelope, kind: type[Body]) -> Body:
         """Raises KeyDestroyed, KeyUnknown, SealBroken, MissingArtifact, or pydantic's ValidationError."""
-        sealed = envelope.sealed
-        if sealed.startswith(REFERENCE):
-            if sealed != REFERENCE + (path := _path(envelope.tenant, envelope.event_id)).encode():
-                raise SealBroken("the body is said to lie where none of this event lies")
-            sealed = self._artifacts.read(path)
+        path = stored_at(envelope.sealed)
+        sealed = self._artifacts.read(path) if path else envelope.sealed
         plain = self._keyring.unseal(envelope.key_id, sealed, context=envelope.event_id.bytes)
         return kind.model_validate_json(plain)
 
 
-def _path(tenant: str, event_id: UUID) -> str:
-    """Where a large body lies in the artifact store."""
-    return f"bodies/{tenant}/{event_id.hex}"
+def stored_at(sealed: bytes) -> str | None:
+    """Where in the artifact store a large body is; None where `sealed` is the body itself."""
+    return sealed.removeprefix(REFERENCE).decode() if sealed.startswith(REFERENCE) else None

@@ -1,7 +1,7 @@
 """Who and what, without looking anything up: response handles, rater hashes, feedback tokens, keys.
 
-All are keyed by one root secret. A response handle carries a MAC of its tenant, so that any gateway can tell a handle
-that was never minted, or that belongs to another tenant, before its inference event has reached the database.
+All are keyed by one root secret. A handle (of a response, of an erasure) carries a MAC of its tenant, so that any gateway
+can tell one that was never minted, or that belongs to another tenant, before its event has reached the database.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ import re
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
 import jwt
 from uuid6 import uuid7
@@ -17,6 +18,7 @@ from uuid6 import uuid7
 from infra.clock import now
 
 RESPONSE_ID = re.compile(r"chatcmpl-([0-9a-f]{32})([0-9a-f]{16})")
+ERASURE_ID = re.compile(r"erasure-([0-9a-f]{32})([0-9a-f]{16})")
 TOKEN_AUDIENCE = "thumbwheel-feedback"
 
 
@@ -37,20 +39,31 @@ class Identity:
     """Everything derived from the root secret; each use has a key of its own."""
 
     def __init__(self, secret: bytes) -> None:
-        self._ids, self._raters, self._tokens, self._routes, self._caches = (
+        self._ids, self._raters, self._tokens, self._routes, self._caches, self._erasures = (
             hmac.digest(secret, purpose, "sha256")
-            for purpose in (b"response-id", b"rater", b"token", b"route", b"prefix-cache")
+            for purpose in (b"response-id", b"rater", b"token", b"route", b"prefix-cache", b"erasure-id")
         )
 
     def new_response_id(self, tenant: str) -> str:
         unique = uuid7().hex
-        return f"chatcmpl-{unique}{self._mac(tenant, unique)}"
+        return f"chatcmpl-{unique}{_mac(self._ids, tenant, unique)}"
 
     def owns(self, tenant: str, response_id: str) -> bool:
         """Whether this handle was minted for this tenant."""
         if (match := RESPONSE_ID.fullmatch(response_id)) is None:
             return False
-        return hmac.compare_digest(match[2], self._mac(tenant, match[1]))
+        return hmac.compare_digest(match[2], _mac(self._ids, tenant, match[1]))
+
+    def erasure_handle(self, tenant: str, erasure_id: UUID) -> str:
+        """What a client follows an erasure by."""
+        return f"erasure-{erasure_id.hex}{_mac(self._erasures, tenant, erasure_id.hex)}"
+
+    def erasure_id(self, tenant: str, handle: str) -> UUID | None:
+        """The id in a handle; None where the handle was not made for this tenant."""
+        match = ERASURE_ID.fullmatch(handle)
+        if match is None or not hmac.compare_digest(match[2], _mac(self._erasures, tenant, match[1])):
+            return None
+        return UUID(match[1])
 
     def rater(self, tenant: str, user: str) -> str:
         """The only form in which a rater is known inside."""
@@ -84,8 +97,9 @@ class Identity:
         except (jwt.InvalidTokenError, KeyError) as error:
             raise BadToken(str(error)) from None
 
-    def _mac(self, tenant: str, unique: str) -> str:
-        return hmac.digest(self._ids, f"{tenant}\0{unique}".encode(), "sha256").hex()[:16]
+
+def _mac(key: bytes, tenant: str, unique: str) -> str:
+    return hmac.digest(key, f"{tenant}\0{unique}".encode(), "sha256").hex()[:16]
 
 
 def new_key() -> str:

@@ -8,6 +8,7 @@ import secrets
 import sqlite3
 import time
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -23,6 +24,11 @@ CREATE TABLE IF NOT EXISTS data_keys (
   destroyed_at TEXT);
 CREATE UNIQUE INDEX IF NOT EXISTS one_live_key ON data_keys (tenant, rater) WHERE key IS NOT NULL;
 """
+DESTROY = (
+    "UPDATE data_keys SET key = NULL, destroyed_at = ?"
+    " WHERE tenant = ? AND rater = ? AND created_at <= ? AND key IS NOT NULL"
+)
+DESTROYED = "SELECT key_id FROM data_keys WHERE tenant = ? AND rater = ? AND created_at <= ? AND destroyed_at >= ?"
 
 
 class KeyDestroyed(LookupError):
@@ -71,16 +77,18 @@ class Keyring:
         except (InvalidTag, ValueError):
             raise SealBroken(f"a body sealed with key {key_id} does not open") from None
 
-    def destroy(self, tenant: str, rater: str) -> list[str]:
-        """Destroys every key of this rater and returns their ids; later use starts a new one."""
+    def destroy(self, tenant: str, rater: str, created_before: datetime | None = None) -> list[str]:
+        """Destroys this rater's keys, or those made up to then; later use starts a new one.
+
+        Returns the ids of all that were made up to then and are destroyed since, by whomever: it may be done again.
+        """
+        at = now().isoformat()
+        until = created_before.astimezone(UTC).isoformat() if created_before else at
         with closing(connect(self._path)) as connection:
             connection.execute("PRAGMA secure_delete=ON")
             with transaction(connection):
-                rows = connection.execute(
-                    "UPDATE data_keys SET key = NULL, destroyed_at = ?"
-                    " WHERE tenant = ? AND rater = ? AND key IS NOT NULL RETURNING key_id",
-                    (now().isoformat(), tenant, rater),
-                ).fetchall()
+                connection.execute(DESTROY, (at, tenant, rater, until))
+            rows = connection.execute(DESTROYED, (tenant, rater, until, until)).fetchall()
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         os.utime(self._stamp, ns=(time.time_ns(), time.time_ns()))  # the kernel's own clock ticks in milliseconds
         self._heed_others()

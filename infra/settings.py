@@ -103,6 +103,7 @@ class GatewaySettings(Section):
     )
     drain_timeout_s: float = Field(20, ge=1, description="Longest a stopping gateway waits for answers under way.")
     inline_body_limit: int = Field(512 * 1024, gt=0, description="Larger event bodies go to the artifact store.")
+    export_wait_s: float = Field(5, ge=0, description="Longest a request waits for a person's export; then 202.")
 
 
 class FeedbackSettings(Section):
@@ -148,6 +149,15 @@ class FeedbackSettings(Section):
     )
     cut_timeout_s: float = Field(
         60, gt=0, description="Longest wait for the consumer to store what was acknowledged before a snapshot."
+    )
+    erasure_policy: Literal["accept", "retrain"] = Field(
+        "accept", description="What becomes of adapters that an erasure touched: named only, or trained anew without."
+    )
+    redact_pii: bool = Field(
+        False, description="Whether e-mail addresses, phone numbers, cards, IBANs and IPs are taken out of datasets."
+    )
+    redact_region: str = Field(
+        "", pattern="^([A-Z]{2})?$", description="Country, as DE, whose national phone numbers are found too."
     )
 
     @model_validator(mode="after")

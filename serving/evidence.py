@@ -1,11 +1,13 @@
 """Read-only local copies of what is registered, so that nothing the trainer does reaches a live adapter."""
 
+import hashlib
 import shutil
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from infra.artifacts import ArtifactStore, MissingArtifact, Tampered
+from infra.base_model import file_sha256
 from infra.contracts.manifests import AdapterManifest, Evidence
 from serving.adapters import BaseShapes, validate
 from serving.errors import Refused
@@ -25,6 +27,7 @@ class Shelf:
         """The directory to load from, valid; a copy that went bad is fetched again. Raises Refused."""
         local = self._root / manifest.version
         if local.is_dir():
+            self._renew(path, local)
             try:
                 return self._validated(local, manifest)
             except Refused:
@@ -39,6 +42,23 @@ class Shelf:
         except (FileNotFoundError, ValidationError):
             return Evidence(version=version, champion="")
         return found if found.version == version else Evidence(version=version, champion="")
+
+    def _renew(self, path: str, local: Path) -> None:
+        """An erasure takes words out of the evidence that is published, and says so in the marker: then here too."""
+        file = local / EVIDENCE
+        try:
+            published = self._store.hashes(path).get(EVIDENCE)
+            if published is None or not file.is_file() or file_sha256(file) == published:
+                return
+            found = self._store.read(f"{path}/{EVIDENCE}")
+        except MissingArtifact:
+            return
+        if hashlib.sha256(found).hexdigest() == published:
+            local.chmod(WRITABLE_DIRECTORY)
+            file.unlink()
+            file.write_bytes(found)
+            file.chmod(READ_ONLY_FILE)
+            local.chmod(READ_ONLY_DIRECTORY)
 
     def _validated(self, local: Path, manifest: AdapterManifest) -> Path:
         validate(local, manifest, self._base, self._max_rank)

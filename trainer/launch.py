@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from uuid6 import uuid7
 
 from infra.ports import Ports
-from infra.registry import cycles, leases
+from infra.registry import adapters, cycles, leases
 from infra.registry.cycles import TRAINER_STATES, CycleState
 from infra.registry.errors import LeaseLost
 from infra.registry.leases import Lease
@@ -31,6 +31,7 @@ MOST_CRASHES = 5  # then the cycle fails: it is the cycle that kills its childre
 LOG_TAIL_BYTES = 4096
 
 Command = Callable[[str, Lease], list[str]]
+Ending = tuple[CycleState, str]  # where a cycle has to go, and why
 
 
 def child_command(cycle_id: str, lease: Lease) -> list[str]:
@@ -89,42 +90,46 @@ class Launcher:
     def _train(self, cycle_id: str, lease: Lease) -> str:
         log_file = self.ports.home / "logs" / f"cycle-{cycle_id}.log"
         log_file.parent.mkdir(parents=True, exist_ok=True)
-        if self._cancel_requested(cycle_id, lease):
-            return self._end(cycle_id, lease, CycleState.CANCELLED, "cancelled on request")
+        if unwanted := self._unwanted(cycle_id, lease):
+            return self._end(cycle_id, lease, *unwanted)
         with log_file.open("ab") as output, Child(self.command(cycle_id, lease), self.ports.home, output) as child:
             log.info("training_started", pid=child.process.pid, epoch=lease.epoch)
             with self.metrics.training.track_inprogress():
-                cancelled = self._watch(cycle_id, lease, child)
+                unwanted = self._watch(cycle_id, lease, child)
                 status = child.end()
-        log.info("training_ended", status=status, cancelled=cancelled)
-        return self._settle(cycle_id, lease, status, last_line(log_file), cancelled=cancelled)
+        log.info("training_ended", status=status, unwanted=unwanted)
+        return self._settle(cycle_id, lease, status, last_line(log_file), unwanted)
 
-    def _watch(self, cycle_id: str, lease: Lease, child: "Child") -> bool:
-        """Returns whether it was cancelled; raises LeaseLost. Either way the child is ended by its owner."""
+    def _watch(self, cycle_id: str, lease: Lease, child: "Child") -> Ending | None:
+        """Returns why it must not go on, if so; raises LeaseLost. Either way the child is ended by its owner."""
         beat_s = min(1.0, self._ttl_s / 4)
         while not child.ended(within_s=beat_s):
             if self.stop.is_set():
-                return False
-            if self._cancel_requested(cycle_id, lease):
-                return True
-        return self._cancel_requested(cycle_id, lease)
+                return None
+            if unwanted := self._unwanted(cycle_id, lease):
+                return unwanted
+        return self._unwanted(cycle_id, lease)
 
-    def _cancel_requested(self, cycle_id: str, lease: Lease) -> bool:
+    def _unwanted(self, cycle_id: str, lease: Lease) -> Ending | None:
         """One heartbeat. A cycle that has moved on is not held any longer: its child lets go of the lease itself."""
         with self.ports.database.transaction() as session:
             row = cycles.get(session, cycle_id)
             if CycleState(row.state) not in TRAINER_STATES:
-                return False
+                return None
             leases.heartbeat(session, lease, self._ttl_s)
-            return row.cancel_requested
+            if row.cancel_requested:
+                return CycleState.CANCELLED, "cancelled on request"
+            if adapters.is_erased(session, row.tenant, row.dataset_id):
+                return CycleState.FAILED, f"dataset {row.dataset_id} was erased"
+            return None
 
-    def _settle(self, cycle_id: str, lease: Lease, status: int, last: str, *, cancelled: bool) -> str:
+    def _settle(self, cycle_id: str, lease: Lease, status: int, last: str, unwanted: Ending | None) -> str:
         with self.ports.database.reading() as session:
             state = CycleState(cycles.get(session, cycle_id).state)
         if state not in TRAINER_STATES:
             return state
-        if cancelled:
-            return self._end(cycle_id, lease, CycleState.CANCELLED, "cancelled on request")
+        if unwanted:
+            return self._end(cycle_id, lease, *unwanted)
         if self.stop.is_set():
             return self._let_go(lease, "stopped")
         if status == TRY_AGAIN or status < 0:

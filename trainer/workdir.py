@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 MARKER = "_DONE"
+CYCLES = "cycles"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,9 @@ class WorkDir:
             return finished
         return result
 
+    def remove(self) -> None:
+        shutil.rmtree(self.root, ignore_errors=True)  # another process may do the same
+
     def note_crash(self, reason: str) -> int:
         """Remembers that a child died and returns how often that has happened in this cycle."""
         self.root.mkdir(parents=True, exist_ok=True)
@@ -54,4 +58,9 @@ class WorkDir:
 
 
 def work_dir(home: Path, cycle_id: str) -> WorkDir:
-    return WorkDir(home / "cycles" / cycle_id)
+    return WorkDir(home / CYCLES / cycle_id)
+
+
+def work_dirs(home: Path) -> list[str]:
+    """The cycles that have one here, and whatever else lies there."""
+    return sorted(path.name for path in (home / CYCLES).glob("*"))

@@ -159,6 +159,7 @@ class Erasure(Contract):
     erasure_id: UUID
     rater: str
     up_to: AwareDatetime
+    actor: str = ""  # who asked: the name of a key, or of whoever ran the command
 
 
 class DeadLetter(Contract):

@@ -34,6 +34,7 @@ class DatasetManifest(Contract):
     files: list[FileEntry]
     counts: dict[str, dict[str, int]]
     filtered: dict[str, int] = {}
+    redacted: dict[str, int] = {}  # kind -> how often it was taken out of texts
     weights: dict[str, Any] = {}  # who counts how much: raters in and out, agreement, effective size
     settings: dict[str, Any] = {}
     parent: str | None = None
@@ -94,6 +95,7 @@ class SmokeCase(Contract):
 
     token_ids: list[int]
     logprobs: list[float]  # of token_ids[1:], so one shorter
+    prompt_id: str | None = None  # whose words the tokens are, in part
 
 
 class Sample(Contract):

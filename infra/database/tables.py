@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, Integer, String, Text, TypeDecorator, UniqueConstraint
+from sqlalchemy import JSON, DateTime, Dialect, Index, Integer, String, Text, TypeDecorator, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -96,6 +96,7 @@ class AdapterRow(Base):
     path: Mapped[str] = mapped_column(Text)  # inside the artifact store
     manifest: Mapped[dict[str, Any]]
     gates: Mapped[dict[str, Any] | None]  # the last GateReport
+    erasure: Mapped[dict[str, Any] | None]  # erasure id -> when it touched a dataset behind this version
     reason: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
@@ -155,6 +156,35 @@ class PairCountRow(Base):
     alias: Mapped[str] = mapped_column(String(100), primary_key=True)
     pairs: Mapped[int]
     updated_at: Mapped[datetime]
+
+
+class ErasureRow(Base):
+    """A person who is erased. The row stays: nothing of that rater up to `up_to` is stored again."""
+
+    __tablename__ = "erasures"
+    __table_args__ = (Index("erasures_rater", "tenant", "rater"),)
+    tenant: Mapped[str] = mapped_column(String(100), primary_key=True)
+    erasure_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    rater: Mapped[str] = mapped_column(String(64))
+    up_to: Mapped[datetime]
+    requested_at: Mapped[datetime]
+    state: Mapped[str] = mapped_column(String(20), index=True)
+    report: Mapped[dict[str, Any]]  # what was erased where, and what it touched
+    finished_at: Mapped[datetime | None]
+
+
+class ExportRow(Base):
+    """A wish for everything of one person. The gateway writes it, feedback fulfils it."""
+
+    __tablename__ = "exports"
+    __table_args__ = (Index("exports_rater", "tenant", "rater"),)
+    tenant: Mapped[str] = mapped_column(String(100), primary_key=True)
+    export_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    rater: Mapped[str] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(20), index=True)
+    path: Mapped[str | None] = mapped_column(Text)  # inside the artifact store
+    requested_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
 
 
 class AuditRow(Base):

@@ -1,6 +1,6 @@
 """Adapters: what was published, what became of it, and the datasets and reward models behind it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 from sqlalchemy import select
@@ -106,6 +106,42 @@ def list_datasets(session: Session, tenant: str, *, alias: str | None = None, li
     """Newest first."""
     query = select(DatasetRow).where(DatasetRow.tenant == tenant).order_by(DatasetRow.created_at.desc()).limit(limit)
     return session.scalars(query if alias is None else query.where(DatasetRow.alias == alias)).all()
+
+
+def mark_erased(session: Session, tenant: str, dataset_id: str) -> DatasetManifest | None:
+    """Some of its files are going, so nothing is trained on it any more. None where it was never registered."""
+    row = session.get(DatasetRow, (tenant, dataset_id))
+    if row is None:
+        return None
+    row.erased_at = row.erased_at or now()
+    row.manifest = {**row.manifest, "erased": True}
+    return DatasetManifest.model_validate(row.manifest)
+
+
+def is_erased(session: Session, tenant: str, dataset_id: str | None) -> bool:
+    row = session.get(DatasetRow, (tenant, dataset_id)) if dataset_id else None
+    return row is not None and row.erased_at is not None
+
+
+def datasets_named(session: Session, tenant: str, dataset_ids: Iterable[str]) -> list[DatasetManifest]:
+    """Those of these that are registered."""
+    found = (session.get(DatasetRow, (tenant, dataset_id)) for dataset_id in dataset_ids)
+    return [DatasetManifest.model_validate(row.manifest) for row in found if row is not None]
+
+
+def every_dataset(session: Session, tenant: str) -> Sequence[DatasetRow]:
+    """Oldest first."""
+    query = select(DatasetRow).where(DatasetRow.tenant == tenant).order_by(DatasetRow.created_at)
+    return session.scalars(query).all()
+
+
+def every(session: Session, tenant: str) -> Sequence[AdapterRow]:
+    """All versions there ever were, oldest first."""
+    return session.scalars(select(AdapterRow).where(AdapterRow.tenant == tenant).order_by(AdapterRow.created_at)).all()
+
+
+def reward_models(session: Session, tenant: str) -> Sequence[RewardModelRow]:
+    return session.scalars(select(RewardModelRow).where(RewardModelRow.tenant == tenant)).all()
 
 
 def register_reward_model(

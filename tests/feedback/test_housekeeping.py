@@ -18,7 +18,7 @@ def make_housekeeping(room: Room, *, retention_days: float = 90, orphan_after_s:
         infra=InfraSettings(eventlog_retention_days=retention_days),
         feedback=FeedbackSettings(orphan_after_s=orphan_after_s),
     )
-    return Housekeeping(room.database, room.eventlog, room.metrics, settings)
+    return Housekeeping(room.database, room.eventlog, room.artifacts, room.metrics, settings)
 
 
 def gauge(room: Room, name: str) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -39,7 +40,7 @@ checks.positive_data_acceptance.enabled = false
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-    with background_scene(tmp_path_factory.mktemp("openapi")) as scene:
+    with background_scene(tmp_path_factory.mktemp("openapi"), gateway={"export_wait_s": 0.02}) as scene:
         yield scene
 
 
@@ -56,9 +57,9 @@ def test_the_document_names_every_operation_with_its_errors(document: dict[str, 
     nouns = {path.split("/")[3].partition(":")[0] for path in document["paths"] if path.startswith("/admin/v1/")}
     assert nouns == {"cycles", "datasets", "adapters", "rollouts", "gates", "audit", "keys"}
     clients = {path for path in document["paths"] if path.startswith("/v1/")}
-    assert clients == {
-        f"/v1/{x}" for x in ("chat/completions", "models", "models/{model}", "feedback", "comparisons", "rankings")
-    }
+    paths = ("chat/completions", "models", "models/{model}", "feedback", "comparisons", "rankings")
+    rights = ("raters/{rater}", "raters/{rater}/export", "erasures/{erasure_id}")
+    assert clients == {f"/v1/{path}" for path in (*paths, *rights)}
 
 
 @pytest.mark.timeout(TIMEOUT_S)
@@ -96,6 +97,8 @@ def things(scene: Scene) -> dict[str, list[str]]:
         "dataset_id": ["d1"],
         "version": [VERSION, "base"],
         "model": [ALIAS, "base", "nobody"],
+        "erasure_id": [identity.erasure_handle(TENANT, uuid4()), identity.erasure_handle("another", uuid4())],
+        "rater": ["ann", "bob"],
         "response_id": [identity.new_response_id(tenant) for tenant in (TENANT, TENANT, TENANT, "another")],
     }
 

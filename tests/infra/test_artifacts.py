@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.artifacts import MARKER, ArtifactStore, MissingArtifact, Tampered, dump_json
+from infra.artifacts import MARKER, ArtifactStore, MissingArtifact, Shared, Tampered, dump_json
 
 
 @pytest.fixture
@@ -96,3 +96,32 @@ def test_a_store_may_live_on_any_fsspec_url(folder: Path, tmp_path: Path) -> Non
 
 def test_equal_content_is_dumped_to_equal_bytes() -> None:
     assert dump_json({"b": 1, "a": {"d": 2, "c": 3}}) == dump_json({"a": {"c": 3, "d": 2}, "b": 1})
+
+
+def test_a_redacted_file_takes_the_place_of_the_published_one_and_fits_its_marker(
+    store: ArtifactStore, folder: Path, tmp_path: Path
+) -> None:
+    store.publish("adapters/v1", folder)
+    store.publish("adapters/v2", folder, Shared("adapters/v1", frozenset({"a.txt"})))
+    store.redact("adapters/v1", "a.txt", b"less")
+    assert (store.fetch("adapters/v1", tmp_path / "copy") / "a.txt").read_text() == "less"
+    assert store.read("adapters/v2/a.txt") == b"alpha"
+
+
+def test_a_redaction_that_was_killed_in_the_middle_is_mended_by_doing_it_again(
+    store: ArtifactStore, folder: Path, tmp_path: Path
+) -> None:
+    store.publish("adapters/v1", folder)
+    store.write("adapters/v1/a.txt", b"less")
+    with pytest.raises(Tampered):
+        store.fetch("adapters/v1", tmp_path / "copy")
+    store.redact("adapters/v1", "a.txt", b"less")
+    store.fetch("adapters/v1", tmp_path / "copy")
+
+
+def test_what_lies_in_a_directory_is_listed_complete_or_not(store: ArtifactStore, folder: Path) -> None:
+    store.publish("adapters/v1", folder)
+    store.write("adapters/v2/half.txt", b"")
+    assert store.names("adapters") == ["v1", "v2"]
+    assert store.files("adapters/v1") == [MARKER, "a.txt", "sub/b.txt"]
+    assert store.names("nowhere") == store.files("nowhere") == []

@@ -1,4 +1,5 @@
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from hypothesis import given
@@ -91,3 +92,21 @@ def test_keys_are_long_different_and_kept_as_hashes() -> None:
     assert len(first) > 40
     assert key_hash(first) != key_hash(second)
     assert first not in key_hash(first)
+
+
+def test_an_erasure_is_found_again_by_its_handle_and_only_by_its_tenant() -> None:
+    erasure_id = uuid4()
+    handle = IDENTITY.erasure_handle("default", erasure_id)
+    assert IDENTITY.erasure_id("default", handle) == erasure_id
+    assert IDENTITY.erasure_id("other", handle) is None
+    assert STRANGER.erasure_id("default", handle) is None
+
+
+@given(st.text())
+def test_made_up_erasures_are_refused(handle: str) -> None:
+    assert IDENTITY.erasure_id("default", handle) is None
+
+
+def test_a_handle_of_a_response_is_none_of_an_erasure() -> None:
+    unique = IDENTITY.new_response_id("default").removeprefix("chatcmpl-")
+    assert IDENTITY.erasure_id("default", f"erasure-{unique}") is None

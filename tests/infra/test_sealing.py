@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.clock import now
 from infra.sealing import KeyDestroyed, Keyring, KeyUnknown, SealBroken
 
 
@@ -87,3 +88,19 @@ def test_the_keyring_is_readable_by_its_owner_only(keyring: Keyring, tmp_path: P
 def test_an_unknown_key_id_is_told_from_a_destroyed_key(keyring: Keyring) -> None:
     with pytest.raises(KeyUnknown):
         keyring.unseal("f" * 32, b"x" * 40, context=b"")
+
+
+def test_keys_that_were_made_after_a_moment_survive_an_erasure_up_to_it(keyring: Keyring) -> None:
+    old, _ = keyring.seal("default", "me", b"before", context=b"")
+    up_to = now()
+    assert keyring.destroy("default", "me", up_to) == [old]
+    new, sealed = keyring.seal("default", "me", b"after", context=b"")
+    assert keyring.destroy("default", "me", up_to) == [old]
+    assert keyring.unseal(new, sealed, context=b"") == b"after"
+
+
+def test_keys_of_an_earlier_erasure_are_not_counted_again(keyring: Keyring) -> None:
+    keyring.seal("default", "me", b"x", context=b"")
+    keyring.destroy("default", "me", now())
+    second, _ = keyring.seal("default", "me", b"y", context=b"")
+    assert keyring.destroy("default", "me", now()) == [second]

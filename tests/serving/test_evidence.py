@@ -107,3 +107,21 @@ def test_missing_unreadable_or_foreign_evidence_is_empty(
         (local / EVIDENCE).write_bytes(content)
     found = shelf.evidence(made.version)
     assert (found.version, found.smoke, found.judge_win_rate) == (made.version, [], None)
+
+
+def test_what_an_erasure_takes_out_of_the_evidence_goes_from_the_copy_at_the_next_take(
+    shelf: Shelf, made: MadeAdapter, ports: Ports
+) -> None:
+    local = take(shelf, made)
+    redacted = make_evidence(made.version).model_copy(update={"smoke": []})
+    ports.artifacts.redact(f"adapters/{made.version}", EVIDENCE, redacted.model_dump_json().encode())
+    assert take(shelf, made) == local
+    assert shelf.evidence(made.version) == redacted
+    assert {oct(path.stat().st_mode & 0o777) for path in (local, local / EVIDENCE)} == {"0o555", "0o444"}
+
+
+def test_evidence_that_does_not_fit_its_marker_reaches_no_copy(shelf: Shelf, made: MadeAdapter, ports: Ports) -> None:
+    take(shelf, made)
+    ports.artifacts.write(f"adapters/{made.version}/{EVIDENCE}", b"{}")
+    take(shelf, made)
+    assert shelf.evidence(made.version) == make_evidence(made.version)

@@ -7,12 +7,15 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from infra.artifacts import ArtifactStore
+from infra.clock import now
 from infra.contracts.events import (
+    ERASURE_TOPIC,
     FEEDBACK_TOPIC,
     INFERENCE_TOPIC,
     Choice,
     Consent,
     Envelope,
+    Erasure,
     Feedback,
     Inference,
     Item,
@@ -98,6 +101,11 @@ def make_ranking(*groups: Sequence[str], **overrides: Any) -> Feedback:
     return Feedback.model_validate({**fields, **overrides})
 
 
+def make_erasure(name: str = "erasure", rater: str = "rater-1", up_to: datetime | None = None) -> Erasure:
+    """Of everything up to now, unless told otherwise."""
+    return Erasure(erasure_id=event_id(name), rater=rater, up_to=up_to or now(), actor="test")
+
+
 def make_item(name: str) -> Item:
     response_id, _, index = name.partition("#")
     return Item(response_id=response_id, index=int(index or 0))
@@ -115,16 +123,20 @@ def make_header(name: str | None = None, **overrides: Any) -> Header:
     return Header(**{**fields, **overrides})
 
 
-def make_envelope(sealer: Sealer, body: Inference | Feedback, name: str | None = None, **header: Any) -> Envelope:
+def make_envelope(sealer: Sealer, body: Inference | Feedback | Erasure, name: str | None = None, **header: Any) -> Envelope:
     return sealer.wrap(body, make_header(name, **header))
 
 
-def topic_of(body: Inference | Feedback) -> str:
+def topic_of(body: Inference | Feedback | Erasure) -> str:
+    if isinstance(body, Erasure):
+        return ERASURE_TOPIC
     return INFERENCE_TOPIC if isinstance(body, Inference) else FEEDBACK_TOPIC
 
 
-def key_of(body: Inference | Feedback) -> str:
+def key_of(body: Inference | Feedback | Erasure) -> str:
     """What keeps the events of one answer in order: its response, or the conversation."""
+    if isinstance(body, Erasure):
+        return body.rater
     if isinstance(body, Feedback) and body.groups:
         return body.items[0].response_id
     return body.response_id or (isinstance(body, Feedback) and body.session_id) or ""

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from feedback.consumer import GROUP, Intake, Loop
 from feedback.cut import Cutter
 from feedback.decode import TOPICS
+from feedback.eraser import Eraser
 from feedback.exchange import Exchange, make_exchange
 from feedback.join import join
 from feedback.judgement import Judgement
@@ -20,7 +21,16 @@ from feedback.metrics import Metrics
 from feedback.snapshot import Order, Snapshots
 from feedback.votes import Answered, Vote
 from infra.artifacts import ArtifactStore
-from infra.contracts.events import FEEDBACK_TOPIC, INFERENCE_TOPIC, Consent, Envelope, Feedback, Inference
+from infra.clock import now
+from infra.contracts.events import (
+    FEEDBACK_TOPIC,
+    INFERENCE_TOPIC,
+    Consent,
+    Envelope,
+    Erasure,
+    Feedback,
+    Inference,
+)
 from infra.contracts.manifests import DatasetManifest
 from infra.database.engine import Database, open_database, sqlite_url
 from infra.envelopes import Sealer
@@ -34,6 +44,7 @@ from tests.support.events import (
     key_of,
     make_comparison,
     make_envelope,
+    make_erasure,
     make_feedback,
     make_inference,
     make_ranking,
@@ -102,7 +113,7 @@ def make_exchanges(*bodies: Inference, **envelope: Any) -> list[Exchange]:
 class Event:
     """A body with what its envelope is to say."""
 
-    body: Inference | Feedback
+    body: Inference | Feedback | Erasure
     name: str
     header: dict[str, Any] = field(default_factory=dict)
 
@@ -182,6 +193,17 @@ class Room:
         consumer.close()
         producer.close()
         return total
+
+    def erase(self, rater: str, up_to: datetime | None = None, name: str = "erasure") -> str:
+        """As a gateway does it: the event, then the key; what follows is the consumer's. Returns the erasure's id."""
+        body = make_erasure(name, rater, up_to)
+        self.append([Event(body, name, {"rater": None, "event_id": body.erasure_id, "occurred_at": now()})])
+        self.sealer.forget(TENANT, rater, body.up_to)
+        return body.erasure_id.hex
+
+    def eraser(self, **settings: Any) -> Eraser:
+        scratch = self.home / "snapshots"
+        return Eraser(self.database, self.sealer, self.artifacts, scratch, make_settings(**settings), lease_ttl_s=5.0)
 
     def intake(self, producer: Any) -> Intake:
         return Intake(self.database, self.sealer, producer, self.artifacts, self.metrics)

@@ -155,7 +155,7 @@ def make_stack(home: Path, **overrides: dict[str, Any]) -> Stack:
     ports = Ports(settings)
     stack = Stack(ports, "", "", overrides)
     stack.client_key = stack.add_key(Scope.CHAT, Scope.FEEDBACK, name="client")
-    stack.admin_key = stack.add_key(Scope.CHAT, Scope.FEEDBACK, Scope.ADMIN, name="admin")
+    stack.admin_key = stack.add_key(*Scope, name="admin")
     return stack
 
 

@@ -98,7 +98,10 @@ def _evidence(
     progress(4, STEPS, {})
     results, drop = judge_cases(subject.cases, _texts(candidate.checks), _texts(champion.checks))
     reward = material.holding.work.result(CycleState.REWARD) or {}
-    smoke = smoke_cases(material.base, smoke_sequences(material, candidate.gate))
+    named = zip(
+        smoke_sequences(material, candidate.gate), smoke_prompts(material, subject, candidate.gate), strict=True
+    )
+    smoke = [case for ids, prompt_id in named for case in smoke_cases(material.base, [ids], prompt_id)]
     progress(5, STEPS, {})
     return Evidence(
         version=subject.candidate.version,
@@ -146,10 +149,10 @@ def _scores(judge: RewardModel, gate: Sequence[Sequence[Sampled]]) -> list[list[
     return _regrouped(judge.score_encoded(rows).tolist(), gate)
 
 
-def smoke_cases(base: Base, sequences: Sequence[Sequence[int]]) -> list[SmokeCase]:
+def smoke_cases(base: Base, sequences: Sequence[Sequence[int]], prompt_id: str | None = None) -> list[SmokeCase]:
     """What each engine must reproduce: the candidate's log-probabilities of these tokens, in nats at temperature 1."""
     return [
-        SmokeCase(token_ids=list(ids), logprobs=sequence_logprobs(base, ids, "candidate"))
+        SmokeCase(token_ids=list(ids), logprobs=sequence_logprobs(base, ids, "candidate"), prompt_id=prompt_id)
         for ids in sequences
         if len(ids) > 1
     ]
@@ -162,6 +165,12 @@ def smoke_sequences(material: Material, gate: Sequence[Sequence[Sampled]]) -> li
     asked = [] if answered else gate_prompts(material, "train")[:SMOKE_CASES]
     sequences = answered or [encode_prompt(material.base.tokenizer, prompt) for prompt in asked]
     return [ids[-SMOKE_TOKENS:] for ids in sequences]
+
+
+def smoke_prompts(material: Material, subject: Subject, gate: Sequence[Sequence[Sampled]]) -> list[str]:
+    """Which prompt each of those sequences begins with, so that an erasure finds it."""
+    answered = [p.prompt_id for p, group in zip(subject.prompts[:SMOKE_CASES], gate, strict=False) if group]
+    return answered or [prompt.prompt_id for prompt in gate_prompts(material, "train")[:SMOKE_CASES]]
 
 
 def _asked(prompts: Sequence[Prompt]) -> list[tuple[str, list[dict[str, Any]]]]:

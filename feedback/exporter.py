@@ -1,0 +1,105 @@
+"""Fulfils the wishes for exports that gateways write down, and takes away what nobody has fetched."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from uuid6 import uuid7
+
+from feedback.holding import held
+from feedback.portrait import Line, Portrait
+from infra.artifacts import ArtifactStore, MissingArtifact
+from infra.clock import now
+from infra.database.engine import Database
+from infra.database.tables import ExportRow
+from infra.envelopes import Sealer
+from infra.registry import erasures, exports, leases
+from infra.registry.errors import LeaseLost, NotFound
+from infra.registry.exports import ExportState
+from infra.registry.leases import Lease
+
+log = structlog.get_logger()
+LEASE = "exporter"
+KEPT = timedelta(hours=1)
+AWAY = (SQLAlchemyError, OSError, MissingArtifact, NotFound)  # an erasure may take the wish itself away
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """One process works at a time."""
+
+    database: Database
+    sealer: Sealer
+    artifacts: ArtifactStore
+    lease_ttl_s: float
+
+    def turn(self) -> int:
+        """Returns how many were written."""
+        with self.database.reading() as session:
+            wishes, old = exports.requested(session), exports.ready_before(session, now() - KEPT)
+        if not (wishes or old) or (lease := self._take()) is None:
+            return 0
+        with held(self.database, lease, self.lease_ttl_s), self._letting_go(lease):
+            for row in old:
+                self._remove(row)
+            return sum(self._fulfil(lease, row) for row in wishes)
+
+    def _take(self) -> Lease | None:
+        with self.database.transaction() as session:
+            return leases.acquire(session, LEASE, f"feedback-{uuid7().hex}", self.lease_ttl_s)
+
+    @contextmanager
+    def _letting_go(self, lease: Lease) -> Iterator[None]:
+        try:
+            yield
+        except LeaseLost:
+            log.warning("exporter_taken_over")
+            return
+        with self.database.transaction() as session:
+            leases.release(session, lease)
+
+    def _fulfil(self, lease: Lease, row: ExportRow) -> bool:
+        path = f"exports/{row.tenant}/{row.export_id}.jsonl"
+        try:
+            erased = self._erased(row)
+            person = Portrait(self.database, self.sealer, self.artifacts, row.tenant, row.rater)
+            self.artifacts.write(path, b"".join(encode(line) for line in person.lines()))
+            return self._finish(lease, row, path, erased)
+        except AWAY as error:
+            log.warning("export_postponed", export_id=row.export_id, reason=str(error))
+            self.artifacts.delete([path])
+            return False
+
+    def _finish(self, lease: Lease, row: ExportRow, path: str, erased: int) -> bool:
+        """Whoever was erased meanwhile has nothing left to fetch; raises NotFound where the wish is gone already."""
+        with self.database.transaction() as session:
+            leases.fence(session, lease)
+            still = len(erasures.of_rater(session, row.tenant, row.rater)) == erased
+            target = ExportState.READY if still else ExportState.GONE
+            exports.move(session, row.tenant, row.export_id, target, path if still else None)
+        if not still:
+            self.artifacts.delete([path])
+        return still
+
+    def _erased(self, row: ExportRow) -> int:
+        with self.database.reading() as session:
+            return len(erasures.of_rater(session, row.tenant, row.rater))
+
+    def _remove(self, row: ExportRow) -> None:
+        if row.path:
+            self.artifacts.delete([row.path])
+        with self.database.transaction() as session:
+            exports.move(session, row.tenant, row.export_id, ExportState.GONE)
+
+
+def encode(line: Line) -> bytes:
+    return json.dumps(line, default=_plain, ensure_ascii=False).encode() + b"\n"
+
+
+def _plain(value: object) -> str:
+    """Times as ISO 8601 has them."""
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)

@@ -1,0 +1,33 @@
+"""Cells whose stored events were blanked: the next dataset looks at them again, though nothing new has come."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy import Date, bindparam, select, text
+from sqlalchemy.orm import Session
+
+from feedback.cells import Cell
+from feedback.tables import StaleCellRow
+from infra.database.tables import UtcDateTime
+
+Owned = tuple[str, Cell]  # a tenant's
+PUT = text(
+    "INSERT INTO stale_cells (tenant, kind, day, bucket, at) VALUES (:tenant, :kind, :day, :bucket, :at)"
+    " ON CONFLICT (tenant, kind, day, bucket) DO UPDATE SET at = excluded.at"
+).bindparams(bindparam("day", type_=Date()), bindparam("at", type_=UtcDateTime()))
+
+
+def put(session: Session, kind: str, cells: Iterable[Owned], at: datetime) -> None:
+    """In the order of their keys, so that two processes don't wait for each other."""
+    rows = [
+        {"tenant": tenant, "kind": kind, "day": cell.day, "bucket": cell.bucket, "at": at}
+        for tenant, cell in sorted(set(cells))
+    ]
+    if rows:
+        session.execute(PUT, rows)
+
+
+def since(session: Session, tenant: str, kind: str, moment: datetime) -> set[Cell]:
+    row = StaleCellRow
+    found = session.execute(select(row.day, row.bucket).where(row.tenant == tenant, row.kind == kind, row.at >= moment))
+    return {Cell(day, bucket) for day, bucket in found}

@@ -1,0 +1,34 @@
+"""Working directories hold a copy of the dataset: they go with their cycle's end, or with its dataset's erasure."""
+
+import structlog
+from sqlalchemy.orm import Session
+
+from infra.ports import Ports
+from infra.registry import adapters, cycles
+from infra.registry.cycles import FINAL_STATES, SERVING_STATES, CycleState
+from infra.registry.errors import NotFound
+from trainer.workdir import work_dir, work_dirs
+
+log = structlog.get_logger()
+
+
+def tidy(ports: Ports) -> list[str]:
+    """Removes those of this machine that nobody works in any more; returns their cycles' ids."""
+    found = work_dirs(ports.home)
+    with ports.database.reading() as session:
+        over = [cycle_id for cycle_id in found if _is_over(session, cycle_id)]
+    for cycle_id in over:
+        work_dir(ports.home, cycle_id).remove()
+        log.info("working_directory_removed", cycle_id=cycle_id)
+    return over
+
+
+def _is_over(session: Session, cycle_id: str) -> bool:
+    """A directory of a cycle that the registry doesn't know is left alone."""
+    try:
+        row = cycles.get(session, cycle_id)
+    except NotFound:
+        return False
+    state = CycleState(row.state)
+    erased = adapters.is_erased(session, row.tenant, row.dataset_id)
+    return state in FINAL_STATES or (state in SERVING_STATES and erased)
