@@ -24,7 +24,13 @@ from infra.registry.errors import LeaseLost
 from infra.registry.leases import Lease
 
 log = structlog.get_logger()
-AWAY = (SQLAlchemyError, OSError, MissingArtifact, CutNotReached, ErasedMeanwhile)  # may pass: the cycle is taken up again
+AWAY = (
+    SQLAlchemyError,
+    OSError,
+    MissingArtifact,
+    CutNotReached,
+    ErasedMeanwhile,
+)  # may pass: the cycle is taken up again
 
 
 @dataclass(frozen=True)

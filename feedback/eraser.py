@@ -28,7 +28,6 @@ from infra.database.engine import Database
 from infra.database.tables import AdapterRow, ErasureRow, RewardModelRow
 from infra.envelopes import Sealer
 from infra.registry import adapters, cycles, erasures, exports, leases
-from infra.registry.cycles import CycleState
 from infra.registry.erasures import ErasureState
 from infra.registry.errors import Conflict, LeaseLost, NotFound
 from infra.registry.leases import Lease
@@ -37,6 +36,7 @@ from infra.settings import FeedbackSettings
 log = structlog.get_logger()
 LEASE = "eraser"
 AGAIN_AFTER = timedelta(hours=1)  # before one that failed is tried again
+LIFETIME_DAYS = 36_500  # no dataset is older
 AWAY = (SQLAlchemyError, OSError, MissingArtifact)  # may pass: the next turn goes on
 WRONG = (ValidationError, NotFound, ValueError)  # does not pass by itself: the report says what it is
 Report = dict[str, Any]
@@ -125,7 +125,7 @@ class _Work:
         keys = eraser.sealer.forget(row.tenant, row.rater, row.up_to)
         self.note(ErasureState.ERASING, keys=len(keys))
         clear_scratch(eraser.scratch)
-        oldest = now() - timedelta(days=eraser.settings.keep_days)
+        oldest = now() - timedelta(days=min(eraser.settings.keep_days, LIFETIME_DAYS))
         with eraser.database.reading() as session:
             traces = erased_traces(session, row, oldest.date() + timedelta(days=1))
         self._datasets(traces)

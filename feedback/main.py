@@ -131,7 +131,8 @@ def make_builder(ports: Ports, settings: Settings, metrics: Metrics, stop: threa
 
 def make_eraser(ports: Ports, settings: Settings) -> Eraser:
     return Eraser(
-        ports.database, ports.sealer, ports.artifacts, scratch_of(settings), settings.feedback, settings.infra.lease_ttl_s
+        ports.database, ports.sealer, ports.artifacts, scratch_of(settings), settings.feedback,
+        settings.infra.lease_ttl_s,
     )  # fmt: skip
 
 

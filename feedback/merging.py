@@ -82,7 +82,8 @@ TARGETS = text(
 LATEST = (
     f"SELECT {_quoted(VOTE)}, '{VoteStatus.PENDING}', 0, :now FROM ("
     "  SELECT e.*, row_number() OVER (PARTITION BY tenant, vote_id ORDER BY occurred_at DESC, event_id DESC) AS place"
-    f"  FROM vote_events e WHERE e.erasure_id IS NULL AND (tenant, vote_id) IN (SELECT tenant, vote_id FROM {PREFIX}vote_events)"
+    "  FROM vote_events e WHERE e.erasure_id IS NULL"
+    f"  AND (tenant, vote_id) IN (SELECT tenant, vote_id FROM {PREFIX}vote_events)"
     " ) latest WHERE place = 1"
 )
 CURRENT = _upsert(

@@ -1,4 +1,4 @@
-"""Directories for a dataset while it is made. One that a killed process has left may hold what people wrote: it goes."""
+"""Directories for a dataset while it is made. What a killed process has left may hold what people wrote: it goes."""
 
 import fcntl
 import os

@@ -20,8 +20,8 @@ from feedback.composing import Composing
 from feedback.draft import Draft
 from feedback.errors import ErasedMeanwhile, NoRows
 from feedback.gathering import Before, Gathering, Progress, read_index
-from feedback.redaction import Redactor
 from feedback.reasons import explain_no_rows
+from feedback.redaction import Redactor
 from feedback.rows import JUDGED
 from feedback.scratch import scratch_directory
 from feedback.split import TRAIN

@@ -163,7 +163,7 @@ class DeadLetterRow(Base):
 
 
 class StaleCellRow(Base):
-    """A cell (see `feedback.cells`) whose stored events were blanked at some time: the next dataset looks at it again."""
+    """A cell whose stored events were blanked at some time: the next dataset looks at it again."""
 
     __tablename__ = "stale_cells"
     tenant: Mapped[str] = mapped_column(String(100), primary_key=True)

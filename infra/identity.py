@@ -1,7 +1,7 @@
 """Who and what, without looking anything up: response handles, rater hashes, feedback tokens, keys.
 
-All are keyed by one root secret. A handle (of a response, of an erasure) carries a MAC of its tenant, so that any gateway
-can tell one that was never minted, or that belongs to another tenant, before its event has reached the database.
+All are keyed by one root secret. A handle (of a response, of an erasure) carries a MAC of its tenant: any gateway can
+tell one that was never minted, or that is another tenant's, before its event has reached the database.
 """
 
 import hashlib

@@ -81,7 +81,7 @@ def count(session: Session, tenant: str) -> int:
 
 
 def advance(session: Session, lease: Lease, row: ErasureRow, target: ErasureState, report: dict[str, Any]) -> None:
-    """Moves it under the eraser's lease; raises LeaseLost or IllegalTransition. Staying where it is keeps the report."""
+    """Moves it under the eraser's lease, or only keeps the report; raises LeaseLost or IllegalTransition."""
     leases.fence(session, lease)
     stored = get(session, row.tenant, row.erasure_id)
     source = ErasureState(stored.state)

@@ -123,7 +123,9 @@ def make_header(name: str | None = None, **overrides: Any) -> Header:
     return Header(**{**fields, **overrides})
 
 
-def make_envelope(sealer: Sealer, body: Inference | Feedback | Erasure, name: str | None = None, **header: Any) -> Envelope:
+def make_envelope(
+    sealer: Sealer, body: Inference | Feedback | Erasure, name: str | None = None, **header: Any
+) -> Envelope:
     return sealer.wrap(body, make_header(name, **header))
 
 
