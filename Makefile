@@ -60,7 +60,7 @@ chaos: servers
 # Kafka is away for so many seconds while clients chat and vote.
 OUTAGE_S ?= 600
 chaos-outage: servers
-	=$(OUTAGE_S) CI=true $(BIN)/python -m pytest -s -m chaos tests/chaos/test_outage.py
+	OUTAGE_S=$(OUTAGE_S) CI=true $(BIN)/python -m pytest -s -m chaos tests/chaos/test_outage.py
 
 # Pages that are made from the code; a test fails where they are not current.
 docs: setup
