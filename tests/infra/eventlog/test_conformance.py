@@ -1,7 +1,9 @@
 """What every event log must do, whichever stands behind it."""
 
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -63,6 +65,13 @@ def read(consumer: Consumer, count: int) -> list[Record]:
     while len(records) < count and time.monotonic() < deadline:
         records += consumer.poll(100, timeout_s=0.2)
     return records
+
+
+def read_until(stop: threading.Event, member: Consumer, seen: list[Record]) -> None:
+    while not stop.is_set():
+        batch = list(member.poll(100, timeout_s=0.2))
+        member.commit(next_offsets(batch))
+        seen += batch
 
 
 def next_offsets(records: list[Record]) -> dict[tuple[str, int], int]:
@@ -161,17 +170,20 @@ def test_a_poll_takes_no_more_than_asked_for(log: EventLog) -> None:
 
 
 def test_two_members_of_a_group_share_the_partitions(log: EventLog) -> None:
+    """Each reads in a thread of its own, as in a process: a group is not joined while nobody polls."""
     members = [log.consumer("readers", [TOPIC]) for _ in range(2)]
     seen: list[list[Record]] = [[], []]
-    written, deadline = 0, time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline and (not all(seen) or len(seen[0]) + len(seen[1]) < written):
-        if not all(seen):  # until each has some partitions
-            append(log, 10)
-            written += 10
-        for member, records in zip(members, seen, strict=True):
-            batch = list(member.poll(100, timeout_s=0.1))
-            member.commit(next_offsets(batch))
-            records += batch
+    written, deadline, stop = 0, time.monotonic() + PATIENCE_S, threading.Event()
+    with ThreadPoolExecutor(2) as pool:
+        reading = [pool.submit(read_until, stop, *each) for each in zip(members, seen, strict=True)]
+        while time.monotonic() < deadline and (not all(seen) or len(seen[0]) + len(seen[1]) < written):
+            if not all(seen):  # until each has some partitions
+                append(log, 10)
+                written += 10
+            stop.wait(0.05)
+        stop.set()
+        for done in reading:
+            done.result()
     for member in members:
         member.close()
     assert all(seen)
