@@ -95,9 +95,8 @@ def serve(ports: Ports, settings: Settings, stop: threading.Event, name: str) ->
         batch_size=settings.feedback.batch_size, poll_s=settings.feedback.poll_s,
     )  # fmt: skip
     keeping = Housekeeping(ports.database, ports.eventlog, ports.artifacts, metrics, settings)
-    health = Health(
-        {"database": lambda: reach(ports), "event log": lambda: reach_log(ports)}, port=settings.feedback.port
-    )
+    checks = {"database": lambda: reach(ports), "event log": lambda: reach_log(ports)}
+    health = Health(checks, port=port_of(settings.feedback.port, name))
     repeaters = [
         Repeater("consumer", loop.turn, 0.0, stop),
         Repeater("builder", make_builder(ports, settings, metrics, stop).turn, BUILDER_S, stop),

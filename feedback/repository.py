@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from feedback import matching
 from feedback.cells import bucket_of
-from feedback.deadletters import LetterState
+from feedback.deadletters import LetterState, legible
 from feedback.merging import Dropped, drop_erased, merge
 from feedback.staging import COLUMNS, stage
 from feedback.tables import DeadLetterRow, VoteRow, VoteStatus

@@ -11,6 +11,7 @@ import structlog
 from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.background import BackgroundTask
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from gateway.documents import EXPORT_RESPONSES, RATER_RESPONSES
@@ -27,6 +28,15 @@ from infra.registry.exports import ExportState
 from infra.registry.keys import Principal, Scope
 
 log = structlog.get_logger()
+
+
+class RaterConvertor(StringConvertor):
+    """`{name:rater}` in a path: a name may hold slashes, since the server decodes them before the route is found."""
+
+    regex = ".+(?<!/export)"
+
+
+register_url_convertor("rater", RaterConvertor())  # read when a route is declared
 
 RaterId = Annotated[
     str, Path(min_length=1, max_length=512, description="The end user, as `user` and `rater` name them.")
@@ -57,7 +67,7 @@ class ErasureView(BaseModel):
     report: dict[str, Any] = {}
 
 
-@router.delete("/v1/raters/{rater:path}", status_code=202, responses=RATER_RESPONSES)
+@router.delete("/v1/raters/{rater:rater}", status_code=202, responses=RATER_RESPONSES)
 async def erase(request: Request, rater: RaterId) -> ErasureReceipt:
     """Everything of this end user up to now. 202 means that it is durable and that their data key is destroyed."""
     room, principal = await _entered(request)
@@ -88,7 +98,7 @@ async def follow(request: Request, erasure_id: str) -> ErasureView:
     return view.model_copy(update={"erasure_id": erasure_id})
 
 
-@router.get("/v1/raters/{rater:path}/export", response_model=None, responses=EXPORT_RESPONSES)
+@router.get("/v1/raters/{rater:rater}/export", response_model=None, responses=EXPORT_RESPONSES)
 async def export(request: Request, rater: RaterId) -> Response:
     """Every event and every derived row of this end user, one JSON object a line.
 
@@ -101,7 +111,8 @@ async def export(request: Request, rater: RaterId) -> Response:
         return JSONResponse({"state": row.state}, status_code=202, headers={"Retry-After": str(ASK_AGAIN_S)})
     try:
         file = await asyncio.to_thread(room.artifacts.open, row.path)
-    except MissingArtifact:
+    except MissingArtifact:  # somebody else has fetched it
+        await asyncio.to_thread(wish.fetched, row)
         raise Unavailable("the export has just been removed: ask for it again") from None
     done = BackgroundTask(asyncio.to_thread, wish.fetched, row)
     return StreamingResponse(_pieces(file), media_type="application/x-ndjson", background=done)

@@ -71,12 +71,20 @@ class Sealer:
 
     def open(self, envelope: Envelope, kind: type[Body]) -> Body:
         """Raises KeyDestroyed, KeyUnknown, SealBroken, MissingArtifact, or pydantic's ValidationError."""
-        path = stored_at(envelope.sealed)
-        sealed = self._artifacts.read(path) if path else envelope.sealed
+        sealed, path = envelope.sealed, stored_at(envelope.sealed)
+        if path is not None:
+            if path != _path(envelope.tenant, envelope.event_id):
+                raise SealBroken("the body is said to lie where none of this event lies")
+            sealed = self._artifacts.read(path)
         plain = self._keyring.unseal(envelope.key_id, sealed, context=envelope.event_id.bytes)
         return kind.model_validate_json(plain)
 
 
+def _path(tenant: str, event_id: UUID) -> str:
+    """Where a large body lies in the artifact store."""
+    return f"bodies/{tenant}/{event_id.hex}"
+
+
 def stored_at(sealed: bytes) -> str | None:
     """Where in the artifact store a large body is; None where `sealed` is the body itself."""
-    return sealed.removeprefix(REFERENCE).decode() if sealed.startswith(REFERENCE) else None
+    return sealed.removeprefix(REFERENCE).decode(errors="replace") if sealed.startswith(REFERENCE) else None

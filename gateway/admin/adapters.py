@@ -20,6 +20,7 @@ class AdapterView(View):
     path: str
     manifest: dict[str, Any]
     gates: dict[str, Any] | None
+    erasure: dict[str, Any] | None
     reason: str | None
     created_at: datetime
     updated_at: datetime

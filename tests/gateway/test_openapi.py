@@ -35,6 +35,11 @@ no-shrink = true
 [[operations]]
 include-path = ["/v1/chat/completions", "/v1/feedback", "/v1/comparisons", "/v1/rankings"]
 checks.positive_data_acceptance.enabled = false
+
+# Everybody has a name, whatever it is.
+[[operations]]
+include-path = ["/v1/raters/{{rater}}", "/v1/raters/{{rater}}/export"]
+checks.negative_data_rejection.enabled = false
 """
 
 

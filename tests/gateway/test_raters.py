@@ -68,11 +68,18 @@ async def test_what_the_person_does_next_has_a_new_key(tmp_path: Path) -> None:
         assert response_id
 
 
-@pytest.mark.parametrize("user", ["mia", "mia@example.org", "Mia Müller", "team/mia", "100%", "mia/export"])
+@pytest.mark.parametrize("user", ["mia", "mia@example.org", "Mia Müller", "team/mia", "100%"])
 async def test_any_name_that_a_chat_may_carry_can_be_erased(tmp_path: Path, user: str) -> None:
     async with open_scene(tmp_path) as scene:
         assert (await asked(scene, "DELETE", f"/v1/raters/{quote(user, safe='')}")).status_code == 202
         assert erasure_events(scene)[0][1].rater == hashed(scene, user)
+
+
+async def test_an_export_is_not_deleted(tmp_path: Path) -> None:
+    async with open_scene(tmp_path) as scene:
+        answer = await asked(scene, "DELETE", "/v1/raters/mia/export")
+        assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+        assert erasure_events(scene) == []
 
 
 async def test_only_a_key_with_the_scope_raters_reaches_these_routes(tmp_path: Path) -> None:
@@ -167,11 +174,25 @@ async def test_an_export_is_streamed_once_it_is_made_and_then_removed(tmp_path: 
         answer = await waiting
         assert (answer.status_code, answer.headers["content-type"]) == (200, "application/x-ndjson")
         assert [json.loads(line) for line in answer.text.splitlines()] == lines
-        await eventually(lambda: not scene.stack.ports.artifacts.exists(path))
+        await eventually(lambda: export_states(scene) == ["gone"])
+        assert not scene.stack.ports.artifacts.exists(path)
         with scene.stack.ports.database.reading() as session:
-            assert [row.state for row in exports.of_rater(session, "default", hashed(scene, "mia"))] == ["gone"]
             audited = session.scalars(select(AuditRow.action).where(AuditRow.action == "rater.export")).all()
         assert len(audited) == 1
+
+
+async def test_an_export_whose_file_is_gone_is_made_anew_when_it_is_asked_for_again(tmp_path: Path) -> None:
+    async with open_scene(tmp_path, gateway={"export_wait_s": 0.05}) as scene:
+        assert (await asked(scene, "GET", "/v1/raters/mia/export")).status_code == 202
+        scene.stack.ports.artifacts.delete([await fulfil(scene, [{"kind": "export"}])])
+        statuses = [(await scene.http.get("/v1/raters/mia/export", headers=admin(scene))).status_code for _ in "12"]
+        assert statuses == [503, 202]
+        assert sorted(export_states(scene)) == ["gone", "requested"]
+
+
+def export_states(scene: Scene) -> list[str]:
+    with scene.stack.ports.database.reading() as session:
+        return [row.state for row in exports.of_rater(session, "default", hashed(scene, "mia"))]
 
 
 async def test_an_export_that_takes_long_is_asked_for_again(tmp_path: Path) -> None:
