@@ -291,6 +291,12 @@ def home_directory(environ: Mapping[str, str] | None = None) -> Path:
     return Path(env.get(HOME_VARIABLE, ".thumbwheel")).absolute()
 
 
+def cache_directory(environ: Mapping[str, str] | None = None) -> Path:
+    """What may be fetched again: shared by all checkouts of this user."""
+    env = os.environ if environ is None else environ
+    return Path(env.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "thumbwheel"
+
+
 def load_settings(home: Path | None = None, environ: dict[str, str] | None = None) -> Settings:
     """Raises SettingsError naming every unknown or bad setting."""
     env = dict(os.environ) if environ is None else environ

@@ -85,15 +85,13 @@ class Service(ABC):
         while is_alive(record) and time.monotonic() < deadline:
             time.sleep(LOOK_S)
         kill(group_members(record))
-        if self._process is not None:
-            self._process.wait()
+        self._bury()
         self._record_file.unlink(missing_ok=True)
         return True
 
     def launch(self) -> None:
         """Where it is bound: to the thread that calls this, which the kernel watches."""
-        if self._process is not None:
-            self._process.poll()  # somebody else may have killed it: it is buried before it is forgotten
+        self._bury()  # somebody else may have killed the last one
         with self.log_file.open("ab") as output:
             self._process = subprocess.Popen(
                 self.argv(),
@@ -118,9 +116,16 @@ class Service(ABC):
             else:
                 return self.finish()
             if self.record is None:
+                self._bury()
                 raise ServiceError(f"{self.name} ended at its start: {last_line(self.log_file)} (see {self.log_file})")
             time.sleep(LOOK_S)
         raise ServiceError(f"{self.name} did not answer on port {self.port} within {START_TIMEOUT_S:.0f} s: {why}")
+
+    def _bury(self) -> None:
+        """Waits for a server of ours that has ended, so that the kernel forgets it."""
+        if self._process is not None:
+            self._process.wait()
+        self._process = None
 
     @property
     def _record_file(self) -> Path:

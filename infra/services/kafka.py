@@ -1,6 +1,5 @@
 """Apache Kafka: one KRaft node that is broker and controller, from the jars that `make services` fetches."""
 
-import os
 import shutil
 import socket
 from base64 import urlsafe_b64encode
@@ -10,6 +9,7 @@ from uuid import uuid4
 from kafka import KafkaAdminClient
 
 from infra.services.base import HOST, NotInstalled, Service, run
+from infra.settings import cache_directory
 
 VERSION = "4.3.0"
 HEAP = "512m"
@@ -83,9 +83,8 @@ class Kafka(Service):
 
 
 def jars() -> Path:
-    """Where `make services` puts the broker: shared by all checkouts of this user."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "thumbwheel" / f"kafka-{VERSION}"
+    """Where `make services` puts the broker."""
+    return cache_directory() / f"kafka-{VERSION}"
 
 
 def _java() -> list[str]:

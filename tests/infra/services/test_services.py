@@ -10,6 +10,7 @@ import pytest
 import redis as redis_client
 from sqlalchemy import create_engine, text
 
+from infra.processes import wait_until_gone
 from infra.services.base import HOST, Service, ServiceError
 from infra.services.kafka import Kafka
 from infra.services.local import free_ports, local_services, write_settings
@@ -22,6 +23,7 @@ def kill(service: Service) -> None:
     record = service.record
     assert record is not None
     os.kill(record.pid, signal.SIGKILL)
+    assert wait_until_gone(record, timeout_s=30)
 
 
 def test_what_runs_already_is_left_alone(redis: Redis) -> None:
