@@ -3,6 +3,7 @@
 from pydantic import ValidationError
 
 from feedback.errors import Undecodable
+from feedback.fitting import unfit_body, unfit_envelope
 from feedback.votes import Answered, Erased, Vote
 from infra.artifacts import MissingArtifact
 from infra.contracts.events import (
@@ -36,7 +37,7 @@ def decode(record: Record, sealer: Sealer) -> Event:
     return event
 
 
-def _open(envelope: Envelope, record: Record, sealer: Sealer) -> Answered | Vote:
+def _open(envelope: Envelope, record: Record, sealer: Sealer) -> Event:
     try:
         if record.position.topic == INFERENCE_TOPIC:
             return Answered(envelope, sealer.open(envelope, Inference), record.position)

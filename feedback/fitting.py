@@ -5,13 +5,13 @@ Asked of each event by itself: one row that the database refuses would hold up e
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel
-from sqlalchemy import BigInteger, Column, Integer, SmallInteger
+from sqlalchemy import BigInteger, Column, Integer, SmallInteger, Table
 
 from feedback.tables import ChoiceRow, InferenceRow, VoteEventRow, VoteTargetRow
-from feedback.votes import Answered, Vote
+from feedback.votes import Answered, Erased, Vote
 from infra.contracts.events import Choice, Envelope, Feedback, Inference
 from infra.database.tables import Base
 
@@ -22,7 +22,8 @@ Columns = Mapping[str, Column[Any]]
 
 def _shared(model: type[BaseModel], row: type[Base]) -> Columns:
     """The columns that are filled from the model's fields of the same names."""
-    return {column.name: column for column in row.__table__.columns if column.name in model.model_fields}
+    columns = cast(Table, row.__table__).columns
+    return {column.name: column for column in columns if column.name in model.model_fields}
 
 
 ENVELOPE = _shared(Envelope, VoteEventRow)
@@ -36,9 +37,15 @@ def unfit_envelope(envelope: Envelope) -> str:
     return next(_wrongs(envelope, ENVELOPE), "") or _wrong("retain_until", envelope.consent.retain_until, None)
 
 
-def unfit_body(event: Answered | Vote) -> str:
-    """What is wrong with it; empty where nothing is."""
-    return next(_unfit_vote(event) if isinstance(event, Vote) else _unfit_answer(event), "")
+def unfit_body(event: Answered | Vote | Erased) -> str:
+    """What is wrong with it; empty where nothing is, and for an erasure, whose table holds its envelope alone."""
+    match event:
+        case Answered():
+            return next(_unfit_answer(event), "")
+        case Vote():
+            return next(_unfit_vote(event), "")
+        case Erased():
+            return ""
 
 
 def _unfit_answer(event: Answered) -> Iterator[str]:

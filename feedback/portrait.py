@@ -22,7 +22,10 @@ from infra.registry import adapters, erasures
 
 Line = dict[str, Any]
 NOT_SHOWN = frozenset({"sealed", "key_id"})  # the body stands beside them, opened
-BODIES = {InferenceRow: ("inference", Inference), VoteEventRow: ("feedback", Feedback)}
+BODIES: dict[type[Base], tuple[str, type[Inference] | type[Feedback]]] = {
+    InferenceRow: ("inference", Inference),
+    VoteEventRow: ("feedback", Feedback),
+}
 
 
 @dataclass(frozen=True)

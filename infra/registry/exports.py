@@ -78,6 +78,6 @@ def forget(session: Session, tenant: str, export_ids: Sequence[str]) -> None:
     session.execute(delete(ExportRow).where(*mine))
 
 
-def _open(tenant: str, rater: str) -> Select[tuple[ExportRow]]:
+def _open(tenant: str, rater: str) -> Select[ExportRow]:
     mine = (ExportRow.tenant == tenant, ExportRow.rater == rater, ExportRow.state != X.GONE)
     return select(ExportRow).where(*mine).order_by(ExportRow.requested_at.desc()).with_for_update()
