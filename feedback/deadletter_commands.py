@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from feedback.commands import Json, fail, opened
+from feedback.command_line import Json, fail, opened
 from infra.console import print_json, print_table
 
 if TYPE_CHECKING:  # heavy imports wait until a command is called

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from feedback.commands import TENANT, Json, Tenant, fail, opened
+from feedback.command_line import TENANT, Json, Tenant, fail, opened
 from infra.console import err, print_json, print_table
 
 if TYPE_CHECKING:  # heavy imports wait until a command is called

@@ -24,7 +24,7 @@ def thumbwheel(*words: str) -> Result:
 def test_status_of_a_home_where_nothing_runs_says_so_and_exits_one(home: Path) -> None:
     done = thumbwheel("status", "--json")
     assert done.exit_code == 1
-    assert json.loads(done.output) == {"state": "stopped", "home": str(home), "processes": {}}
+    assert json.loads(done.output) == {"state": "stopped", "home": str(home), "processes": {}, "figures": {}}
 
 
 def test_down_where_nothing_runs_is_no_failure(home: Path) -> None:
