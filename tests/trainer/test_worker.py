@@ -14,13 +14,18 @@ from typing import Any
 
 import psutil
 import pytest
+from redis import Redis as Client
 
 from infra.ports import Ports
+from infra.processes import group_members, kill
 from infra.registry import cycles, leases
 from infra.registry.cycles import CycleState
+from infra.services.postgres import Postgres
+from infra.services.redis import Redis
 from tests.support.cycles import cycle_row, hold, make_cycle
 from tests.support.datasets import make_snapshotted_cycle
 from tests.support.home import make_ports
+from tests.support.servers import emptied_database
 from tests.support.tiny_training import tiny_environment
 
 pytestmark = [pytest.mark.training, pytest.mark.timeout(600)]  # each process loads torch, on a machine that may be busy
@@ -114,6 +119,30 @@ def test_a_running_training_is_cancelled_within_seconds_and_ended_with_its_worke
     assert time.monotonic() - asked < 20
     assert not child.is_running()
     assert state(ports, stopped) == CycleState.POLICY
+
+
+def test_a_cycle_ends_though_redis_forgot_it_and_was_killed(
+    tmp_path: Path, environment: dict[str, str], postgres: Postgres, redis: Redis
+) -> None:
+    """On the full profile: the registry is the truth, the broker wakes somebody up."""
+    environment |= {
+        "THUMBWHEEL_INFRA__PROFILE": "full",
+        "THUMBWHEEL_INFRA__DATABASE_URL": emptied_database(postgres),
+        "THUMBWHEEL_INFRA__REDIS_URL": redis.url,
+        "THUMBWHEEL_INFRA__KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+        "THUMBWHEEL_INFRA__SECRET": "0" * 64,
+    }
+    ports = make_ports(tmp_path / "home", **environment)
+    with running_worker(ports, environment):
+        address(ports)
+        cycle_id = make_snapshotted_cycle(ports, policy_steps=2)
+        with Client.from_url(redis.url) as client:
+            client.flushall()
+        assert redis.record is not None
+        kill(group_members(redis.record))
+        redis.start()
+        wait_until(ports, lambda: state(ports, cycle_id) == CycleState.GATING)
+    ports.close()
 
 
 def cancel(ports: Ports, cycle_id: str) -> None:
