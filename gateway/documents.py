@@ -51,6 +51,15 @@ EXPORT_RESPONSES: Responses = {
     },
     **RATER_RESPONSES,
 }
+CHECK_RESPONSES: Responses = {
+    200: {
+        "description": "The question.",
+        "headers": {
+            TOKEN_HEADER: {"schema": {"type": "string"}, "description": "Both tokens: a page compares with them."}
+        },
+    },
+    **errors(400, 401, 403, 404, 500, 503),
+}
 CHAT_RESPONSES: Responses = {
     200: {
         "description": "The answer, whole or as server-sent events.",

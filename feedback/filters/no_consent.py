@@ -1,9 +1,15 @@
-"""Nobody's words are trained on without their yes: the prompt's owner's and the rater's."""
+"""Nobody's words are trained on without their yes: the prompt's owner's and the rater's.
+
+A check question has no owner to ask, and is not trained on either: there the rater's yes is enough.
+"""
 
 from dataclasses import dataclass
 
 from feedback.consent import Said, covers
+from feedback.exchange import Exchange
 from feedback.judgement import Judgement
+
+PLANTED = Said(rater=None, train=True, explicit=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,4 +19,8 @@ class NoConsent:
     def rejects(self, judgement: Judgement) -> bool:
         envelope = judgement.vote.envelope
         judge = Said(envelope.rater, envelope.consent.train, envelope.consent.explicit)
-        return not all(covers(exchange.owner, judge) for exchange in judgement.exchanges)
+        return not all(covers(_owner(exchange), judge) for exchange in judgement.exchanges)
+
+
+def _owner(exchange: Exchange) -> Said:
+    return exchange.owner if exchange.event.body.check is None else PLANTED

@@ -187,6 +187,23 @@ class ExportRow(Base):
     finished_at: Mapped[datetime | None]
 
 
+class CheckRow(Base):
+    """A planted pair of answers whose better one is known. `question` is {messages, a, b}: the prompt and two texts."""
+
+    __tablename__ = "checks"
+    tenant: Mapped[str] = mapped_column(String(100), primary_key=True)
+    check_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    alias: Mapped[str] = mapped_column(String(100))
+    segment: Mapped[str | None] = mapped_column(Text)
+    question: Mapped[dict[str, Any]]
+    response_a: Mapped[str] = mapped_column(String(200))
+    response_b: Mapped[str] = mapped_column(String(200))
+    better: Mapped[str] = mapped_column(String(1))  # a | b
+    actor: Mapped[str] = mapped_column(String(100))
+    planted_at: Mapped[datetime]
+    retired_at: Mapped[datetime | None]
+
+
 class AuditRow(Base):
     """Append-only: nothing updates or deletes here."""
 
