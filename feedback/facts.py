@@ -108,6 +108,8 @@ def _asked(exchange: Exchange) -> dict[str, Any]:
 def _items(judgement: Judgement) -> list[tuple[int, bool]]:
     """Each question with the answer yes or no, so put that everybody's answers can be compared."""
     prompt = judgement.prompt_id
+    if judgement.check is not None and not judgement.is_of_planted:
+        return []
     if judgement.verdict in THUMBS:
         return [(digest64("good", prompt, judgement.answers[0].digest), judgement.verdict is Verdict.GOOD)]
     if judgement.verdict not in COMPARISONS:

@@ -87,6 +87,12 @@ class Judgement:
         )
 
     @property
+    def is_of_planted(self) -> bool:
+        """Of a check question: about a planted pair, or one side of it; of other pairs nobody knows the better one."""
+        roles = sorted(exchange.event.body.check or "" for exchange in self.exchanges)
+        return self.verdict in THUMBS or roles == ["better", "worse"]
+
+    @property
     def words(self) -> int:
         """What there was to read before judging."""
         return sum(conversation.words(answer.message) for answer in self.answers)

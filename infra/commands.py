@@ -18,12 +18,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 def register(root: typer.Typer) -> None:
     """Adds these commands to the root."""
+    from infra.check_commands import app as checks
     from infra.key_commands import app as key
     from infra.services.commands import app as services
     from infra.setup_commands import app as infra
 
     for command in (up, down, status, logs, doctor, settings):
         root.command()(command)
+    root.add_typer(checks, name="checks")
     root.add_typer(key, name="key")
     root.add_typer(infra, name="infra")
     root.add_typer(services, name="services")

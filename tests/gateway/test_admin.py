@@ -145,7 +145,7 @@ async def test_keys_are_made_shown_once_and_revoked(tmp_path: Path) -> None:
 
 async def test_without_the_admin_scope_nothing_is_shown(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
-        nouns = ("cycles", "datasets", "adapters", "rollouts", "gates", "audit", "keys")
+        nouns = ("cycles", "datasets", "adapters", "rollouts", "gates", "checks", "audit", "keys")
         scope = {"Authorization": f"Bearer {scene.stack.add_key(Scope.CHAT, Scope.FEEDBACK, Scope.RATERS)}"}
         for noun in nouns:
             assert (await scene.http.get(f"/admin/v1/{noun}", headers=scope)).status_code == 403

@@ -13,11 +13,13 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from infra.checks import make_planting
 from infra.clock import now
 from infra.contracts.manifests import GateReport, Verdict
-from infra.registry import adapters, cycles
+from infra.registry import adapters, checks, cycles
 from infra.registry.adapters import AdapterState
 from tests.support.background import background_scene
+from tests.support.checks import make_question
 from tests.support.manifests import make_adapter_manifest, make_dataset_manifest
 from tests.support.scene import Scene
 from tests.support.stack import ALIAS, TENANT
@@ -33,7 +35,7 @@ no-shrink = true
 
 # Rules between fields, which no JSON Schema says: a valid body may be refused there.
 [[operations]]
-include-path = ["/v1/chat/completions", "/v1/feedback", "/v1/comparisons", "/v1/rankings"]
+include-path = ["/v1/chat/completions", "/v1/feedback", "/v1/comparisons", "/v1/rankings", "/admin/v1/checks"]
 checks.positive_data_acceptance.enabled = false
 
 # Everybody has a name, whatever it is.
@@ -60,9 +62,9 @@ def test_the_document_names_every_operation_with_its_errors(document: dict[str, 
             assert {"401", "403", "500", "503"} <= operation["responses"].keys(), path
             assert "422" not in operation["responses"]
     nouns = {path.split("/")[3].partition(":")[0] for path in document["paths"] if path.startswith("/admin/v1/")}
-    assert nouns == {"cycles", "datasets", "adapters", "rollouts", "gates", "audit", "keys"}
+    assert nouns == {"cycles", "datasets", "adapters", "rollouts", "gates", "checks", "audit", "keys"}
     clients = {path for path in document["paths"] if path.startswith("/v1/")}
-    paths = ("chat/completions", "models", "models/{model}", "feedback", "comparisons", "rankings")
+    paths = ("chat/completions", "models", "models/{model}", "feedback", "comparisons", "comparisons/check", "rankings")
     rights = ("raters/{rater}", "raters/{rater}/export", "erasures/{erasure_id}")
     assert clients == {f"/v1/{path}" for path in (*paths, *rights)}
 
@@ -96,9 +98,11 @@ def things(scene: Scene) -> dict[str, list[str]]:
         report = GateReport(version=VERSION, champion="base", verdict=Verdict.PASS, gates=[], decided_at=now())
         adapters.store_gates(session, report)
         adapters.move(session, VERSION, AdapterState.ACCEPTED)
-        cycle_id = cycle.cycle_id
+        check = checks.add(session, make_planting(identity, TENANT, ALIAS, make_question(), "test").row)
+        cycle_id, check_id = cycle.cycle_id, check.check_id
     return {
         "cycle_id": [cycle_id],
+        "check_id": [check_id, "nothing"],
         "dataset_id": ["d1"],
         "version": [VERSION, "base"],
         "model": [ALIAS, "base", "nobody"],
