@@ -16,7 +16,7 @@ from infra.settings import SettingsError
 from tests.support.model_files import make_model_files
 
 NOUNS = {"up", "down", "status", "logs", "doctor", "settings", "demo", "cycle", "dataset", "adapter", "rollout"}
-VERBS = {"promote", "rollback", "gate", "train", "key", "infra"}
+VERBS = {"promote", "rollback", "gate", "train", "checks", "key", "infra"}
 
 
 def thumbwheel(*words: str) -> "subprocess.CompletedProcess[str]":
