@@ -35,13 +35,15 @@ def erase(
     """Everything of this person up to now: the data key at once, then rows and files. Exit 1 where it failed."""
     from infra.erasure import make_wish
     from infra.eventlog.base import LogUnavailable
+    from infra.keystore.base import KeyringAway
 
     with opened() as ports:
         wish = make_wish(ports.identity, tenant, user, f"cli:{getuser()}")
         try:
             _send(ports, wish)
-        except (LogUnavailable, TimeoutError) as error:
+        except (LogUnavailable, KeyringAway, TimeoutError) as error:
             fail(f"nothing was erased: {error or 'the log did not answer'}")
+        _destroy_key(ports, wish)
         row = None if detach else _followed(ports, wish)
     _tell(wish, row, json=json)
     if row is not None and row.state == "failed":
@@ -86,7 +88,15 @@ def _send(ports: "Ports", wish: "Wish") -> None:
     with closing(ports.eventlog.producer()) as producer:
         done = producer.append(ERASURE_TOPIC, wish.body.rater, envelope.model_dump_json().encode())
         done.result(timeout=ACK_TIMEOUT_S)
-    ports.sealer.forget(envelope.tenant, wish.body.rater, wish.body.up_to)
+
+
+def _destroy_key(ports: "Ports", wish: "Wish") -> None:
+    from infra.keystore.base import KeyringAway
+
+    try:
+        ports.sealer.forget(wish.header.tenant, wish.body.rater, wish.body.up_to)
+    except KeyringAway as error:
+        fail(f"the erasure is on the log, and the feedback process destroys the key as soon as it can: {error}")
 
 
 def _followed(ports: "Ports", wish: "Wish") -> "ErasureRow":

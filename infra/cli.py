@@ -50,6 +50,7 @@ def exit_code(error: Exception) -> int | None:
     from infra.base_model import NotAModel
     from infra.database.schema import SchemaMismatch
     from infra.eventlog.base import LogUnavailable
+    from infra.keystore.base import KeyringAway
     from infra.log_view import NoSuchLog
     from infra.preflight import Unfit
     from infra.registry.errors import RegistryError
@@ -59,7 +60,7 @@ def exit_code(error: Exception) -> int | None:
     usage = (SettingsError, NotAModel, NoSuchLog, Unfit, AlreadyRunning, SchemaMismatch, OperationalError, ServiceError)
     if isinstance(error, usage):
         return USAGE
-    return FAILED if isinstance(error, RegistryError | LogUnavailable) else None
+    return FAILED if isinstance(error, RegistryError | LogUnavailable | KeyringAway) else None
 
 
 def explanation(error: Exception) -> str:

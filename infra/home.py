@@ -43,8 +43,8 @@ def base_directory(settings: Settings) -> Path:
 def prepare(settings: Settings) -> Path:
     """Returns the path of the key file.
 
-    Raises SettingsError, OSError where the directory cannot be written, LogUnavailable or SQLAlchemy's
-    OperationalError where a server does not answer.
+    Raises SettingsError, OSError where the directory cannot be written, LogUnavailable, KeyringAway or
+    SQLAlchemy's OperationalError where a server does not answer.
     """
     for folder in FOLDERS:
         (settings.home / folder).mkdir(parents=True, exist_ok=True)
@@ -53,6 +53,7 @@ def prepare(settings: Settings) -> Path:
     ports = Ports(settings)
     try:
         migrate(ports.database)
+        ports.keyring.describe()  # its tables too are made now
         ports.eventlog.prepare(dict.fromkeys(TOPICS, settings.infra.eventlog_retention_days))
         _register_keys(ports)
     finally:

@@ -12,12 +12,17 @@ from infra.envelopes import Sealer
 from infra.eventlog.base import EventLog
 from infra.eventlog.sqlite import SqliteEventLog
 from infra.identity import Identity
+from infra.keystore.base import KeyStore
+from infra.keystore.postgres import PostgresKeyStore
+from infra.keystore.sqlite import SqliteKeyStore
 from infra.sealing import Keyring
 from infra.secrets import engine_key, root_secret
 from infra.settings import InfraSettings, Settings
 
 if TYPE_CHECKING:
     from infra.eventlog.kafka import KafkaEventLog
+
+KEYRING_FILE = "keyring.db"
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class Ports:
 
     @cached_property
     def keyring(self) -> Keyring:
-        return Keyring(self.home / "keyring.db")
+        return Keyring(open_keystore(self.settings))
 
     @cached_property
     def sealer(self) -> Sealer:
@@ -66,9 +71,14 @@ class Ports:
         return self.settings.home
 
     def close(self) -> None:
-        for name in ("database", "eventlog", "bell"):
+        for name in ("database", "eventlog", "bell", "keyring"):
             if name in self.__dict__:
                 self.__dict__[name].close()
+
+
+def open_keystore(settings: Settings) -> KeyStore:
+    url = settings.infra.keyring_url.get_secret_value()
+    return PostgresKeyStore(url) if url else SqliteKeyStore(settings.home / KEYRING_FILE)
 
 
 def open_bell(settings: InfraSettings) -> Bell:

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from infra.base_model import NotAModel, check_model
-from infra.servers import SERVERS, ServerAway
+from infra.servers import SERVERS, ServerAway, keyring
 from infra.settings import ServingSettings, Settings
 
 GIB = 1024**3
@@ -48,6 +48,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
     yield check_port(settings.gateway.host, settings.gateway.port)
     yield check_memory(settings.serving, available_memory())
     yield check_disk(settings.home, shutil.disk_usage)
+    yield check_keyring(settings)
     if settings.infra.profile == "full":
         yield from check_servers(settings)
 
@@ -59,6 +60,14 @@ def check_servers(settings: Settings) -> Iterator[Finding]:
             yield Finding(name, ask(settings.infra))
         except ServerAway as error:
             yield Finding(name, problem=f"{name} does not answer: {error} (start it, or run `make services`)")
+
+
+def check_keyring(settings: Settings) -> Finding:
+    """The data keys can be reached, and where they are."""
+    try:
+        return Finding("keyring", keyring(settings))
+    except ServerAway as error:
+        return Finding("keyring", problem=f"{error} (setting infra.keyring_url)")
 
 
 def check_base(settings: ServingSettings) -> Finding:

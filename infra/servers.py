@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import closing
 
-from infra.settings import InfraSettings
+from infra.settings import InfraSettings, Settings
 
 PATIENCE_S = 3
 
@@ -45,6 +45,20 @@ def redis(settings: InfraSettings) -> str:
             return f"Redis {client.info('server')['redis_version']}"
         except RedisError as error:
             raise ServerAway(str(error)) from error
+
+
+def keyring(settings: Settings) -> str:
+    """Of either profile; a file that is not there yet stays so."""
+    from infra.keystore.base import KeyringAway
+    from infra.ports import KEYRING_FILE, open_keystore
+
+    if not settings.infra.keyring_url.get_secret_value() and not (settings.home / KEYRING_FILE).exists():
+        return "will be made at the first start"
+    try:
+        with closing(open_keystore(settings)) as store:
+            return store.describe()
+    except KeyringAway as error:
+        raise ServerAway(str(error)) from error
 
 
 SERVERS: dict[str, Callable[[InfraSettings], str]] = {"kafka": kafka, "postgres": postgres, "redis": redis}

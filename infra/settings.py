@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
@@ -21,6 +22,7 @@ PROFILE_FILE = Path("run") / "profile"  # what the stack was started on last: co
 SERVICES_FILE = Path("services") / "settings.toml"  # where the servers of this machine are
 URL_PASSWORD = re.compile(r"(?<=:)[^:/@]+(?=@)")
 MASK = "********"
+POSTGRES_PORT = 5432
 ENVIRONMENT = "environment"
 
 
@@ -38,6 +40,11 @@ class InfraSettings(Section):
     )
     database_url: SecretStr = Field(
         SecretStr(""), description="SQLAlchemy URL; empty means state.db in the state directory."
+    )
+    keyring_url: SecretStr = Field(
+        SecretStr(""),
+        description="SQLAlchemy URL of a PostgreSQL database for data keys alone, needed by more than one host; empty"
+        " means keyring.db in the state directory.",
     )
     kafka_bootstrap_servers: tuple[str, ...] = Field((), description="Brokers to ask first, as host:port.")
     kafka_topic_prefix: str = Field(
@@ -77,6 +84,18 @@ class InfraSettings(Section):
         missing = [name for name in needed if not getattr(self, name)]
         if self.profile == "full" and missing:
             raise ValueError(f"the full profile needs {', '.join(missing)}: set them, or run `make services`")
+        return self
+
+    @model_validator(mode="after")
+    def keys_lie_apart(self) -> Self:
+        keys, main = (url.get_secret_value() for url in (self.keyring_url, self.database_url))
+        if keys and not keys.startswith("postgresql"):
+            raise ValueError("keyring_url: must be a postgresql URL; for a file of this host leave it empty")
+        if keys and main.startswith("postgresql") and _place(keys) == _place(main):
+            raise ValueError(
+                "keyring_url: names the same database as database_url: the keys need one of their own, since a backup"
+                " that holds them brings erased people back"
+            )
         return self
 
 
@@ -388,6 +407,12 @@ def _from_environment(env: dict[str, str]) -> dict[str, Any]:
 def _merge(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
     sections = lower.keys() | upper.keys()
     return {name: {**lower.get(name, {}), **upper.get(name, {})} for name in sections}
+
+
+def _place(url: str) -> tuple[str | None, int, str]:
+    """Host, port and database: two addresses of one database differ in nothing else."""
+    parts = urlsplit(url)
+    return parts.hostname, parts.port or POSTGRES_PORT, parts.path
 
 
 def _explain(error: ValidationError) -> str:

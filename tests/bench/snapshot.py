@@ -32,7 +32,7 @@ from infra.database.engine import open_database
 from infra.database.migrate import migrate
 from infra.database.tables import Base
 from infra.eventlog.sqlite import connect, transaction
-from infra.sealing import Keyring
+from infra.keystore.sqlite import SqliteKeyStore
 from infra.services.local import free_ports, local_services
 from tests.support.events import NOON, TENANT, make_choice, make_comparison, make_feedback, make_inference
 from tests.support.servers import fresh_database
@@ -75,7 +75,7 @@ class Crowd:
 
 def recruit(path: Path, count: int) -> list[Person]:
     """Keys of all of them, in one transaction."""
-    Keyring(path)
+    SqliteKeyStore(path)
     names = [secrets.token_hex(16) for _ in range(count)]
     rows = [(secrets.token_hex(16), TENANT, name, secrets.token_bytes(32), NOON.isoformat()) for name in names]
     with closing(connect(path)) as connection, transaction(connection):

@@ -17,6 +17,7 @@ from feedback.errors import Stopping
 from feedback.tables import ChoiceRow, DeadLetterRow, InferenceRow, VoteEventRow, VoteRow
 from infra.contracts.events import DEAD_LETTER_TOPIC, FEEDBACK_TOPIC, INFERENCE_TOPIC, DeadLetter
 from infra.eventlog.base import Consumer, Offsets, Position, Record
+from infra.keystore.sqlite import SqliteKeyStore
 from infra.sealing import Keyring
 from tests.support.events import (
     NOON,
@@ -203,7 +204,7 @@ def test_a_dead_letter_is_written_once_though_its_record_comes_again(room: Room)
 
 def test_an_erased_persons_event_is_neither_stored_nor_refused(room: Room) -> None:
     room.append([Event(make_feedback("r1"), "v", {"rater": "ada"})])
-    Keyring(room.home / "keyring.db").destroy(TENANT, "ada")
+    Keyring(SqliteKeyStore(room.home / "keyring.db")).destroy(TENANT, "ada")
     room.consume()
     assert counted(room)["vote_events"] == 0
     assert dead_letters(room) == []

@@ -11,6 +11,7 @@ from feedback.errors import Undecodable
 from feedback.votes import Answered, Vote
 from infra.envelopes import Sealer
 from infra.eventlog.base import Record
+from infra.keystore.sqlite import SqliteKeyStore
 from infra.sealing import KeyDestroyed, Keyring
 from tests.support.events import TENANT, make_feedback, make_inference, make_record, make_sealer
 
@@ -91,6 +92,6 @@ def test_a_reference_to_a_lost_artifact_is_refused(tmp_path: Path) -> None:
 
 def test_an_erased_persons_event_is_no_dead_letter(sealer: Sealer, tmp_path: Path) -> None:
     record = make_record(sealer, make_feedback(), rater="ada")
-    Keyring(tmp_path / "keyring.db").destroy(TENANT, "ada")
+    Keyring(SqliteKeyStore(tmp_path / "keyring.db")).destroy(TENANT, "ada")
     with pytest.raises(KeyDestroyed):
         decode(record, make_sealer(tmp_path))

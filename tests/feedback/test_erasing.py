@@ -15,6 +15,7 @@ from infra.clock import now
 from infra.contracts.events import Consent
 from infra.database.tables import ErasureRow
 from infra.envelopes import Sealer
+from infra.keystore.sqlite import SqliteKeyStore
 from infra.registry import audit, erasures, fleet
 from infra.sealing import KeyDestroyed, Keyring
 from tests.support.events import TENANT, make_comparison, make_envelope, make_erasure, make_feedback, make_inference
@@ -158,7 +159,7 @@ def test_the_key_is_destroyed_even_where_the_gateway_could_not(room: Room) -> No
 
 
 def test_a_large_body_leaves_the_artifact_store(room: Room) -> None:
-    room.sealer = Sealer(Keyring(room.home / "keyring.db"), room.artifacts, inline_limit=2000)
+    room.sealer = Sealer(Keyring(SqliteKeyStore(room.home / "keyring.db")), room.artifacts, inline_limit=2000)
     happen(
         room, [Event(make_inference("big", prompt="Large " * 1000), "big", {"rater": MIA, "occurred_at": yesterday()})]
     )

@@ -23,6 +23,7 @@ from infra.database.engine import open_database
 from infra.database.tables import AdapterRow, DatasetRow
 from infra.envelopes import Sealer
 from infra.eventlog.kafka import Connection, KafkaEventLog
+from infra.keystore.sqlite import SqliteKeyStore
 from infra.registry import adapters, erasures
 from infra.sealing import Keyring
 from infra.spool import Entry, Spool
@@ -42,7 +43,7 @@ WORDS = (*HERS, LARGE, WAITING)
 def room(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Room]:
     """With a limit above which bodies go to the artifact store that a test can reach."""
     made = make_room(tmp_path) if request.param == "embedded" else _full(request, tmp_path)
-    made.sealer = Sealer(Keyring(tmp_path / "keyring.db"), made.artifacts, inline_limit=8000)
+    made.sealer = Sealer(Keyring(SqliteKeyStore(tmp_path / "keyring.db")), made.artifacts, inline_limit=8000)
     yield made
     made.close()
 

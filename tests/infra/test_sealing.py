@@ -1,15 +1,52 @@
-import stat
+"""What every keyring must do, wherever its keys lie. `opened` makes one more process' view of the same keys."""
+
+import multiprocessing
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from infra.clock import now
+from infra.keystore.base import KeyStore
 from infra.sealing import KeyDestroyed, Keyring, KeyUnknown, SealBroken
+from tests.support.keyrings import ids_of_many, open_store, seconds_until
+from tests.support.servers import fresh_database
+
+PATIENCE_S = 10
+PROCESSES = 4
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A path or a URL."""
+    if request.param == "postgres":
+        return fresh_database(request.getfixturevalue("postgres"))
+    return str(tmp_path / "keyring.db")
 
 
 @pytest.fixture
-def keyring(tmp_path: Path) -> Keyring:
-    return Keyring(tmp_path / "keyring.db")
+def stores(place: str) -> Iterator[Callable[[], KeyStore]]:
+    made: list[KeyStore] = []
+
+    def another() -> KeyStore:
+        made.append(open_store(place))
+        return made[-1]
+
+    yield another
+    for store in made:
+        store.close()
+
+
+@pytest.fixture
+def opened(stores: Callable[[], KeyStore]) -> Callable[[], Keyring]:
+    return lambda: Keyring(stores())
+
+
+@pytest.fixture
+def keyring(opened: Callable[[], Keyring]) -> Keyring:
+    return opened()
 
 
 def test_what_was_sealed_opens_with_its_key_and_context(keyring: Keyring) -> None:
@@ -18,9 +55,9 @@ def test_what_was_sealed_opens_with_its_key_and_context(keyring: Keyring) -> Non
     assert keyring.unseal(key_id, sealed, context=b"event") == b"hello"
 
 
-def test_another_process_opens_it_too(keyring: Keyring, tmp_path: Path) -> None:
+def test_another_process_opens_it_too(keyring: Keyring, opened: Callable[[], Keyring]) -> None:
     key_id, sealed = keyring.seal("default", "rater", b"hello", context=b"event")
-    assert Keyring(tmp_path / "keyring.db").unseal(key_id, sealed, context=b"event") == b"hello"
+    assert opened().unseal(key_id, sealed, context=b"event") == b"hello"
 
 
 def test_a_box_moved_to_another_event_does_not_open(keyring: Keyring) -> None:
@@ -62,29 +99,6 @@ def test_later_use_by_the_same_person_starts_a_new_key(keyring: Keyring) -> None
     assert keyring.unseal(new, sealed, context=b"") == b"after"
 
 
-def test_another_process_that_used_the_key_forgets_it_once_it_is_destroyed(keyring: Keyring, tmp_path: Path) -> None:
-    other = Keyring(tmp_path / "keyring.db")
-    key_id, sealed = other.seal("default", "me", b"mine", context=b"event")
-    assert other.unseal(key_id, sealed, context=b"event") == b"mine"
-    keyring.destroy("default", "me")
-    with pytest.raises(KeyDestroyed):
-        other.unseal(key_id, sealed, context=b"event")
-    assert other.seal("default", "me", b"new", context=b"event")[0] != key_id
-
-
-def test_destroyed_key_bytes_are_not_left_in_the_file(keyring: Keyring, tmp_path: Path) -> None:
-    keyring.seal("default", "me", b"x", context=b"")
-    (_, key) = keyring._current("default", "me")
-    files = [path for path in tmp_path.iterdir() if path.name.startswith("keyring.db")]
-    assert any(key in path.read_bytes() for path in files)
-    keyring.destroy("default", "me")
-    assert not any(key in path.read_bytes() for path in tmp_path.iterdir())
-
-
-def test_the_keyring_is_readable_by_its_owner_only(keyring: Keyring, tmp_path: Path) -> None:
-    assert stat.S_IMODE((tmp_path / "keyring.db").stat().st_mode) == 0o600
-
-
 def test_an_unknown_key_id_is_told_from_a_destroyed_key(keyring: Keyring) -> None:
     with pytest.raises(KeyUnknown):
         keyring.unseal("f" * 32, b"x" * 40, context=b"")
@@ -104,3 +118,71 @@ def test_keys_of_an_earlier_erasure_are_not_counted_again(keyring: Keyring) -> N
     keyring.destroy("default", "me", now())
     second, _ = keyring.seal("default", "me", b"y", context=b"")
     assert keyring.destroy("default", "me", now()) == [second]
+
+
+def test_another_process_that_used_the_key_forgets_it_once_it_is_destroyed(
+    keyring: Keyring, opened: Callable[[], Keyring]
+) -> None:
+    other = opened()
+    key_id, sealed = other.seal("default", "me", b"mine", context=b"event")
+    assert other.unseal(key_id, sealed, context=b"event") == b"mine"
+    keyring.destroy("default", "me")
+    seconds_until(KeyDestroyed, lambda: other.unseal(key_id, sealed, context=b"event"))
+    assert not other.knows("default", "me")
+    assert other.seal("default", "me", b"new", context=b"event")[0] != key_id
+
+
+def test_the_process_that_destroys_a_key_forgets_it_at_once(keyring: Keyring) -> None:
+    for _ in range(20):
+        key_id, sealed = keyring.seal("default", "me", b"mine", context=b"event")
+        keyring.destroy("default", "me")
+        assert not keyring.knows("default", "me")
+        with pytest.raises(KeyDestroyed):
+            keyring.unseal(key_id, sealed, context=b"event")
+
+
+def test_a_key_that_was_being_fetched_while_it_was_destroyed_is_not_kept(
+    stores: Callable[[], KeyStore], keyring: Keyring
+) -> None:
+    key_id, sealed = keyring.seal("default", "me", b"mine", context=b"event")
+    store, fetched, destroyed = stores(), threading.Event(), threading.Event()
+    load = store.load
+
+    def slowly(key_id: str) -> bytes | None:
+        key = load(key_id)
+        fetched.set()
+        assert destroyed.wait(PATIENCE_S)
+        return key
+
+    store.load = slowly  # type: ignore[method-assign]
+    other = Keyring(store)
+    reading = threading.Thread(target=lambda: other.unseal(key_id, sealed, context=b"event"))
+    reading.start()
+    assert fetched.wait(PATIENCE_S)
+    other.destroy("default", "me")
+    destroyed.set()
+    reading.join()
+    with pytest.raises(KeyDestroyed):
+        other.unseal(key_id, sealed, context=b"event")
+
+
+def test_only_an_owner_whose_key_is_at_hand_is_known(keyring: Keyring) -> None:
+    assert not keyring.knows("default", "me")
+    keyring.seal("default", "me", b"x", context=b"")
+    assert keyring.knows("default", "me")
+    assert not keyring.knows("default", None)
+
+
+def test_processes_that_meet_people_at_the_same_time_agree_on_one_key_each(place: str) -> None:
+    """Also on the tables, which none of them found."""
+    owners = [uuid4().hex for _ in range(25)]
+    with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
+        found = pool.starmap(ids_of_many, [(place, owners)] * PROCESSES, chunksize=1)
+        pool.close()
+        pool.join()
+    assert len(set(found[0])) == len(owners)
+    assert all(ids == found[0] for ids in found)
+
+
+def test_a_keyring_says_where_it_is(keyring: Keyring, place: str) -> None:
+    assert place.rpartition("/")[2] in keyring.describe()

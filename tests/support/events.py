@@ -22,6 +22,7 @@ from infra.contracts.events import (
 )
 from infra.envelopes import Header, Sealer
 from infra.eventlog.base import Position, Record
+from infra.keystore.sqlite import SqliteKeyStore
 from infra.sealing import Keyring
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -112,7 +113,9 @@ def make_item(name: str) -> Item:
 
 
 def make_sealer(directory: Path, *, inline_limit: int = 512 * 1024) -> Sealer:
-    return Sealer(Keyring(directory / "keyring.db"), ArtifactStore(str(directory / "artifacts")), inline_limit)
+    return Sealer(
+        Keyring(SqliteKeyStore(directory / "keyring.db")), ArtifactStore(str(directory / "artifacts")), inline_limit
+    )
 
 
 def make_header(name: str | None = None, **overrides: Any) -> Header:
