@@ -4,9 +4,23 @@ from pathlib import Path
 
 import pytest
 
-from infra.preflight import GIB, Unfit, check_base, check_disk, check_engine, check_memory, check_port, refuse_unfit
+from infra.keystore.sqlite import SqliteKeyStore
+from infra.preflight import (
+    GIB,
+    Unfit,
+    check_base,
+    check_disk,
+    check_engine,
+    check_keyring,
+    check_memory,
+    check_port,
+    free_port,
+    refuse_unfit,
+)  # fmt: skip
+from infra.services.postgres import Postgres
 from infra.settings import ServingSettings, Settings
 from tests.support.model_files import make_model_files
+from tests.support.servers import fresh_database
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -62,6 +76,29 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
 def test_an_engine_that_is_not_installed_is_refused_before_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert "vLLM is not installed" in check_engine().problem
+
+
+def test_a_keyring_file_is_named_and_not_made_by_looking_for_it(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    assert check_keyring(settings).detail == "will be made at the first start"
+    assert not list(tmp_path.iterdir())
+    SqliteKeyStore(tmp_path / "keyring.db")
+    assert check_keyring(settings).detail == str(tmp_path / "keyring.db")
+
+
+def test_a_keyring_database_is_named_without_its_password(tmp_path: Path, postgres: Postgres) -> None:
+    url = fresh_database(postgres)
+    found = check_keyring(Settings.model_validate({"home": tmp_path, "infra": {"keyring_url": url}}))
+    assert found.problem == ""
+    assert url.rpartition("/")[2] in found.detail
+    assert url.split(":")[2].partition("@")[0] not in found.detail
+
+
+def test_a_keyring_database_that_is_away_is_a_problem(tmp_path: Path) -> None:
+    infra = {"keyring_url": f"postgresql+psycopg://me:do-not-show@127.0.0.1:{free_port('127.0.0.1')}/keys"}
+    problem = check_keyring(Settings.model_validate({"home": tmp_path, "infra": infra})).problem
+    assert "does not answer" in problem and "infra.keyring_url" in problem
+    assert "do-not-show" not in problem
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:

@@ -94,3 +94,26 @@ def test_the_profile_that_was_started_last_holds_until_another_is_named(tmp_path
     assert (found["infra.profile"].value, found["infra.profile"].source) == ("full", "last start")
     assert found["infra.kafka_bootstrap_servers"].source == "make services"
     assert load_settings(tmp_path, {variable("infra", "profile"): "embedded"}).infra.kafka_bootstrap_servers == ()
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        "postgresql+psycopg://thumbwheel:do-not-show@db:5432/thumbwheel",
+        "postgresql://another:do-not-show@DB/thumbwheel?sslmode=require",
+    ],
+)
+def test_the_main_database_may_not_hold_the_keys(tmp_path: Path, keys: str) -> None:
+    main = "postgresql+psycopg://thumbwheel:do-not-show@db/thumbwheel"
+    environ = {variable("infra", "database_url"): main, variable("infra", "keyring_url"): keys}
+    with pytest.raises(SettingsError, match="keyring_url: names the same database as database_url") as refused:
+        load_settings(tmp_path, environ)
+    assert "do-not-show" not in str(refused.value)
+    apart = keys.replace("/thumbwheel", "/keys")
+    settings = load_settings(tmp_path, {**environ, variable("infra", "keyring_url"): apart})
+    assert settings.infra.keyring_url.get_secret_value() == apart
+
+
+def test_keys_lie_in_postgresql_or_in_the_file_of_the_host(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="keyring_url: must be a postgresql URL"):
+        load_settings(tmp_path, {variable("infra", "keyring_url"): "sqlite:///keys.db"})
