@@ -173,15 +173,16 @@ def tail(path: Path, lines: int) -> list[str]:
         return file.read().decode(errors="replace").splitlines()[-lines:]
 
 
-def ends_with_parent() -> Callable[[], None] | None:
-    """Linux tells a process when its parent is gone, even by SIGKILL; elsewhere the next `up` or `down` clears up."""
+def ends_with_parent(number: signal.Signals = signal.SIGTERM) -> Callable[[], None] | None:
+    """Linux sends a process `number` when its parent is gone, even by SIGKILL; elsewhere the next `up` or `down` clears
+    up."""
     if sys.platform != "linux":
         return None
     prctl, parent = ctypes.CDLL(None, use_errno=True).prctl, os.getpid()
 
     def ask() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        prctl(PR_SET_PDEATHSIG, number)
         if os.getppid() != parent:  # it died before we asked
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
 
     return ask

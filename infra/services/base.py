@@ -101,7 +101,7 @@ class Service(ABC):
                 cwd=self.directory,
                 start_new_session=True,
                 user=self.user(),
-                preexec_fn=ends_with_parent() if self._bound else None,
+                preexec_fn=ends_with_parent(self.stop_signal) if self._bound else None,
             )
         write_json(self._record_file, asdict(record_of(self._process.pid)))
 

@@ -19,7 +19,7 @@ OTHER_USER = "postgres"  # the server refuses to run as root; Debian's package m
 
 class Postgres(Service):
     name = "postgres"
-    stop_signal = signal.SIGINT  # ends connections; SIGTERM would wait for them
+    stop_signal = signal.SIGINT  # ends connections; at SIGTERM it waits until its clients have gone
 
     def prepare(self) -> None:
         """A cluster of its own, with a generated password; made aside, so that half of one is never used."""

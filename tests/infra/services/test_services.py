@@ -3,13 +3,17 @@
 import os
 import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
 import redis as redis_client
 from sqlalchemy import create_engine, text
 
+from infra.preflight import free_port
 from infra.processes import wait_until_gone
 from infra.services.base import HOST, Service, ServiceError
 from infra.services.kafka import Kafka
@@ -17,6 +21,15 @@ from infra.services.local import free_ports, local_services, write_settings
 from infra.services.postgres import Postgres
 from infra.services.redis import Redis
 from infra.settings import load_settings
+
+STARTER = """
+import sys
+from pathlib import Path
+from infra.services.postgres import Postgres
+Postgres(Path(sys.argv[1]), int(sys.argv[2]), bound=True).start()
+print("started", flush=True)
+sys.stdin.read()
+"""
 
 
 def kill(service: Service) -> None:
@@ -101,6 +114,25 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path, redis: Redis) -> No
     second = Redis(tmp_path, redis.port, bound=True)
     with pytest.raises(ServiceError, match="redis ended at its start: .*(bind|listen|Address)"):
         second.start()
+
+
+def test_a_bound_postgres_ends_with_whoever_started_it_though_it_has_a_client(postgres: Postgres) -> None:
+    assert postgres.record is not None  # it is installed
+    with TemporaryDirectory(prefix="thumbwheel-bound-") as directory:
+        home = Path(directory)
+        home.chmod(0o711)
+        bound = Postgres(home / "postgres", free_port(HOST))
+        words = [sys.executable, "-c", STARTER, str(bound.directory), str(bound.port)]
+        with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as starter:
+            assert starter.stdout is not None
+            assert starter.stdout.readline() == b"started\n"
+            record, client = bound.record, create_engine(bound.url).connect()
+            assert record is not None
+            starter.kill()
+            assert wait_until_gone(record, 20)
+        client.invalidate()
+        client.close()
+        client.engine.dispose()
 
 
 def test_a_killed_kafka_comes_back_with_its_topics(kafka: Kafka) -> None:
