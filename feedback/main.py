@@ -24,7 +24,7 @@ from feedback.exporter import Exporter
 from feedback.housekeeping import Housekeeping
 from feedback.metrics import Metrics
 from feedback.snapshot import Snapshots
-from infra.database.schema import SchemaMismatch, check_schema
+from infra.database.schema import SchemaMismatch, await_schema
 from infra.http import Health
 from infra.logs import configure_logging
 from infra.ports import Ports
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load_settings()
         ports = Ports(settings)
-        check_schema(ports.database)
+        await_schema(ports.database)
     except (SettingsError, SchemaMismatch) as error:
         sys.stderr.write(f"feedback: {error}\n")
         return USAGE

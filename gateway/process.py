@@ -8,7 +8,7 @@ import sys
 import uvicorn
 
 from gateway.app import make_app
-from infra.database.schema import SchemaMismatch, check_schema
+from infra.database.schema import SchemaMismatch, await_schema
 from infra.logs import configure_logging
 from infra.ports import Ports
 from infra.processes import announce
@@ -24,7 +24,7 @@ def run() -> int:
     """Until SIGTERM; the exit code."""
     try:
         ports = Ports(load_settings())
-        check_schema(ports.database)
+        await_schema(ports.database)
         listener = listen(ports.settings.gateway.host, ports.settings.gateway.port)
     except (SettingsError, SchemaMismatch, OSError) as error:
         sys.stderr.write(f"gateway: {error}\n")

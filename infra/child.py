@@ -27,11 +27,12 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """How long to wait after the n-th death in a row; a life of `stable_s` starts the count again."""
+    """How long to wait after the n-th death in a row; `stable_s` of being ready start the count again: who dies of
+    itself does so within seconds, and who was killed from outside now and then is wanted back at once."""
 
     first_s: float = 0.25
     most_s: float = 30
-    stable_s: float = 60
+    stable_s: float = 20
 
     def delay(self, deaths: int) -> float:
         return float(min(self.most_s, self.first_s * 2 ** (deaths - 1)))

@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import structlog
 
-from infra.database.schema import SchemaMismatch, check_schema
+from infra.database.schema import SchemaMismatch, await_schema
 from infra.http import Health
 from infra.logs import configure_logging
 from infra.ports import Ports
@@ -42,7 +42,7 @@ def main() -> int:
         configure_logging(settings.infra, process=NAME)
         check_directory(settings.serving)
         ports = Ports(settings)
-        check_schema(ports.database)
+        await_schema(ports.database)
     except (SettingsError, CannotStart, SchemaMismatch) as error:
         print(error, file=sys.stderr)  # noqa: T201 - the supervisor shows the last line of what could not start
         return USAGE

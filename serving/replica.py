@@ -12,6 +12,7 @@ import structlog
 
 from infra.base_model import NotAModel, base_revision, check_model
 from infra.contracts.routing import BASE_VERSION, Replica, ReplicaState
+from infra.database.schema import SchemaMismatch, await_schema
 from infra.logs import configure_logging
 from infra.ports import Ports
 from infra.processes import announce
@@ -35,14 +36,14 @@ def main(arguments: list[str] | None = None) -> int:
         settings = load_settings()
         configure_logging(settings.infra, process=options.name)
         launch = prepare(Ports(settings), options.name)
-    except (SettingsError, CannotStart) as error:
+    except (SettingsError, CannotStart, SchemaMismatch) as error:
         print(error, file=sys.stderr)  # noqa: T201 - the supervisor shows the last line of what could not start
         return USAGE
     return os.execve(launch.arguments[0], launch.arguments, {**os.environ, **launch.environment})
 
 
 def prepare(ports: Ports, name: str) -> Launch:
-    """Registers the replica and returns what to exec; raises CannotStart."""
+    """Registers the replica and returns what to exec; raises CannotStart or SchemaMismatch."""
     settings = ports.settings.serving
     model = check_directory(settings)
     machine = this_machine()
@@ -58,6 +59,7 @@ def prepare(ports: Ports, name: str) -> Launch:
         state=ReplicaState.STARTING,
         max_model_len=longest(settings, model),
     )
+    await_schema(ports.database)
     with ports.database.transaction() as session:
         fleet.report_replica(session, replica)
     announce(ports.home, name, replica.address)

@@ -9,7 +9,7 @@ from kombu.exceptions import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from infra.contracts.tasks import SWEEP
-from infra.database.schema import SchemaMismatch, check_schema
+from infra.database.schema import SchemaMismatch, await_schema
 from infra.http import Health
 from infra.logs import configure_logging
 from infra.ports import Ports
@@ -51,7 +51,7 @@ def main() -> int:
     try:
         settings = load_settings()
         ports = Ports(settings)
-        check_schema(ports.database)
+        await_schema(ports.database)
     except (SettingsError, SchemaMismatch) as error:
         sys.stderr.write(f"trainer: {error}\n")
         return USAGE

@@ -1,14 +1,21 @@
 """Whether a database fits this code, asked without Alembic: importing that takes half of what a start may take."""
 
 import re
+import time
 from pathlib import Path
 
+import structlog
 from sqlalchemy import inspect, text
+from sqlalchemy.exc import OperationalError
 
 from infra.database.engine import Database
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+PATIENCE_S = 60.0  # with a server that restarts, or is too busy to let anybody in
+RETRY_S = 0.5
 REVISION = re.compile(r"^(revision|down_revision)\b[^=]*= *[\"']([^\"']+)[\"']", re.MULTILINE)
+
+log = structlog.get_logger()
 
 
 class SchemaMismatch(RuntimeError):
@@ -22,6 +29,20 @@ def check_schema(database: Database) -> None:
         raise SchemaMismatch(
             f"the database is at schema {found}, this code needs {wanted}: run `thumbwheel infra migrate`"
         )
+
+
+def await_schema(database: Database, *, patience_s: float = PATIENCE_S) -> None:
+    """For a process that starts: a database that cannot be reached is waited for, since dying of it would only make
+    the start longer. Raises SchemaMismatch, or OperationalError in the end."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return check_schema(database)
+        except OperationalError as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("database_awaited", reason=str(error.orig))
+        time.sleep(RETRY_S)
 
 
 def stored_revision(database: Database) -> str | None:
