@@ -1,6 +1,6 @@
 """The clients' own books of a chaos run: what they asked and cast, what was acknowledged, and when.
 
-Times are seconds of one monotonic clock. One thread writes; others may read meanwhile.
+Times are seconds of one monotonic clock. Lists only grow, so that others may read them meanwhile.
 """
 
 from collections.abc import Sequence

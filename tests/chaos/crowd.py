@@ -22,6 +22,7 @@ from tests.support.product import Product
 CLIENTS = 4
 FILLERS = 8
 PAUSE_S = 0.15  # between an answer's votes and the next question: faults and recoveries need the processor too
+UNANSWERED_S = 1.0  # the pause where none came
 PATIENCE_S = 20.0  # a client's own time-out
 LAST_PATIENCE_S = 120.0  # for what was begun when the end came
 CHANGES_MIND = 0.4
@@ -101,7 +102,7 @@ class Crowd:
             raise TimeoutError(f"{len(late)} clients could not bring to an end what they had begun")
 
     async def _client(self, number: int) -> None:
-        """Asks in three ways, rates in two, changes its mind, and remembers older answers."""
+        """Asks in three ways, rates in two, changes its mind, and remembers older answers: always where none came."""
         user, rng, mine = f"user-{number}", random.Random(f"{self.seed} {number}"), list[str]()
         async with AsyncExitStack() as stack:
             wire = await self._connect(stack)
@@ -112,9 +113,10 @@ class Crowd:
             while not self.stop.is_set():
                 if response_id := await self._ask(next(asks)):
                     mine.append(response_id)
-                    about = rng.choice(mine) if rng.random() < REMEMBERS else response_id
+                about = response_id if response_id and rng.random() > REMEMBERS else rng.choice(mine or [""])
+                if about:
                     await self._judge(user, about, rng, next(sends))
-                await asyncio.sleep(PAUSE_S)
+                await asyncio.sleep(PAUSE_S if response_id else UNANSWERED_S)
 
     async def _ask(self, ask: Callable[[], Awaitable[str]]) -> str:
         began = time.monotonic()

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,14 +48,16 @@ class Stage:
     ports: Ports
 
     @property
-    def victims(self) -> Mapping[str, list[Victim]]:
+    def victims(self) -> Mapping[str, Sequence[Victim]]:
         """Who may be struck, by the names that faults have for them."""
-        rooms = {"gateway": ["gateway"], "worker": ["trainer"], "engine": ["replica-0"], "controller": ["controller"]}
-        rooms["consumer"] = ["feedback", *(f"feedback-{number}" for number in range(1, CONSUMERS))]
-        return {
-            **{target: [Room(self.product, name) for name in names] for target, names in rooms.items()},
-            **{service.name: [Server(service)] for service in self.services},
-        }
+        return {**self.rooms, **{service.name: [Server(service)] for service in self.services}}
+
+    @property
+    def rooms(self) -> Mapping[str, Sequence[Room]]:
+        """Those that the supervisor starts again."""
+        names = {"gateway": ["gateway"], "worker": ["trainer"], "engine": ["replica-0"], "controller": ["controller"]}
+        names["consumer"] = ["feedback", *(f"feedback-{number}" for number in range(1, CONSUMERS))]
+        return {target: [Room(self.product, name) for name in found] for target, found in names.items()}
 
     def pids(self) -> dict[str, int]:
         return {name: process["pid"] for name, process in self.product.processes().items()}
@@ -80,10 +82,12 @@ class Stage:
 
     def is_well(self, books: Books, since: float) -> bool:
         """All processes are ready, somebody was answered since, and a vote cast since has gone all the way."""
+        return books.answered_since(since) and self.takes_votes(books, since) and self.is_ready()
+
+    def takes_votes(self, books: Books, since: float) -> bool:
+        """A vote that was cast since has gone all the way."""
         cast = books.cast_since(since)
-        return (
-            books.answered_since(since) and cast is not None and self.has_stored(cast.feedback_id) and self.is_ready()
-        )
+        return cast is not None and self.has_stored(cast.feedback_id)
 
     def _spool_is_empty(self) -> bool:
         spools = list((self.product.home / "spool").glob("*/lock"))

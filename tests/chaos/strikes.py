@@ -2,7 +2,6 @@
 
 import random
 import time
-from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from tests.chaos.books import Books, Cast
 from tests.chaos.crowd import Crowd
 from tests.chaos.faults import Action, Fault
 from tests.chaos.stage import Stage, wait_until
-from tests.chaos.victims import pause, resume
+from tests.chaos.victims import Victim, pause, resume
 
 FILL_TIMEOUT_S = 180.0
 ACK_TIMEOUT_S = 60.0
@@ -30,6 +29,8 @@ REORDERED = 8
 
 @dataclass(frozen=True)
 class Striker:
+    """Does one thing to one victim, or to the log where there is no victim; `rng` is this fault's own."""
+
     stage: Stage
     crowd: Crowd
     rng: random.Random
@@ -38,35 +39,38 @@ class Striker:
     def books(self) -> Books:
         return self.crowd.books
 
-    def strike(self, fault: Fault) -> float:
+    def victim(self, fault: Fault) -> Victim | None:
+        """Who is struck: one of those that bear the name."""
+        found = self.stage.victims.get(fault.target)
+        return self.rng.choice(found) if found else None
+
+    def strike(self, fault: Fault, victim: Victim | None) -> float:
         """Returns the time at which nothing was done to the stack any more."""
-        deeds: dict[Action, Callable[[Fault], None]] = {
-            Action.KILL: self._kill,
-            Action.STOP: self._stop,
-            Action.RESTART: self._restart,
-            Action.FILL: self._fill,
-            Action.DUPLICATE: self._duplicate,
-            Action.REORDER: self._reorder,
-        }
         began = time.monotonic()
-        deeds[fault.action](fault)
+        if victim is not None:
+            self._strike(fault, victim)
+        else:
+            deeds = {Action.FILL: self._fill, Action.DUPLICATE: self._duplicate, Action.REORDER: self._reorder}
+            deeds[fault.action]()
         return time.monotonic() if fault.action in (Action.STOP, Action.FILL) else began
 
-    def _kill(self, fault: Fault) -> None:
-        self.rng.choice(self.stage.victims[fault.target]).kill()
+    def _strike(self, fault: Fault, victim: Victim) -> None:
+        if fault.action is Action.STOP:
+            self._stop(victim, fault.seconds)
+        elif fault.action is Action.KILL:
+            victim.kill()
+        else:
+            victim.restart()
 
-    def _restart(self, fault: Fault) -> None:
-        self.rng.choice(self.stage.victims[fault.target]).restart()
-
-    def _stop(self, fault: Fault) -> None:
-        members = self.rng.choice(self.stage.victims[fault.target]).members()
+    def _stop(self, victim: Victim, seconds: float) -> None:
+        members = victim.members()
         pause(members)
         try:
-            time.sleep(fault.seconds)  # what is waited for is the time itself
+            time.sleep(seconds)  # what is waited for is the time itself
         finally:
             resume(members)
 
-    def _fill(self, fault: Fault) -> None:
+    def _fill(self) -> None:
         """Kafka is away, and everybody votes, until a vote is refused: then there is room for none."""
         kafka, refused = self.stage.services.kafka, len(self.books.refused)
         kafka.stop()
@@ -79,7 +83,7 @@ class Striker:
             self.crowd.filling.clear()
             kafka.start()
 
-    def _duplicate(self, fault: Fault) -> None:
+    def _duplicate(self) -> None:
         """As a producer does that never heard of its first try's success."""
         log = self.stage.ports.eventlog
         records = [record for at in self._stored() if (record := log.read(at))]
@@ -87,7 +91,7 @@ class Striker:
             twice = self.rng.sample(records * 2, 2 * len(records))
             wait_for([producer.append(record.position.topic, record.key, record.value) for record in twice])
 
-    def _reorder(self, fault: Fault) -> None:
+    def _reorder(self) -> None:
         """As another gateway does whose spool was shipped late: the later word of each comes first."""
         began = time.monotonic()
         with closing(self.stage.ports.eventlog.producer()) as producer:

@@ -29,6 +29,12 @@ class Victim(Protocol):
         """Asks it to end; what nobody supervises is started again."""
         ...
 
+    def starts(self) -> int:
+        """How often its supervisor has had to start it again."""
+        ...
+
+    def is_ready(self) -> bool: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Room:
@@ -47,6 +53,12 @@ class Room:
 
     def restart(self) -> None:
         os.kill(current_status(self.product.home).processes[self.name].pid, signal.SIGTERM)
+
+    def starts(self) -> int:
+        return current_status(self.product.home).processes[self.name].restarts
+
+    def is_ready(self) -> bool:
+        return self.product.is_ready(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +84,13 @@ class Server:
     def restart(self) -> None:
         self.service.stop()
         self.service.start()
+
+    def starts(self) -> int:
+        """It has no supervisor: whoever struck it has waited until it answered again."""
+        return 0
+
+    def is_ready(self) -> bool:
+        return self.service.record is not None
 
 
 def pause(members: Sequence[psutil.Process]) -> None:

@@ -16,9 +16,10 @@ import httpx
 import openai
 import psutil
 
+from infra.child import answers
 from infra.ports import Ports
 from infra.settings import load_settings
-from infra.stack import current_status, records
+from infra.stack import ProcessState, current_status, records
 from infra.status import processes
 
 START_TIMEOUT_S = 1000
@@ -79,6 +80,11 @@ class Product:
     def processes(self) -> dict[str, dict[str, Any]]:
         """As `thumbwheel status --json` tells them, without the seconds that the command takes to start."""
         return processes(current_status(self.home))
+
+    def is_ready(self, name: str) -> bool:
+        """Whether that one of its processes says so now."""
+        process = current_status(self.home).processes[name]
+        return process.state is ProcessState.READY and answers(process.address + process.ready_path)
 
     def family(self) -> list[psutil.Process]:
         """Every process of the stack, and theirs, but for the supervisor."""
