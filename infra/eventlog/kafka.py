@@ -266,7 +266,7 @@ class KafkaLogProducer:
             return
         try:
             client.close(timeout=timeout_s)
-        except KafkaError:  # raised before its thread is told to end
+        except KafkaError:  # 3.0.12 raises where records are left, before it tells its thread to end; only this does
             client._sender.force_close()
         with self._lock:
             left = [item for handed_at, item in self._unsettled.values() if handed_at < NOT_HANDED]

@@ -126,12 +126,20 @@ def test_a_member_that_stays_keeps_its_partitions_while_it_takes_nothing(log: Ka
     while time.monotonic() < until:
         busy.stay()
         other.poll(10, timeout_s=0.2)
-    busy.commit(next_offsets(taken))
-    committed = log.committed("readers", [TOPIC])
-    held = {place: end for place, end in log.end_offsets([TOPIC]).items() if committed[place] == end}
-    assert held  # what it still had, it could commit; the rest was handed to the other one, who reads it again
+    deadline = time.monotonic() + PATIENCE_S  # a hand-over that is under way refuses commits until it is complete
+    while not committed_whole(log):  # what it still has; the rest went to the other one, who reads it again
+        assert time.monotonic() < deadline
+        busy.stay()
+        other.poll(10, timeout_s=0.2)
+        busy.commit(next_offsets(taken))
     busy.close()
     other.close()
+
+
+def committed_whole(log: KafkaEventLog) -> bool:
+    """Whether some partition with records in it is committed to its end."""
+    committed = log.committed("readers", [TOPIC])
+    return any(end and committed[place] == end for place, end in log.end_offsets([TOPIC]).items())
 
 
 def test_a_key_that_is_no_text_can_be_read(kafka: Kafka, log: KafkaEventLog) -> None:
