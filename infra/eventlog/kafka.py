@@ -37,6 +37,7 @@ DELIVERY_TIMEOUT_MS = 8_000  # before that an append has been acknowledged or re
 STUCK_S = DELIVERY_TIMEOUT_MS / 1000 + 2  # a client that has not settled a record by then never will
 LOOK_S = 1.0
 NOT_HANDED = float("inf")
+STAY_MS = 500  # kafka-python 3.0.12 forgets a join that ends between two polls, and begins another one
 LINGER_MS = 5
 BUFFER_BYTES = 64 << 20  # appends that wait for the broker; more are refused at once
 MAX_RECORD_BYTES = 4 << 20  # a dead letter holds a whole record, and a third more as base64
@@ -366,7 +367,7 @@ class KafkaLogConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafk
         client.pause(*held)
         try:
             with _translated():
-                client.poll(timeout_ms=0)
+                client.poll(timeout_ms=STAY_MS)
         finally:
             client.resume(*(held & client.assignment()))
 

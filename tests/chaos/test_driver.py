@@ -12,7 +12,6 @@ from tests.support.tiny_model import make_tiny_model
 
 
 @pytest.mark.chaos
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # sockets of clients whose broker died
 @pytest.mark.timeout(1500)
 def test_whoever_is_struck_no_acknowledged_vote_is_lost_or_doubled(home: Path, tmp_path: Path) -> None:
     faults, seed = len(TARGETS), int(os.environ.get("SEED", "1"))

@@ -69,7 +69,6 @@ class Times:
 
 
 @pytest.mark.chaos
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # sockets of clients whose broker died
 @pytest.mark.timeout(int(4 * OUTAGE_S + 1200))
 def test_while_kafka_is_away_chat_goes_on_and_no_vote_is_lost(home: Path, tmp_path: Path) -> None:
     spool = {"THUMBWHEEL_GATEWAY__SPOOL_MAX_BYTES": str(SPOOL_BYTES)}

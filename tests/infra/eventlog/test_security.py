@@ -88,7 +88,6 @@ def test_records_go_out_and_come_in_through_tls_with_a_password(guarded: Guarded
         assert log.read(at) == record
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the client's own sockets
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
