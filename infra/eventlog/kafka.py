@@ -361,13 +361,18 @@ class KafkaLogConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafk
                 self._wanted[at] = offset
 
     def stay(self) -> None:
-        """Keeps the partitions while the caller can take no more records."""
+        """Keeps the partitions while the caller can take no more records.
+
+        A partition that is handed over meanwhile may bring some at once: they are read again.
+        """
         client = self._open()
         held = client.assignment()
         client.pause(*held)
         try:
             with _translated():
-                client.poll(timeout_ms=STAY_MS)
+                brought = client.poll(timeout_ms=STAY_MS)
+            for at, records in brought.items():
+                client.seek(at, records[0].offset)
         finally:
             client.resume(*(held & client.assignment()))
 

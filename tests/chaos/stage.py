@@ -104,7 +104,7 @@ def open_stage(home: Path, model: Path, **environ: str) -> Iterator[Stage]:
     try:
         services.start()
         write_settings(home, services)
-        with running_product(home, model, **settings, **environ) as product:
+        with running_product(home, model, **(settings | environ)) as product:
             ports = product.ports()
             try:
                 yield Stage(product, services, ports)
