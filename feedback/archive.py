@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select
-from sqlalchemy.orm import InstrumentedAttribute, aliased
+from sqlalchemy.orm import aliased
 
 from feedback import stale
 from feedback.cells import BUCKETS, Cell, start_of_day
@@ -18,6 +19,7 @@ from feedback.redaction import Redactor
 from feedback.tables import InferenceRow, VoteEventRow, VoteTargetRow
 from feedback.votes import Answered, Vote
 from infra.artifacts import MissingArtifact
+from infra.contracts.base import SCHEMA_VERSION
 from infra.contracts.events import FEEDBACK_TOPIC, INFERENCE_TOPIC, Consent, Envelope, Feedback, Inference, Source
 from infra.database.engine import Database
 from infra.envelopes import Sealer
@@ -28,11 +30,30 @@ Cut = Mapping[tuple[str, int], int]  # (topic, partition) -> the first offset th
 Table = type[VoteEventRow] | type[InferenceRow]
 TOPIC: dict[Table, str] = {VoteEventRow: FEEDBACK_TOPIC, InferenceRow: INFERENCE_TOPIC}
 UNREADABLE = (KeyDestroyed, KeyUnknown, SealBroken, MissingArtifact)
+SOURCES = {source.value: source for source in Source}
 LOOKUPS = 5000  # ids in one query
+PIECE = 5000  # events that are open at one time
+RECENT = 30_000  # answers that stay open: about 100 MB
 ENVELOPE = (
     "event_id", "occurred_at", "tenant", "rater", "session_id", "segment", "source", "consent_train",
     "consent_explicit", "retain_until", "key_id", "sealed", "log_partition", "log_offset", "erased_at",
 )  # fmt: skip
+
+
+@dataclass
+class Recent:
+    """Answers that were opened lately: the votes on one come within a few cells of each other."""
+
+    known: dict[str, Exchange | Unusable] = field(default_factory=dict)
+
+    def add(self, found: Mapping[str, Exchange | Unusable]) -> None:
+        """Forgets the older half where there are too many."""
+        self.known.update(found)
+        if len(self.known) > RECENT:
+            self.known = dict(islice(self.known.items(), len(self.known) - RECENT // 2, None))
+
+    def of(self, response_ids: Iterable[str]) -> dict[str, Exchange | Unusable]:
+        return {name: self.known[name] for name in response_ids if name in self.known}
 
 
 @dataclass(frozen=True)
@@ -45,6 +66,7 @@ class Archive:
     start: datetime
     cut: Cut
     redactor: Redactor | None = None
+    recent: Recent = field(default_factory=Recent, compare=False)
 
     def cells(self, table: Table) -> list[Cell]:
         """All that there may be events in, in order: of each bucket the days from its first to its last."""
@@ -61,8 +83,11 @@ class Archive:
             for after in range((last - start).days + 1):
                 yield Cell((start + timedelta(days=after)).date(), bucket)
 
-    def votes(self, cell: Cell) -> tuple[list[Vote], Counter[str]]:
-        """The current value of each vote key whose event is in this cell; how many can't be read any more, and why."""
+    def votes(self, cell: Cell) -> Iterator[tuple[list[Vote], Counter[str]]]:
+        """The current value of each vote key whose event is in this cell; how many can't be read any more, and why.
+
+        In pieces, in the order of their events.
+        """
         mine, later = VoteEventRow, aliased(VoteEventRow)
         superseded = exists().where(
             later.tenant == mine.tenant,
@@ -73,33 +98,43 @@ class Archive:
             ),
             _before(later, FEEDBACK_TOPIC, self.cut),
         )
-        return self._votes(self._in_cell(mine, cell), ~superseded)
+        return (self._votes(rows) for rows in self._pieces(mine, self._in_cell(mine, cell), ~superseded))
 
     def votes_of(self, event_ids: Iterable[str]) -> list[Vote]:
         """These events, in their order."""
-        found = [vote for ids in chunks(event_ids) for vote in self._votes(VoteEventRow.event_id.in_(ids))[0]]
+        asked = (self._rows(VoteEventRow, [VoteEventRow.event_id.in_(ids)]) for ids in chunks(event_ids))
+        found = [vote for rows in asked for vote in self._votes(rows)[0]]
         return sorted(found, key=lambda vote: vote.order)
 
-    def answers(self, cell: Cell) -> list[Exchange]:
-        """What was asked and answered in this cell, of what can be used."""
-        found = self._exchanges(self._in_cell(InferenceRow, cell))
-        return [one for one in found.values() if isinstance(one, Exchange)]
+    def answers(self, cell: Cell) -> Iterator[list[Exchange]]:
+        """What was asked and answered in this cell, of what can be used, in pieces."""
+        for rows in self._pieces(InferenceRow, self._in_cell(InferenceRow, cell), more=(InferenceRow.response_id,)):
+            found = self._exchanges(rows)
+            self.recent.add(found)
+            yield [one for one in found.values() if isinstance(one, Exchange)]
 
     def answers_to(self, votes: Iterable[Vote]) -> dict[str, Exchange | Unusable]:
         """What these votes are about, by response id, as far as it has come, however old."""
         targets = {target for vote in votes for target in vote.targets}
-        return self._looked_up(InferenceRow.response_id, targets)
+        known = self.recent.of(targets)
+        for ids in chunks(targets - known.keys()):
+            where = [InferenceRow.response_id.in_(ids)]
+            found = self._exchanges(self._rows(InferenceRow, where, more=(InferenceRow.response_id,)))
+            self.recent.add(found)
+            known |= found
+        return known
 
-    def answers_of(self, event_ids: Iterable[str]) -> dict[str, Exchange | Unusable]:
-        """By response id."""
-        return self._looked_up(InferenceRow.event_id, event_ids)
+    def answers_of(self, cell: Cell, event_ids: Iterable[str]) -> dict[str, Exchange | Unusable]:
+        """These events of this cell, by response id."""
+        found: dict[str, Exchange | Unusable] = {}
+        for ids in chunks(event_ids):
+            where = [self._in_cell(InferenceRow, cell), InferenceRow.event_id.in_(ids)]
+            found |= self._exchanges(self._rows(InferenceRow, where, more=(InferenceRow.response_id,)))
+        return found
 
-    def _looked_up(self, column: InstrumentedAttribute[str], ids: Iterable[str]) -> dict[str, Exchange | Unusable]:
-        return {name: one for some in chunks(ids) for name, one in self._exchanges(column.in_(some)).items()}
-
-    def _votes(self, *where: ColumnElement[bool]) -> tuple[list[Vote], Counter[str]]:
+    def _votes(self, rows: Iterable[Any]) -> tuple[list[Vote], Counter[str]]:
         votes, lost = list[Vote](), Counter[str]()
-        for row in self._rows(VoteEventRow, where):
+        for row in rows:
             if row.erased_at is not None:
                 lost[_why_blank(row)] += 1
                 continue
@@ -114,9 +149,9 @@ class Archive:
                 votes.append(Vote(envelope, body, at, redacted))
         return votes, lost
 
-    def _exchanges(self, *where: ColumnElement[bool]) -> dict[str, Exchange | Unusable]:
+    def _exchanges(self, rows: Iterable[Any]) -> dict[str, Exchange | Unusable]:
         found: dict[str, Exchange | Unusable] = {}
-        for row in self._rows(InferenceRow, where, InferenceRow.response_id):
+        for row in rows:
             if row.erased_at is not None:
                 found[row.response_id] = Unusable(_why_blank(row))
                 continue
@@ -128,14 +163,25 @@ class Archive:
             else:
                 body, redacted = self.redactor.inference(body) if self.redactor else (body, Counter[str]())
                 at = Position(INFERENCE_TOPIC, row.log_partition, row.log_offset)
-                found[row.response_id] = make_exchange(Answered(envelope, body, at, redacted))
+                found[row.response_id] = make_exchange(Answered(envelope, body, at, redacted)).without_tokens()
         return found
 
-    def _rows(self, table: Table, where: Sequence[ColumnElement[bool]], *more: Any) -> Sequence[Any]:
-        columns = [getattr(table, name) for name in ENVELOPE]
+    def _pieces(self, table: Table, *where: ColumnElement[bool], more: Sequence[Any] = ()) -> Iterator[Sequence[Any]]:
+        """As many rows at a time as may be held; no transaction stays open between them."""
+        rows = self._rows(table, where, more=more, most=PIECE)
+        while rows:
+            yield rows
+            moment, last = rows[-1].occurred_at, rows[-1].event_id
+            later = and_(table.occurred_at >= moment, or_(table.occurred_at > moment, table.event_id > last))
+            rows = self._rows(table, (*where, later), more=more, most=PIECE) if len(rows) == PIECE else []
+
+    def _rows(
+        self, table: Table, where: Sequence[ColumnElement[bool]], *, more: Sequence[Any] = (), most: int | None = None
+    ) -> Sequence[Any]:
+        columns = [table.__table__.columns[name] for name in ENVELOPE]  # as they are: nothing is mapped
         mine = (table.tenant == self.tenant, *where, _before(table, TOPIC[table], self.cut))
         with self.database.reading() as session:
-            query = select(*columns, *more).where(*mine).order_by(table.occurred_at, table.event_id)
+            query = select(*columns, *more).where(*mine).order_by(table.occurred_at, table.event_id).limit(most)
             return session.execute(query).all()
 
     def _in_cell(self, table: Table, cell: Cell) -> ColumnElement[bool]:
@@ -223,15 +269,16 @@ def _before(table: Any, topic: str, cut: Cut) -> ColumnElement[bool]:
 
 def envelope_of(row: Any) -> Envelope:
     """As it was; it was validated when it came in."""
-    return Envelope.model_construct(
+    return Envelope.trusted(
         event_id=UUID(row.event_id),
+        schema_version=SCHEMA_VERSION,
         occurred_at=row.occurred_at,
         tenant=row.tenant,
         rater=row.rater,
         session_id=row.session_id,
         segment=row.segment,
-        source=Source(row.source),
-        consent=Consent(train=row.consent_train, explicit=row.consent_explicit, retain_until=row.retain_until),
+        source=SOURCES[row.source],
+        consent=Consent.trusted(train=row.consent_train, explicit=row.consent_explicit, retain_until=row.retain_until),
         key_id=row.key_id,
         sealed=row.sealed,
     )

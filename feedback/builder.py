@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from uuid6 import uuid7
 
 from feedback.cut import Cutter
-from feedback.errors import CutNotReached, ErasedMeanwhile, NoRows, Stopping
+from feedback.errors import CutNotReached, ErasedMeanwhile, HelperLost, NoRows, Stopping
 from feedback.holding import held
 from feedback.metrics import Metrics
 from feedback.ordering import order_now
@@ -30,6 +30,7 @@ AWAY = (
     MissingArtifact,
     CutNotReached,
     ErasedMeanwhile,
+    HelperLost,
 )  # may pass: the cycle is taken up again
 
 

@@ -1,25 +1,23 @@
 """From facts to files: chooses what becomes rows, and writes the groups of files that hold others than the parent's."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from feedback import facts, pairs, selection
-from feedback.archive import Archive
+from feedback import facts, selection
 from feedback.arrays import Bools, Hashes, Ints, column, joined, mix, wide
 from feedback.cells import BUCKETS, Cell
+from feedback.crew import Crew
 from feedback.draft import Draft
-from feedback.exchange import Exchange
-from feedback.facts import event_id
 from feedback.gathering import Progress
 from feedback.index import PROMPTS, VOTES, Group, Index, facts_path
-from feedback.join import join
-from feedback.rows import Row
+from feedback.opening import Opener, PromptsOf, RowsOf, Wanted
 from feedback.selection import Chosen, Texts
-from feedback.shards import write_rows
 from feedback.split import GATE, REPORT, TEST, TRAIN
 from infra.settings import FeedbackSettings
 
@@ -27,7 +25,8 @@ CHOOSING = (
     "event_id", "occurred_at", "check", "rater_at", "prompt_at", "prompt", "asked", "stance", "pairing", "made_of",
     "claims", "denials", "digests",
 )  # fmt: skip
-PROMPT_SPLITS = (TRAIN, GATE, REPORT)
+PROMPT_SPLITS = (REPORT, GATE, TRAIN)  # as they follow each other between 0 and 1
+NO_EVENTS = pa.array([], pa.binary(16))
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,11 @@ class Bucket:
 class Composing:
     """One dataset's rows. Facts are read bucket by bucket, columns as they are needed."""
 
-    archive: Archive
+    crew: Crew[Opener]
     draft: Draft
     index: Index
+    opened: Collection[Cell]  # whose rows are kept aside
     settings: FeedbackSettings
-    alias: str
     progress: Progress
     filtered: Counter[str] = field(default_factory=Counter)
 
@@ -67,43 +66,41 @@ class Composing:
         if bucket is None:
             return
         first_N, at_N = selection.first_asked(bucket.table), column(bucket.table, "prompt_at")
-        report, gate = self.settings.report_share, self.settings.report_share + self.settings.gate_share
-        edges = {REPORT: (0.0, report), GATE: (report, gate), TRAIN: (gate, 1.0)}
-        content_N = joined(*wide(bucket.table, "event_id"))
+        split_N = np.digitize(at_N, np.cumsum([self.settings.report_share, self.settings.gate_share]))
+        content_N, tasks = joined(*wide(bucket.table, "event_id")), list[PromptsOf]()
         for place, cell in enumerate(bucket.cells):
-            here_N = first_N & (bucket.cell_N == place)
-            for split in PROMPT_SPLITS:
-                low, high = edges[split]
-                mine_N = here_N & (at_N >= low) & (at_N < high)
-                if mine_N.any() and not self._keep(f"prompts-{split}/{cell}", _content(content_N[mine_N]), known):
-                    self._write_prompts(bucket.table, mine_N, split, cell, _content(content_N[mine_N]))
+            here_N, wanted = first_N & (bucket.cell_N == place), list[Wanted]()
+            for number, split in enumerate(PROMPT_SPLITS):
+                mine_N = here_N & (split_N == number)
+                if content := self._new(f"prompts-{split}/{cell}", content_N[mine_N], known):
+                    wanted.append(Wanted(split, content, _events(bucket.table, mine_N)))
+            tasks += [PromptsOf(cell, wanted)] if wanted else []
+        self._write("prompts", tasks, "prompts-")
 
     def _write_bucket(self, bucket: Bucket, chosen: Chosen, known: Mapping[str, Group]) -> None:
-        content_N = selection.content_N(bucket.table, chosen)
+        content_N, pairing_N = selection.content_N(bucket.table, chosen), column(bucket.table, "pairing")
+        paired_N, tasks = chosen.kept_N & _in_company(pairing_N, chosen.kept_N), list[RowsOf]()
         for place, cell in enumerate(bucket.cells):
-            self.progress("rows", place, len(bucket.cells))
-            here_N = bucket.cell_N == place
+            here_N, wanted = bucket.cell_N == place, list[Wanted]()
             for split in (TRAIN, TEST):
                 mine_N = chosen.split_N(split) & here_N
-                content = _content(content_N[mine_N])
-                if mine_N.any() and not self._keep(f"{split}/{cell}", content, known):
-                    rows = self._rows(bucket.table, mine_N, chosen.kept_N)
-                    files = write_rows(self.draft, (row for row in rows if row.cell == cell), split, cell)
-                    self.index.groups[f"{split}/{cell}"] = Group(content=content, files=files)
+                if content := self._new(f"{split}/{cell}", content_N[mine_N], known):
+                    partners_N = paired_N & np.isin(pairing_N, pairing_N[mine_N & paired_N])
+                    events = (_events(bucket.table, some_N) for some_N in (mine_N, partners_N))
+                    wanted.append(Wanted(split, content, *events))
+            tasks += [RowsOf(cell, wanted, kept_aside=cell in self.opened)] if wanted else []
+        self._write("rows", tasks, "")
 
-    def _rows(self, table: pa.Table, mine_N: Bools, kept_N: Bools) -> list[Row]:
-        """Thumbs bring those along that they are paired with, whichever cell these are in."""
-        pairing_N = column(table, "pairing")
-        partners_N = kept_N & (pairing_N != 0) & np.isin(pairing_N, pairing_N[mine_N])
-        votes = self.archive.votes_of(_ids(table, mine_N | partners_N))
-        judgements, _ = join(votes, self.archive.answers_to(votes), self.alias)
-        return pairs.make_rows(judgements)
+    def _write(self, what: str, tasks: Sequence[RowsOf | PromptsOf], prefix: str) -> None:
+        for done, (task, made) in enumerate(zip(tasks, self.crew.each(tasks), strict=True), start=1):
+            for wanted, files in zip(task.wanted, made, strict=True):
+                self.index.groups[f"{prefix}{wanted.split}/{task.cell}"] = Group(content=wanted.content, files=files)
+            self.progress(what, done, len(tasks))
 
-    def _write_prompts(self, table: pa.Table, mine_N: Bools, split: str, cell: Cell, content: str) -> None:
-        found = self.archive.answers_of(_ids(table, mine_N)).values()
-        rows = pairs.make_prompts(one for one in found if isinstance(one, Exchange))
-        files = write_rows(self.draft, rows, split, cell)
-        self.index.groups[f"prompts-{split}/{cell}"] = Group(content=content, files=files)
+    def _new(self, name: str, content_N: Hashes, known: Mapping[str, Group]) -> str:
+        """What this group of files is to hold; empty where it is nothing, or what the parent's holds."""
+        content = _content(content_N) if len(content_N) else ""
+        return "" if self._keep(name, content, known) else content
 
     def _keep(self, name: str, content: str, known: Mapping[str, Group]) -> bool:
         group = known.get(name)
@@ -134,8 +131,14 @@ def read_bucket(
     return Bucket(cells, cell_N, pa.concat_tables(tables))
 
 
-def _ids(table: pa.Table, chosen_N: Bools) -> list[str]:
-    return [event_id(value) for value in table["event_id"].filter(pa.array(chosen_N)).to_pylist()]
+def _events(table: pa.Table, chosen_N: Bools) -> pa.Array:
+    return table["event_id"].filter(pa.array(chosen_N)).combine_chunks()
+
+
+def _in_company(pairing_N: NDArray[Any], among_N: Bools) -> Bools:
+    """Thumbs that are not the only one of their rater on their prompt."""
+    asked, count = np.unique(pairing_N[among_N], return_counts=True)
+    return np.isin(pairing_N, asked[(count > 1) & (asked != 0)])
 
 
 def _content(hashes_N: Hashes) -> str:

@@ -27,3 +27,7 @@ class Stopping(FeedbackError):
 
 class ErasedMeanwhile(FeedbackError):
     """What was being made may hold what a person wrote who has been erased since it was begun."""
+
+
+class HelperLost(FeedbackError):
+    """A process that did part of the work was killed, or could not go on."""

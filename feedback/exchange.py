@@ -1,7 +1,7 @@
 """One answered request in the shape that rows are made of: its prompt, its answers, and whose they are."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from feedback import conversation
@@ -33,6 +33,12 @@ class Exchange:
     prompt_id: str
     answers: Mapping[int, Answer]
 
+    def without_tokens(self) -> "Exchange":
+        """All that rows and filters need, in a fraction of the memory."""
+        body = self.event.body.model_copy(update={"request": {}, "choices": [], "prompt_token_ids": []})
+        envelope = self.event.envelope.model_copy(update={"sealed": b""})
+        return replace(self, event=replace(self.event, envelope=envelope, body=body))
+
     @property
     def owner(self) -> Said:
         consent = self.event.envelope.consent
@@ -44,6 +50,9 @@ class Unusable:
     """An answered request of which no row can be made, and why."""
 
     reason: str
+
+    def without_tokens(self) -> "Unusable":
+        return self
 
 
 def make_exchange(event: Answered) -> Exchange | Unusable:

@@ -2,29 +2,26 @@
 
 import hashlib
 import json
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 from feedback import facts, index
-from feedback.archive import Archive, Changes
+from feedback.archive import Changes
 from feedback.cells import Cell
+from feedback.crew import Crew
 from feedback.draft import Draft
-from feedback.exchange import Exchange
-from feedback.filters import chain
 from feedback.index import PROMPTS, VOTES, CellEntry, Index, facts_path
-from feedback.join import join
-from feedback.judgement import Judgement
+from feedback.opening import FactsOf, Opener
 from feedback.tables import InferenceRow, VoteEventRow
-from feedback.votes import Answered, Vote
-from infra.contracts.events import Envelope
 from infra.settings import FeedbackSettings
 
 # The settings that facts depend on.
 SHAPING = ("too_fast_share", "too_fast_words_per_second", "redact_pii", "redact_region")
 NOTHING = CellEntry(rows=0)
-Make = Callable[[Cell], CellEntry]
+DAYS_EACH = 2  # with fewer of them for each process, days are taken apart
+Named = tuple[str, Cell]  # a cell of one kind
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
 
@@ -46,88 +43,55 @@ class Before:
 class Gathering:
     """Puts the facts of each cell into the draft."""
 
-    archive: Archive
-    draft: Draft
-    settings: FeedbackSettings
-    alias: str
-    as_of: datetime
+    opener: Opener
+    crew: Crew[Opener]
     progress: Progress
 
-    def run(self, before: Before | None) -> Index:
-        votes, answers = (before.changes.votes(), before.changes.answers()) if before else (set[Cell](), set[Cell]())
-        cells = {VOTES: self.archive.cells(VoteEventRow), PROMPTS: self.archive.cells(InferenceRow)}
-        found = {
-            VOTES: self._all(VOTES, cells[VOTES], before, votes, self._votes),
-            PROMPTS: self._all(PROMPTS, cells[PROMPTS], before, answers, self._prompts),
-        }
-        return Index(key=facts_key(self.settings), cells=found)
-
-    def _all(
-        self, kind: str, cells: Sequence[Cell], before: Before | None, changed: set[Cell], make: Make
-    ) -> dict[str, CellEntry]:
-        known = before.index.entries(kind) if before else {}
-        made: dict[str, CellEntry] = {}
-        for done, cell in enumerate(cells):
-            self.progress(kind, done, len(cells))
-            entry = known.get(cell, NOTHING)
-            new = before is None or cell in changed or cell.start < before.start
-            if new or not self._keep(kind, cell, entry):
-                entry = make(cell)
+    def run(self, before: Before | None) -> tuple[Index, frozenset[Cell]]:
+        """The index, and the cells of votes that were opened for it."""
+        archive = self.opener.archive
+        cells = [(VOTES, cell) for cell in archive.cells(VoteEventRow)]
+        cells += [(PROMPTS, cell) for cell in archive.cells(InferenceRow)]
+        kept = self._kept(cells, before) if before else {}
+        made = self._made([one for one in cells if one not in kept])
+        entries: dict[str, dict[str, CellEntry]] = {VOTES: {}, PROMPTS: {}}
+        for kind, cell in cells:
+            entry = kept.get((kind, cell)) or made[kind, cell]
             if entry != NOTHING:
-                made[str(cell)] = entry
-        return made
+                entries[kind][str(cell)] = entry
+        opened = frozenset(cell for kind, cell in made if kind == VOTES)
+        return Index(key=facts_key(self.opener.settings), cells=entries), opened
+
+    def _kept(self, cells: Iterable[Named], before: Before) -> dict[Named, CellEntry]:
+        """Those of the parent that nothing has changed in since."""
+        changed = {VOTES: before.changes.votes(), PROMPTS: before.changes.answers()}
+        known = {kind: before.index.entries(kind) for kind in changed}
+        found = {}
+        for kind, cell in cells:
+            entry = known[kind].get(cell, NOTHING)
+            if cell not in changed[kind] and cell.start >= before.start and self._keep(kind, cell, entry):
+                found[kind, cell] = entry
+        return found
 
     def _keep(self, kind: str, cell: Cell, entry: CellEntry) -> bool:
-        return entry.holds(self.as_of) and (not entry.rows or self.draft.keep(facts_path(kind, cell)))
+        same = entry.holds(self.opener.as_of)
+        return same and (not entry.rows or self.opener.draft.keep(facts_path(kind, cell)))
 
-    def _votes(self, cell: Cell) -> CellEntry:
-        votes, lost = self.archive.votes(cell)
-        judgements, unjoined = join(votes, self.archive.answers_to(votes), self.alias)
-        kept, dropped = chain.apply(chain.make_chain(self.settings, self.as_of), judgements)
-        if kept:
-            self.draft.write(facts_path(VOTES, cell), facts.judgement_facts(kept))
-        filtered = Counter(lost) + unjoined + dropped
-        return CellEntry(
-            rows=len(kept),
-            filtered=dict(sorted(filtered.items())),
-            redacted=_redacted(judgement.vote for judgement in kept),
-            expires_at=_expiry(_envelopes(kept), self.as_of),
-        )
+    def _made(self, cells: Sequence[Named]) -> dict[Named, CellEntry]:
+        tasks, made = self._tasks(cells), dict[Named, CellEntry]()
+        for entries in self.crew.each(tasks):
+            made |= {(kind, cell): entry for kind, cell, entry in entries}
+            self.progress("events", len(made), len(cells))
+        return made
 
-    def _prompts(self, cell: Cell) -> CellEntry:
-        asked = [one for one in self.archive.answers(cell) if self._may_be_asked(one)]
-        if asked:
-            self.draft.write(facts_path(PROMPTS, cell), facts.prompt_facts(asked))
-        return CellEntry(
-            rows=len(asked),
-            redacted=_redacted(one.event for one in asked),
-            expires_at=_expiry((one.event.envelope for one in asked), self.as_of),
-        )
-
-    def _may_be_asked(self, exchange: Exchange) -> bool:
-        """A prompt needs its owner's consent only, for as long as it may be kept."""
-        end = exchange.event.envelope.consent.retain_until
-        mine = exchange.event.body.alias == self.alias and exchange.event.body.check is None
-        return bool(mine and exchange.owner.train and exchange.prompt) and (end is None or end > self.as_of)
-
-
-def _envelopes(judgements: Iterable[Judgement]) -> Iterable[Envelope]:
-    for judgement in judgements:
-        yield judgement.vote.envelope
-        yield from (exchange.event.envelope for exchange in judgement.exchanges)
-
-
-def _redacted(events: Iterable[Answered | Vote]) -> dict[str, int]:
-    found: Counter[str] = Counter()
-    for event in events:
-        found.update(event.redacted)
-    return dict(sorted(found.items()))
-
-
-def _expiry(envelopes: Iterable[Envelope], as_of: datetime) -> datetime | None:
-    """When the first of them may no longer be kept."""
-    ends = [one.consent.retain_until for one in envelopes if one.consent.retain_until is not None]
-    return min((end for end in ends if end > as_of), default=None)
+    def _tasks(self, cells: Iterable[Named]) -> list[FactsOf]:
+        """Day by day, since votes are mostly on answers of their day."""
+        days = defaultdict[date, list[Named]](list)
+        for kind, cell in sorted(cells, key=lambda one: one[1]):
+            days[cell.day].append((kind, cell))
+        if len(days) >= DAYS_EACH * self.crew.processes:
+            return [FactsOf(some) for some in days.values()]
+        return [FactsOf([one]) for some in days.values() for one in some]
 
 
 def read_index(draft: Draft, settings: FeedbackSettings) -> Index | None:

@@ -20,20 +20,12 @@ Side = Answer | Message  # a person's own text has no ref, version or log-probab
 
 def make_rows(judgements: Sequence[Judgement]) -> list[Row]:
     """Every row of the judged tables, in a fixed order."""
-    rows = [row for judgement in judgements for row in _rows_of(judgement)]
-    rows += [row for one in _same_rater_and_prompt(judgements) for row in _paired_thumbs(one)]
-    return sorted(rows, key=lambda row: (row.table, row.row_id))
+    rows = [row for judgement in judgements for row in own_rows(judgement)]
+    return sorted([*rows, *paired_rows(judgements)], key=lambda row: (row.table, row.row_id))
 
 
-def make_prompts(exchanges: Iterable[Exchange]) -> list[Row]:
-    """One row per canonical prompt: its first appearance."""
-    first: dict[str, Exchange] = {}
-    for exchange in sorted(exchanges, key=lambda exchange: exchange.event.order):
-        first.setdefault(exchange.prompt_id, exchange)
-    return [_prompt_row(exchange) for _, exchange in sorted(first.items())]
-
-
-def _rows_of(judgement: Judgement) -> list[Row]:
+def own_rows(judgement: Judgement) -> list[Row]:
+    """Those that a judgement makes by itself."""
     answers = judgement.answers
     match judgement.verdict:
         case Verdict.ORDERED:
@@ -49,6 +41,19 @@ def _rows_of(judgement: Judgement) -> list[Row]:
         case Verdict.CORRECTED:
             return _correction(judgement)
     return []
+
+
+def paired_rows(judgements: Iterable[Judgement]) -> list[Row]:
+    """Preferences that two thumbs or stars make together."""
+    return [row for one in _same_rater_and_prompt(judgements) for row in _paired_thumbs(one)]
+
+
+def make_prompts(exchanges: Iterable[Exchange]) -> list[Row]:
+    """One row per canonical prompt: its first appearance."""
+    first: dict[str, Exchange] = {}
+    for exchange in sorted(exchanges, key=lambda exchange: exchange.event.order):
+        first.setdefault(exchange.prompt_id, exchange)
+    return [_prompt_row(exchange) for _, exchange in sorted(first.items())]
 
 
 def _ties(judgement: Judgement, kind: str) -> list[Row]:

@@ -59,7 +59,7 @@ def choose(facts: pa.Table, settings: FeedbackSettings) -> Chosen:
     _drop(fate_N, _contradicts(facts, fate_N == Fate.KEPT), Fate.SELF_CONTRADICTION)
     _drop(fate_N, _repeats(facts, fate_N == Fate.KEPT), Fate.DUPLICATE)
     train_N = np.asarray(column(facts, "rater_at") >= settings.test_share)
-    _drop(fate_N, _held_out(facts, train_N, settings), Fate.HELD_OUT_PROMPT)
+    _drop(fate_N, held_out(facts, settings), Fate.HELD_OUT_PROMPT)
     return Chosen(fate_N, train_N)
 
 
@@ -132,9 +132,9 @@ def _repeats(facts: pa.Table, among_N: Bools) -> Bools:
     return again
 
 
-def _held_out(facts: pa.Table, train_N: Bools, settings: FeedbackSettings) -> Bools:
+def held_out(facts: pa.Table, settings: FeedbackSettings) -> Bools:
     """Nothing learns from a report prompt, and no policy from a gate prompt; held-out raters may judge on those."""
-    prompt_at = column(facts, "prompt_at")
+    prompt_at, train_N = column(facts, "prompt_at"), column(facts, "rater_at") >= settings.test_share
     report = prompt_at < settings.report_share
     gate = ~report & (prompt_at < settings.report_share + settings.gate_share)
     return np.asarray(report | (gate & train_N))

@@ -15,11 +15,14 @@ from sqlalchemy.orm import Session
 
 from feedback import index, influence, shards
 from feedback.archive import Archive, Changes, Cut
+from feedback.candidates import Candidates
 from feedback.cells import start_of_day
 from feedback.composing import Composing
+from feedback.crew import Crew
 from feedback.draft import Draft
 from feedback.errors import ErasedMeanwhile, NoRows
 from feedback.gathering import Before, Gathering, Progress, read_index
+from feedback.opening import Opener
 from feedback.reasons import explain_no_rows
 from feedback.redaction import Redactor
 from feedback.rows import JUDGED
@@ -76,8 +79,8 @@ class Snapshots:
         parent, erased = self._parent(order), self._erased(order)
         with scratch_directory(self.scratch) as directory:
             path = dataset_path(parent.tenant, parent.dataset_id) if parent else None
-            draft = Draft(directory, self.artifacts, path)
-            manifest = _Making(self, order, draft, parent, progress).run()
+            draft = Draft(directory / "dataset", self.artifacts, path)
+            manifest = _Making(self, order, draft, Candidates(directory / "rows"), parent, progress).run()
             self.artifacts.publish(dataset_path(manifest.tenant, manifest.dataset_id), draft.directory, draft.shared)
         with self.database.transaction() as session:
             fence(session)
@@ -105,6 +108,7 @@ class _Making:
     snapshots: Snapshots
     order: Order
     draft: Draft
+    candidates: Candidates
     parent: DatasetManifest | None
     progress: Progress
 
@@ -113,12 +117,14 @@ class _Making:
         start = start_of_day(order.as_of - timedelta(days=settings.window_days))
         redactor = Redactor(settings.redact_region or None) if settings.redact_pii else None
         archive = Archive(self.snapshots.database, self.snapshots.sealer, order.tenant, start, order.cut, redactor)
+        opener = Opener(archive, self.draft, self.candidates, settings, order.alias, order.as_of)
         before = self._before()
-        gathering = Gathering(archive, self.draft, settings, order.alias, order.as_of, self.progress)
-        found, known = gathering.run(before), before.index.groups if before else {}
-        composing = Composing(archive, self.draft, found, settings, order.alias, self.progress)
-        chosen = composing.judged(known)
-        composing.prompts(known)
+        known = before.index.groups if before else {}
+        with Crew(opener, settings.snapshot_processes) as crew:
+            found, opened = Gathering(opener, crew, self.progress).run(before)
+            composing = Composing(crew, self.draft, found, opened, settings, self.progress)
+            chosen = composing.judged(known)
+            composing.prompts(known)
         filtered = found.filtered + composing.filtered
         files = [file for group in found.groups.values() for file in group.files]
         counts = _counts(files)

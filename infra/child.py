@@ -174,12 +174,17 @@ def tail(path: Path, lines: int) -> list[str]:
         return file.read().decode(errors="replace").splitlines()[-lines:]
 
 
-def ends_with_parent(number: signal.Signals = signal.SIGTERM) -> Callable[[], None] | None:
+def ends_with_parent(
+    number: signal.Signals = signal.SIGTERM, *, parent: int | None = None
+) -> Callable[[], None] | None:
     """Linux sends a process `number` when its parent is gone, even by SIGKILL; elsewhere the next `up` or `down` clears
-    up."""
+    up.
+
+    What is returned is to be called in the child; `parent` is this process where nobody else is named.
+    """
     if sys.platform != "linux":
         return None
-    prctl, parent = ctypes.CDLL(None, use_errno=True).prctl, os.getpid()
+    prctl, parent = ctypes.CDLL(None, use_errno=True).prctl, parent or os.getpid()
 
     def ask() -> None:
         prctl(PR_SET_PDEATHSIG, number)

@@ -166,6 +166,9 @@ class FeedbackSettings(Section):
     orphan_after_s: float = Field(
         3600, gt=0, description="A vote whose answer has not arrived by then is called orphaned; it joins all the same."
     )
+    snapshot_processes: int = Field(
+        0, ge=0, description="Processes that make a large dataset together; 0 is one for each core."
+    )
     cut_timeout_s: float = Field(
         60, gt=0, description="Longest wait for the consumer to store what was acknowledged before a snapshot."
     )

@@ -1,6 +1,6 @@
 """One engine per process, one transaction per request, task or batch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,10 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._sessions = sessionmaker(engine, expire_on_commit=False)
+
+    def __reduce__(self) -> tuple[Callable[[str], "Database"], tuple[str]]:
+        """In another process it is opened again: connections are not shared."""
+        return open_database, (self.engine.url.render_as_string(hide_password=False),)
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:

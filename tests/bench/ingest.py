@@ -10,7 +10,9 @@ import os
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +25,7 @@ from infra.console import err, print_json, print_table
 from infra.contracts.events import DEAD_LETTER_TOPIC, Feedback, Inference
 from infra.database.engine import open_database
 from infra.database.migrate import migrate
+from infra.eventlog.base import Position
 from infra.eventlog.kafka import Connection, KafkaEventLog
 from infra.services.local import Services, free_ports, local_services
 from tests.support.events import (
@@ -38,6 +41,7 @@ from tests.support.events import (
 from tests.support.servers import fresh_database
 
 ANSWER_TOKENS = 60
+IN_FLIGHT = 1000  # records not acknowledged yet: what waits longer than the producer's delivery time has failed
 RATERS = 500
 RESULT = Path(".thumbwheel/bench/ingest.json")
 PLANS = ((1, 1), (2, 1), (4, 1), (2, 2), (4, 2), (4, 4))  # partitions, consumer processes
@@ -83,7 +87,12 @@ def fill(place: Place) -> dict[str, float]:
     log = place.log
     log.prepare(dict.fromkeys((*TOPICS, DEAD_LETTER_TOPIC), 1.0))
     producer, began = log.producer(), time.perf_counter()
-    for done in [producer.append(*record) for record in made]:
+    waiting = deque[Future[Position]]()
+    for record in made:
+        if len(waiting) == IN_FLIGHT:
+            waiting.popleft().result(timeout=60)
+        waiting.append(producer.append(*record))
+    for done in waiting:
         done.result(timeout=60)
     rate = len(made) / (time.perf_counter() - began)
     producer.close()

@@ -129,7 +129,7 @@ def _envelope(crowd: Crowd, person: Person, body: str, at: datetime) -> dict[str
         "tenant": TENANT, "event_id": event.hex, "rater": person.rater, "session_id": None, "segment": None,
         "source": "human", "consent_train": True, "consent_explicit": True, "retain_until": None, "occurred_at": at,
         "received_at": at, "log_partition": 0, "log_offset": crowd.sequence, "bucket": person.bucket,
-        "key_id": person.key_id, "sealed": crowd.seal(person, event, body),
+        "key_id": person.key_id, "sealed": crowd.seal(person, event, body), "erased_at": None, "erasure_id": None,
     }  # fmt: skip
 
 
