@@ -10,6 +10,7 @@ from datetime import datetime
 from sqlalchemy import TextClause, bindparam, text
 from sqlalchemy.orm import Session
 
+from feedback import statistics
 from feedback.staging import COLUMNS, PREFIX
 from feedback.tables import VoteStatus
 from infra.database.tables import UtcDateTime
@@ -115,8 +116,10 @@ def merge(session: Session, at: datetime) -> int:
     """Stores what is staged; returns how many events were new."""
     session.execute(REPLACED_CHOICES)
     fresh = len(session.execute(ANSWERS).all())
+    statistics.refresh(session, "inferences")
     session.execute(CHOICES)
     fresh += len(session.execute(HISTORY).all())
     session.execute(TARGETS)
     session.execute(CURRENT.bindparams(bindparam("now", at, UtcDateTime())))
+    statistics.refresh(session, "votes", "vote_targets")
     return fresh
