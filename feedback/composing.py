@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,7 @@ class Composing:
     settings: FeedbackSettings
     progress: Progress
     filtered: Counter[str] = field(default_factory=Counter)
+    written: Counter[str] = field(default_factory=Counter)  # cells, for who watches
 
     def judged(self, known: Mapping[str, Group]) -> dict[int, Chosen]:
         """Writes the judged tables; returns what was chosen, by bucket."""
@@ -73,29 +75,37 @@ class Composing:
             for number, split in enumerate(PROMPT_SPLITS):
                 mine_N = here_N & (split_N == number)
                 if content := self._new(f"prompts-{split}/{cell}", content_N[mine_N], known):
-                    wanted.append(Wanted(split, content, _events(bucket.table, mine_N)))
+                    wanted.append(Wanted(split, content, _events(bucket.table, np.flatnonzero(mine_N))))
             tasks += [PromptsOf(cell, wanted)] if wanted else []
         self._write("prompts", tasks, "prompts-")
 
     def _write_bucket(self, bucket: Bucket, chosen: Chosen, known: Mapping[str, Group]) -> None:
         content_N, pairing_N = selection.content_N(bucket.table, chosen), column(bucket.table, "pairing")
         paired_N, tasks = chosen.kept_N & _in_company(pairing_N, chosen.kept_N), list[RowsOf]()
+        paired = np.flatnonzero(paired_N)
         for place, cell in enumerate(bucket.cells):
             here_N, wanted = bucket.cell_N == place, list[Wanted]()
             for split in (TRAIN, TEST):
                 mine_N = chosen.split_N(split) & here_N
                 if content := self._new(f"{split}/{cell}", content_N[mine_N], known):
-                    partners_N = paired_N & np.isin(pairing_N, pairing_N[mine_N & paired_N])
-                    events = (_events(bucket.table, some_N) for some_N in (mine_N, partners_N))
+                    partners = paired[np.isin(pairing_N[paired], pairing_N[mine_N & paired_N])]
+                    events = (_events(bucket.table, some) for some in (np.flatnonzero(mine_N), partners))
                     wanted.append(Wanted(split, content, *events))
             tasks += [RowsOf(cell, wanted, kept_aside=cell in self.opened)] if wanted else []
         self._write("rows", tasks, "")
 
     def _write(self, what: str, tasks: Sequence[RowsOf | PromptsOf], prefix: str) -> None:
-        for done, (task, made) in enumerate(zip(tasks, self.crew.each(tasks), strict=True), start=1):
+        """`prefix` is that of the groups' names."""
+        for task, made in zip(tasks, self.crew.each(tasks), strict=True):
             for wanted, files in zip(task.wanted, made, strict=True):
                 self.index.groups[f"{prefix}{wanted.split}/{task.cell}"] = Group(content=wanted.content, files=files)
-            self.progress(what, done, len(tasks))
+            self.written[what] += 1
+            self.progress(what, self.written[what], self._cells[what])
+
+    @cached_property
+    def _cells(self) -> Mapping[str, int]:
+        """At most so many are to be written."""
+        return {"rows": len(self.index.cells[VOTES]), "prompts": len(self.index.cells[PROMPTS])}
 
     def _new(self, name: str, content_N: Hashes, known: Mapping[str, Group]) -> str:
         """What this group of files is to hold; empty where it is nothing, or what the parent's holds."""
@@ -131,8 +141,8 @@ def read_bucket(
     return Bucket(cells, cell_N, pa.concat_tables(tables))
 
 
-def _events(table: pa.Table, chosen_N: Bools) -> pa.Array:
-    return table["event_id"].filter(pa.array(chosen_N)).combine_chunks()
+def _events(table: pa.Table, places: Ints) -> pa.Array:
+    return table["event_id"].take(pa.array(places)).combine_chunks()
 
 
 def _in_company(pairing_N: NDArray[Any], among_N: Bools) -> Bools:

@@ -75,7 +75,7 @@ _tool: Any = None  # of a helper's process
 def _begin(tool: object, parent: int) -> None:
     global _tool
     _tool = tool
-    if ask := ends_with_parent(parent):
+    if ask := ends_with_parent(parent=parent):
         ask()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; whoever started this one ends it
     gc.freeze()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from feedback.command_line import TENANT, Json, Tenant, fail, opened
-from infra.console import print_json, print_table
+from infra.console import err, print_json, print_table
 
 if TYPE_CHECKING:  # heavy imports wait until a command is called
     from infra.contracts.manifests import DatasetManifest
@@ -32,6 +32,7 @@ def build(
     """Freezes everything acknowledged so far into a dataset; exit 1 where it has no rows."""
     from feedback.errors import FeedbackError
     from feedback.main import make_cutter, make_snapshots
+    from feedback.meter import Meter
     from feedback.ordering import order_now
 
     with opened() as ports:
@@ -40,7 +41,8 @@ def build(
         snapshots = make_snapshots(ports, ports.settings.model_copy(update={"feedback": section}))
         try:
             order = order_now(ports.database, make_cutter(ports, threading.Event()), tenant, alias or _alias(ports))
-            manifest = snapshots.build(order)
+            with Meter(err()) as meter:
+                manifest = snapshots.build(order, progress=meter)
         except FeedbackError as error:
             fail(str(error))
     _print(manifest, json=json)

@@ -79,7 +79,7 @@ def _judged(judgement: Judgement) -> dict[str, Any]:
         "segment": envelope.segment or judgement.exchange.event.envelope.segment,
         "verdict": VERDICTS.index(judgement.verdict),
         "check": -1 if judgement.check is None else int(judgement.check),
-        "mass": max(1.0, 2 / len(judgement.answers) * len(judgement.strict())),
+        "mass": max(1.0, 2 / len(judgement.answers) * len(judgement.strict)),
         "rater_at": fraction(RATER_SALT, unit),
         "prompt_at": fraction(PROMPT_SALT, prompt),
         "prompt": bytes.fromhex(prompt),
@@ -114,7 +114,7 @@ def _items(judgement: Judgement) -> list[tuple[int, bool]]:
         return [(digest64("good", prompt, judgement.answers[0].digest), judgement.verdict is Verdict.GOOD)]
     if judgement.verdict not in COMPARISONS:
         return []
-    return [_item(prompt, better.digest, worse.digest) for better, worse in judgement.strict()]
+    return [_item(prompt, better.digest, worse.digest) for better, worse in judgement.strict]
 
 
 def _item(prompt: str, better: str, worse: str) -> tuple[int, bool]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 from feedback import conversation
 from feedback.conversation import Message
@@ -27,7 +28,7 @@ THUMBS = frozenset({Verdict.GOOD, Verdict.BAD})
 COMPARISONS = frozenset({Verdict.ORDERED, Verdict.TIE, Verdict.BOTH_BAD})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Judgement:
     """`groups` are the answers, best first, ties together. All exchanges have one prompt, or the filters drop it."""
 
@@ -40,7 +41,7 @@ class Judgement:
     def exchange(self) -> Exchange:
         return self.exchanges[0]
 
-    @property
+    @cached_property
     def answers(self) -> tuple[Answer, ...]:
         return tuple(answer for group in self.groups for answer in group)
 
@@ -52,7 +53,7 @@ class Judgement:
     def prompt_id(self) -> str:
         return self.exchange.prompt_id
 
-    @property
+    @cached_property
     def unit(self) -> str:
         """Who is capped and split as one: the rater; of votes that name nobody, the conversation or the response."""
         asked = self.exchange.event
@@ -118,8 +119,9 @@ class Judgement:
         if self.verdict in (Verdict.GOOD, Verdict.BAD):
             text = self.answers[0].digest
             return frozenset({("", text) if self.verdict is Verdict.BAD else (text, "")})
-        return frozenset((better.digest, worse.digest) for better, worse in self.strict())
+        return frozenset((better.digest, worse.digest) for better, worse in self.strict)
 
+    @cached_property
     def strict(self) -> list[tuple[Answer, Answer]]:
         """(better, worse) of each strict choice between texts that differ; none where nothing was ordered."""
         if self.verdict is not Verdict.ORDERED:

@@ -30,7 +30,7 @@ def own_rows(judgement: Judgement) -> list[Row]:
     match judgement.verdict:
         case Verdict.ORDERED:
             weight = 2 / len(answers)  # k answers give k(k-1)/2 rows, but say no more than k-1 comparisons do
-            return [_row(Table.PREFERENCE, [judgement], pair, weight) for pair in judgement.strict()]
+            return [_row(Table.PREFERENCE, [judgement], pair, weight) for pair in judgement.strict]
         case Verdict.TIE:
             return _ties(judgement, "tie")
         case Verdict.BOTH_BAD:

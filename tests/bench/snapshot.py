@@ -6,16 +6,19 @@ straight into the tables; what is timed is the product's own way from tables to 
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -41,6 +44,7 @@ RESULT = Path(".thumbwheel/bench/snapshot.json")
 DAYS = 80
 RATERS = 50_000
 PROMPTS = 200_000
+PIECE = 2000  # pairs in one transaction
 AGREEMENT = 0.75  # how often somebody finds the first of two answers better
 VOTES_PER_PAIR = 8  # four comparisons of two answers, and two thumbs for each
 VOTE_COLUMNS = ("tenant", "vote_id", "event_id", "occurred_at", "rater", "alias", "status", "consent_train",
@@ -160,22 +164,42 @@ def _vote(
     yield "votes", tuple(row[name] for name in VOTE_COLUMNS)
 
 
-def put(url: str, crowd: Crowd, pairs: int, start: datetime, days: int, progress: Any) -> None:
-    """In pieces of a few thousand pairs, a COPY for each table."""
-    texts, done, piece = Templates.make(), 0, 2000
-    with psycopg.connect(url.replace("postgresql+psycopg", "postgresql")) as connection:
-        while done < pairs:
-            count = min(piece, pairs - done)
-            rows: dict[str, list[tuple[Any, ...]]] = {}
-            for offset in range(count):
-                at = start + timedelta(days=days * (done + offset) / pairs)
-                for table, row in rows_of_pair(crowd, texts, at):
-                    rows.setdefault(table, []).append(row)
-            for table, found in rows.items():
-                _copy(connection, table, found)
-            connection.commit()
-            done += count
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some pairs, numbered from `first` on, whose events are spread over `days` from `start` on."""
+
+    first: int
+    count: int
+    start: datetime
+    days: float
+
+
+_people: list[Person] = []  # inherited by the processes that fill: ciphers can't be sent
+
+
+def put(url: str, pairs: int, first: int, start: datetime, days: float, progress: Callable[[int], object]) -> None:
+    """In pieces of a few thousand pairs, by a process for each core."""
+    pieces = [
+        Piece(first + at, min(PIECE, pairs - at), start + timedelta(days=days * at / pairs), days * PIECE / pairs)
+        for at in range(0, pairs, PIECE)
+    ]
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("fork")) as pool:
+        for count in pool.map(partial(put_piece, url), pieces):
             progress(count)
+
+
+def put_piece(url: str, piece: Piece) -> int:
+    """A COPY for each table."""
+    crowd, texts = Crowd(_people, random.Random(piece.first), piece.first), Templates.make()
+    rows: dict[str, list[tuple[Any, ...]]] = {}
+    for offset in range(piece.count):
+        at = piece.start + timedelta(days=piece.days * offset / PIECE)
+        for table, row in rows_of_pair(crowd, texts, at):
+            rows.setdefault(table, []).append(row)
+    with psycopg.connect(url.replace("postgresql+psycopg", "postgresql")) as connection:
+        for table, found in rows.items():
+            _copy(connection, table, found)
+    return piece.count
 
 
 def _copy(connection: psycopg.Connection[Any], table: str, rows: list[tuple[Any, ...]]) -> None:
@@ -196,8 +220,8 @@ def build(home: Path, url: str, as_of: datetime, offset: int) -> dict[str, Any]:
 
 
 def measure(home: Path, url: str, votes: int) -> dict[str, Any]:
-    crowd = Crowd(recruit(home / "keyring.db", min(RATERS, max(100, votes // 50))), random.Random(0))
-    pairs = votes // VOTES_PER_PAIR
+    _people[:] = recruit(home / "keyring.db", min(RATERS, max(100, votes // 50)))
+    began, pairs = time.monotonic(), votes // VOTES_PER_PAIR
     database = open_database(url)
     migrate(database)
     indexes = [index for table in Base.metadata.sorted_tables for index in table.indexes]
@@ -206,17 +230,19 @@ def measure(home: Path, url: str, votes: int) -> dict[str, Any]:
         with database.engine.begin() as connection:
             for index in indexes:
                 index.drop(connection)
-        put(url, crowd, pairs, NOON - timedelta(days=DAYS), DAYS - 1, lambda count: progress.advance(filling, count))
+        put(url, pairs, 0, NOON - timedelta(days=DAYS), DAYS - 1, lambda count: progress.advance(filling, count))
         with database.engine.begin() as connection:
             for index in indexes:
                 index.create(connection)
         with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("VACUUM ANALYZE")
     database.close()
-    first = build(home, url, NOON, crowd.sequence + 1)
-    put(url, crowd, max(1, pairs // 100), NOON - timedelta(hours=12), 0, lambda _count: None)
-    second = build(home, url, NOON + timedelta(seconds=1), crowd.sequence + 1)
-    return {"votes": votes, "new_votes": max(1, pairs // 100) * VOTES_PER_PAIR, "first": first, "second": second}
+    filled, more = time.monotonic() - began, max(1, pairs // 100)
+    first = build(home, url, NOON, pairs + 1)
+    put(url, more, pairs, NOON - timedelta(hours=12), 0, lambda _count: None)
+    second = build(home, url, NOON + timedelta(seconds=1), pairs + more + 1)
+    new = {"votes": votes, "new_votes": more * VOTES_PER_PAIR, "cores": os.cpu_count(), "fill_s": round(filled, 1)}
+    return {**new, "first": first, "second": second}
 
 
 def main() -> None:

@@ -61,7 +61,7 @@ AS_OF = NOON + timedelta(days=1)
 
 def make_settings(**overrides: Any) -> FeedbackSettings:
     """Holds nothing out and keeps everything, unless told otherwise."""
-    return FeedbackSettings(**{"keep_days": 10**6, **EVERYTHING, **overrides})
+    return FeedbackSettings(**{"keep_days": 10**6, "snapshot_processes": 1, **EVERYTHING, **overrides})
 
 
 def opened_envelope(name: str, **overrides: Any) -> Envelope:

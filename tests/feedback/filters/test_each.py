@@ -98,7 +98,7 @@ def test_a_single_answer_is_no_twin_of_itself() -> None:
 def test_twins_within_a_ranking_do_not_spoil_the_rest_of_it() -> None:
     judgement = make_judgement(make_ranking(["r1"], ["r2"], ["r3"]), texts=("Same.", "Same.", "Other."))
     assert not IdenticalAnswers().rejects(judgement)
-    assert len(judgement.strict()) == 2
+    assert len(judgement.strict) == 2
 
 
 def test_only_the_overall_criterion_makes_rows() -> None:
