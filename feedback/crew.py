@@ -12,14 +12,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from feedback.errors import HelperLost
 from infra.child import ends_with_parent
 
 Tool = TypeVar("Tool", contravariant=True)
 Result = TypeVar("Result", covariant=True)
-PATIENCE_S = 3.0
 OBJECTS_BETWEEN_COLLECTIONS = 200_000  # rows hold no cycles: looking for them took a tenth of the time
 
 
@@ -35,9 +34,11 @@ class Crew(Generic[Tool]):
     `processes` 0 is one for each core. Helpers are told by the kernel when the thread that needed them is gone.
     """
 
-    def __init__(self, tool: Tool, processes: int = 0, *, patience_s: float = PATIENCE_S) -> None:
+    patience_s: ClassVar[float] = 3.0
+
+    def __init__(self, tool: Tool, processes: int = 0) -> None:
         self._tool, self._processes = tool, processes or len(os.sched_getaffinity(0))
-        self._alone_until = time.monotonic() + patience_s
+        self._alone_until = time.monotonic() + self.patience_s
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> Self:
