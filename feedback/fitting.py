@@ -3,9 +3,9 @@
 Asked of each event by itself: one row that the database refuses would hold up everything that comes after it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from pydantic import BaseModel
 from sqlalchemy import BigInteger, Column, Integer, SmallInteger, Table
@@ -17,24 +17,37 @@ from infra.database.tables import Base
 
 INDEXED_BYTES = 2_000  # of one text: PostgreSQL takes an index row of at most 2,704 bytes
 BITS = ((SmallInteger, 15), (BigInteger, 63), (Integer, 31))  # the first that fits
-Columns = Mapping[str, Column[Any]]
 
 
-def _shared(model: type[BaseModel], row: type[Base]) -> Columns:
-    """The columns that are filled from the model's fields of the same names."""
+class Limit(NamedTuple):
+    """What a column takes: so many characters, numbers of so many bits; None where it has no such limit."""
+
+    name: str
+    most: int | None = None
+    bits: int | None = None
+
+    @classmethod
+    def of(cls, column: Column[Any]) -> "Limit":
+        bits = next((bits for kind, bits in BITS if isinstance(column.type, kind)), None)
+        return cls(column.name, getattr(column.type, "length", None), bits)
+
+
+def _shared(model: type[BaseModel], row: type[Base]) -> tuple[Limit, ...]:
+    """Of the columns that are filled from the model's fields of the same names."""
     columns = cast(Table, row.__table__).columns
-    return {column.name: column for column in columns if column.name in model.model_fields}
+    return tuple(Limit.of(column) for column in columns if column.name in model.model_fields)
 
 
 ENVELOPE = _shared(Envelope, VoteEventRow)
 INFERENCE, CHOICE = _shared(Inference, InferenceRow), _shared(Choice, ChoiceRow)
 FEEDBACK = _shared(Feedback, VoteEventRow)
-PAIRS, TARGET = VoteEventRow.__table__.columns["pairs"], VoteTargetRow.__table__.columns["target"]
+PAIRS, TARGET = (Limit.of(column) for column in (VoteEventRow.__table__.c.pairs, VoteTargetRow.__table__.c.target))
+RETAIN_UNTIL = Limit("retain_until")
 
 
 def unfit_envelope(envelope: Envelope) -> str:
     """What is wrong with it; empty where nothing is."""
-    return next(_wrongs(envelope, ENVELOPE), "") or _wrong("retain_until", envelope.consent.retain_until, None)
+    return next(_wrongs(envelope, ENVELOPE), "") or _wrong(envelope.consent.retain_until, RETAIN_UNTIL)
 
 
 def unfit_body(event: Answered | Vote | Erased) -> str:
@@ -56,24 +69,24 @@ def _unfit_answer(event: Answered) -> Iterator[str]:
 
 def _unfit_vote(event: Vote) -> Iterator[str]:
     yield from _wrongs(event.body, FEEDBACK)
-    named = [("target", target, TARGET) for target in event.targets] + [("pairs", event.strict_pairs, PAIRS)]
+    named = [(target, TARGET) for target in event.targets] + [(event.strict_pairs, PAIRS)]
     yield from filter(None, (_wrong(*one) for one in named))
 
 
-def _wrongs(model: BaseModel, columns: Columns) -> Iterator[str]:
-    for name, column in columns.items():
-        if wrong := _wrong(name, getattr(model, name), column):
+def _wrongs(model: BaseModel, limits: Iterable[Limit]) -> Iterator[str]:
+    for limit in limits:
+        value = getattr(model, limit.name)
+        if value is not None and (wrong := _wrong(value, limit)):
             yield wrong
 
 
-def _wrong(name: str, value: object, column: "Column[Any] | None") -> str:
+def _wrong(value: object, limit: Limit) -> str:
     if isinstance(value, str):
-        return _wrong_text(name, value, getattr(column.type, "length", None) if column is not None else None)
-    if isinstance(value, int) and column is not None:
-        bits = next((bits for kind, bits in BITS if isinstance(column.type, kind)), None)
-        return f"{name} is too large" if bits and not -(2**bits) <= value < 2**bits else ""
+        return _wrong_text(limit.name, value, limit.most)
+    if isinstance(value, int):
+        return f"{limit.name} is too large" if limit.bits and not -(2**limit.bits) <= value < 2**limit.bits else ""
     if isinstance(value, datetime):
-        return _wrong_time(name, value)
+        return _wrong_time(limit.name, value)
     return ""
 
 
