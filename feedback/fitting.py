@@ -41,7 +41,8 @@ def _shared(model: type[BaseModel], row: type[Base]) -> tuple[Limit, ...]:
 ENVELOPE = _shared(Envelope, VoteEventRow)
 INFERENCE, CHOICE = _shared(Inference, InferenceRow), _shared(Choice, ChoiceRow)
 FEEDBACK = _shared(Feedback, VoteEventRow)
-PAIRS, TARGET = (Limit.of(column) for column in (VoteEventRow.__table__.c.pairs, VoteTargetRow.__table__.c.target))
+PAIRS = Limit.of(cast(Table, VoteEventRow.__table__).columns["pairs"])
+TARGET = Limit.of(cast(Table, VoteTargetRow.__table__).columns["target"])
 RETAIN_UNTIL = Limit("retain_until")
 
 

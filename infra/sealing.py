@@ -48,9 +48,9 @@ class Keyring:
     def __init__(self, store: KeyStore) -> None:
         self._store, self._cache = store, _Cache()
 
-    def __reduce__(self) -> tuple[type["Keyring"], tuple[Path]]:
-        """In another process it is opened again: keys are not sent there."""
-        return Keyring, (self._path,)
+    def __reduce__(self) -> tuple[type["Keyring"], tuple[KeyStore]]:
+        """In another process it begins without any keys."""
+        return Keyring, (self._store,)
 
     def seal(self, tenant: str, rater: str | None, plain: bytes, *, context: bytes) -> tuple[str, bytes]:
         """Returns (key_id, nonce + ciphertext). `context` is authenticated, not stored: the event id's bytes.

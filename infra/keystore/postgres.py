@@ -64,10 +64,15 @@ class PostgresKeyStore:
 
     def __init__(self, url: str) -> None:
         """Connects when it is first asked."""
+        self._url = url
         self._engine = _engine(url, CONNECTIONS)
         self._looks = _engine(url, 1)  # the watch never waits for those who fetch keys
         self._watch = Watch(self._generation)
         self._prepared = False
+
+    def __reduce__(self) -> tuple[type["PostgresKeyStore"], tuple[str]]:
+        """In another process it connects for itself."""
+        return PostgresKeyStore, (self._url,)
 
     def generation(self, *, wait: bool) -> int:
         return self._watch.number(wait=wait)

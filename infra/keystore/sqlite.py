@@ -42,6 +42,10 @@ class SqliteKeyStore:
         with self._opened() as connection:
             connection.executescript(SCHEMA)
 
+    def __reduce__(self) -> tuple[type["SqliteKeyStore"], tuple[Path]]:
+        """In another process it is opened again."""
+        return SqliteKeyStore, (self._path,)
+
     def generation(self, *, wait: bool) -> int:  # noqa: ARG002 it never blocks
         return self._stamp.stat().st_mtime_ns
 

@@ -1,5 +1,6 @@
 """What every keyring must do, wherever its keys lie. `opened` makes one more process' view of the same keys."""
 
+import copy
 import multiprocessing
 import threading
 from collections.abc import Callable, Iterator
@@ -53,6 +54,14 @@ def test_what_was_sealed_opens_with_its_key_and_context(keyring: Keyring) -> Non
     key_id, sealed = keyring.seal("default", "rater", b"hello", context=b"event")
     assert b"hello" not in sealed
     assert keyring.unseal(key_id, sealed, context=b"event") == b"hello"
+
+
+def test_a_keyring_that_is_sent_to_another_process_takes_no_keys_along(keyring: Keyring) -> None:
+    key_id, sealed = keyring.seal("default", "rater", b"hello", context=b"event")
+    sent = copy.deepcopy(keyring)  # reduced and made anew, as multiprocessing does
+    assert not sent.knows("default", "rater")
+    assert sent.unseal(key_id, sealed, context=b"event") == b"hello"
+    sent.close()
 
 
 def test_another_process_opens_it_too(keyring: Keyring, opened: Callable[[], Keyring]) -> None:
