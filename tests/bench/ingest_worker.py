@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
 from kafka import KafkaConsumer
 from prometheus_client import CollectorRegistry
 
@@ -78,6 +79,7 @@ def stored(home: Path, log: KafkaEventLog, url: str) -> Span:
 
 
 def main(role: str, home: Path, prefix: str, partitions: int, events: int) -> None:
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     servers = os.environ["BENCH_KAFKA"]
     if role == "bare":
         span = bare(servers, prefix, events)
