@@ -125,12 +125,13 @@ def doctor(
     model: Annotated[Path | None, typer.Option(help="Directory of the base model to check.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Check what a start needs: model, engine, port, memory, disk. Exit code 1 where something is amiss."""
+    """Check what a start needs and what it runs on, from model to clock. Exit code 1 where something is amiss."""
     from infra.console import print_json, print_table
-    from infra.preflight import findings
+    from infra.preflight import findings, state_findings
     from infra.up import make_plan
 
-    found = list(findings(make_plan(model).settings))
+    settings = make_plan(model).settings
+    found = [*findings(settings), *state_findings(settings)]
     if as_json:
         print_json([asdict(finding) for finding in found])
     else:

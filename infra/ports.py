@@ -22,6 +22,7 @@ from infra.settings import InfraSettings, Settings
 if TYPE_CHECKING:
     from infra.eventlog.kafka import KafkaEventLog
 
+DATABASE_FILE = "state.db"
 KEYRING_FILE = "keyring.db"
 
 
@@ -33,7 +34,9 @@ class Ports:
 
     @cached_property
     def database(self) -> Database:
-        return open_database(self.settings.infra.database_url.get_secret_value() or sqlite_url(self.home / "state.db"))
+        return open_database(
+            self.settings.infra.database_url.get_secret_value() or sqlite_url(self.home / DATABASE_FILE)
+        )
 
     @cached_property
     def eventlog(self) -> EventLog:

@@ -11,13 +11,15 @@ from pathlib import Path
 import psutil
 
 from infra.base_model import NotAModel, check_model
-from infra.servers import SERVERS, ServerAway, keyring
-from infra.settings import ServingSettings, Settings
+from infra.database.schema import SchemaMismatch
+from infra.servers import SERVERS, ServerAway, ahead_s, keyring, missing_topics, schema
+from infra.settings import InfraSettings, ServingSettings, Settings
 
 GIB = 1024**3
 ROOM_OF_THE_OTHERS_GIB = 1.5  # gateway, feedback, controller and an idle worker, measured at 0.9 together
 ENGINE_GIB = 1.5  # vLLM's CPU build with a model of no size
 DISK_GIB = 1.0
+CLOCK_S = 1.0
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -51,6 +53,46 @@ def findings(settings: Settings) -> Iterator[Finding]:
     yield check_keyring(settings)
     if settings.infra.profile == "full":
         yield from check_servers(settings)
+
+
+def state_findings(settings: Settings) -> Iterator[Finding]:
+    """What a start makes or mends by itself, and what it does not need but operators do: for `doctor` alone."""
+    yield check_schema(settings)
+    if settings.infra.profile == "full":
+        yield check_topics(settings.infra)
+        yield check_clock(settings.infra, ahead_s)
+
+
+def check_schema(settings: Settings) -> Finding:
+    """The database is at this code's schema."""
+    try:
+        return Finding("schema", schema(settings))
+    except (ServerAway, SchemaMismatch) as error:
+        return Finding("schema", problem=str(error))
+
+
+def check_topics(settings: InfraSettings) -> Finding:
+    """Kafka has every topic that is written to."""
+    try:
+        missing = missing_topics(settings)
+    except ServerAway as error:
+        return Finding("topics", problem=str(error))
+    if missing:
+        return Finding("topics", problem=f"{', '.join(missing)} missing: run `thumbwheel infra init`")
+    return Finding("topics", "all are there")
+
+
+def check_clock(settings: InfraSettings, ask: Callable[[InfraSettings], float]) -> Finding:
+    """Leases and the order of votes are told by the clocks of all machines."""
+    try:
+        ahead = ask(settings)
+    except ServerAway as error:
+        return Finding("clock", problem=str(error))
+    side = "ahead of" if ahead > 0 else "behind"
+    told = f"{abs(ahead):.1f} s {side} the database's"
+    if abs(ahead) > CLOCK_S:
+        return Finding("clock", problem=f"this machine's clock is {told}: keep both by NTP (chrony, systemd-timesyncd)")
+    return Finding("clock", told)
 
 
 def check_servers(settings: Settings) -> Iterator[Finding]:

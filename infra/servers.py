@@ -37,6 +37,56 @@ def postgres(settings: InfraSettings) -> str:
             raise ServerAway(first_line(error)) from error
 
 
+def missing_topics(settings: InfraSettings) -> list[str]:
+    from infra.contracts.events import TOPICS
+    from infra.eventlog.base import LogUnavailable
+    from infra.ports import open_kafka
+
+    with closing(open_kafka(settings)) as log:
+        try:
+            return log.missing(TOPICS)
+        except LogUnavailable as error:
+            raise ServerAway(str(error)) from error
+
+
+def schema(settings: Settings) -> str:
+    """Of either profile; a file that is not there yet stays so. Raises SchemaMismatch, which says what mends it."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from infra.database.schema import check_schema, stored_revision
+    from infra.ports import DATABASE_FILE, Ports
+
+    if not settings.infra.database_url.get_secret_value() and not (settings.home / DATABASE_FILE).exists():
+        return "will be made at the first start"
+    with closing(Ports(settings)) as ports:
+        try:
+            if (revision := stored_revision(ports.database)) is None:
+                return "will be made at the first start"
+            check_schema(ports.database)
+        except SQLAlchemyError as error:
+            raise ServerAway(first_line(error)) from error
+    return f"migration {revision}"
+
+
+def ahead_s(settings: InfraSettings) -> float:
+    """By how much the clock of this machine is ahead of PostgreSQL's; half of what asking took is taken off."""
+    from sqlalchemy import text
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from infra.clock import now
+    from infra.database.engine import open_database
+
+    with closing(open_database(settings.database_url.get_secret_value())) as database:
+        try:
+            with database.engine.connect() as connection:
+                asked = now()
+                there = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+                took = now() - asked
+        except SQLAlchemyError as error:
+            raise ServerAway(first_line(error)) from error
+    return float((asked + took / 2 - there).total_seconds())
+
+
 def redis(settings: InfraSettings) -> str:
     from redis import Redis, RedisError
 

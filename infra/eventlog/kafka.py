@@ -134,6 +134,11 @@ class KafkaEventLog:
             found = client.poll(timeout_ms=REQUEST_TIMEOUT_MS, max_records=1).get(place, [])
         return _record(at, found[0]) if found and found[0].offset == at.offset else None
 
+    def missing(self, topics: Sequence[str]) -> list[str]:
+        """Which of these are not there yet; raises LogUnavailable."""
+        known = self._ask(lambda admin: set(admin.list_topics()))
+        return [topic for topic in topics if self._connection.prefix + topic not in known]
+
     def describe(self) -> str:
         """The brokers and what the first of them speaks; raises LogUnavailable."""
         found = self._ask(lambda admin: admin.describe_cluster())

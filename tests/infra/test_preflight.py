@@ -1,24 +1,35 @@
 import socket
 from collections import namedtuple
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from uuid6 import uuid7
 
+from infra.database.migrate import downgrade
+from infra.home import prepare
 from infra.keystore.sqlite import SqliteKeyStore
+from infra.ports import Ports
 from infra.preflight import (
     GIB,
+    Finding,
     Unfit,
     check_base,
+    check_clock,
     check_disk,
     check_engine,
     check_keyring,
     check_memory,
     check_port,
+    check_schema,
+    check_topics,
     free_port,
     refuse_unfit,
 )  # fmt: skip
+from infra.servers import ahead_s
+from infra.services.kafka import Kafka
 from infra.services.postgres import Postgres
-from infra.settings import ServingSettings, Settings
+from infra.settings import ServingSettings, Settings, load_settings
 from tests.support.model_files import make_model_files
 from tests.support.servers import fresh_database
 
@@ -111,3 +122,52 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
         with pytest.raises(Unfit) as refused:
             refuse_unfit(settings)
     assert len(str(refused.value).splitlines()) == 2
+
+
+def full_settings(home: Path, kafka: Kafka, postgres: Postgres) -> Settings:
+    """On servers of which Redis is never asked; nothing of ours is on the others yet."""
+    environ = {
+        "THUMBWHEEL_INFRA__PROFILE": "full",
+        "THUMBWHEEL_INFRA__KAFKA_BOOTSTRAP_SERVERS": kafka.address,
+        "THUMBWHEEL_INFRA__KAFKA_TOPIC_PREFIX": f"{uuid7().hex}.",
+        "THUMBWHEEL_INFRA__DATABASE_URL": fresh_database(postgres),
+        "THUMBWHEEL_INFRA__REDIS_URL": "redis://127.0.0.1:1/0",
+        "THUMBWHEEL_INFRA__SECRET": "0" * 64,
+    }
+    return load_settings(home, environ)
+
+
+def test_topics_that_are_missing_are_named_with_the_command_that_makes_them(
+    tmp_path: Path, kafka: Kafka, postgres: Postgres
+) -> None:
+    settings = full_settings(tmp_path, kafka, postgres)
+    found = check_topics(settings.infra)
+    assert "thumbwheel.feedback.v1" in found.problem
+    assert "thumbwheel infra init" in found.problem
+    prepare(settings)
+    assert check_topics(settings.infra) == Finding("topics", "all are there")
+
+
+def test_an_older_schema_is_named_with_the_command_that_mends_it(tmp_path: Path) -> None:
+    settings = load_settings(tmp_path, {})
+    assert check_schema(settings) == Finding("schema", "will be made at the first start")
+    assert list(tmp_path.iterdir()) == []
+    prepare(settings)
+    assert check_schema(settings).detail.startswith("migration ")
+    with closing(Ports(settings)) as ports:
+        downgrade(ports.database, "0002")
+    assert "thumbwheel infra migrate" in check_schema(settings).problem
+
+
+def test_a_clock_that_differs_from_the_database_s_is_named(tmp_path: Path, kafka: Kafka, postgres: Postgres) -> None:
+    settings = full_settings(tmp_path, kafka, postgres).infra
+    assert abs(ahead_s(settings)) < 1
+    assert check_clock(settings, ahead_s).problem == ""
+    assert "7.0 s behind the database's" in check_clock(settings, lambda _settings: -7.0).problem
+
+
+def test_a_server_that_is_away_is_no_clean_bill(tmp_path: Path) -> None:
+    nobody = {"THUMBWHEEL_INFRA__DATABASE_URL": "postgresql+psycopg://nobody@127.0.0.1:1/none"}
+    settings = load_settings(tmp_path, nobody)
+    assert "refused" in check_schema(settings).problem
+    assert "refused" in check_clock(settings.infra, ahead_s).problem
