@@ -119,8 +119,9 @@ class Spool:
         """What follows the last acknowledged record; empty when all is acknowledged."""
         self._grown.clear()
         while True:
+            active = self._active  # asked before the look: only a segment that was closed by then is seen whole
             batch = self._read_segment()
-            if batch.entries or self._acked[0] >= self._active:
+            if batch.entries or self._acked[0] >= active:
                 return batch
             self._finish_segment()
 

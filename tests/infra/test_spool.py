@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.spool import CURSOR, FRAME, Entry, Spool, SpoolFull, SpoolTaken, decode, encode
+from infra.spool import CURSOR, FRAME, Batch, Entry, Spool, SpoolFull, SpoolTaken, decode, encode
 
 
 def make_entry(number: int = 0, size: int = 20) -> Entry:
@@ -194,6 +194,24 @@ def test_sync_reaches_segments_that_were_left_behind(tmp_path: Path, monkeypatch
     spool.sync()
     assert len(synced) == len(list((tmp_path / "s").glob("*.segment")))
     drain(spool)
+    spool.close()
+
+
+def test_what_is_appended_right_after_a_look_is_no_torn_tail_though_its_segment_is_closed_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = make_spool(tmp_path / "s", segment_bytes=100)
+    look, late = spool._read_segment, [make_entry(number, size=60) for number in range(4)]
+
+    def look_and_be_overtaken() -> Batch:
+        batch = look()
+        while late:
+            spool.append(late.pop(0))
+        return batch
+
+    monkeypatch.setattr(spool, "_read_segment", look_and_be_overtaken)
+    assert spool.read().entries == []
+    assert drain(spool) == [make_entry(number, size=60) for number in range(4)]
     spool.close()
 
 
