@@ -1,5 +1,7 @@
 """The consumer: decode → validate → handle → commit the database → commit the offset.
 
+The next records are read while PostgreSQL is busy with the last ones.
+
 Whatever dies in between comes again, and is recognised by its event id. What cannot be read goes to the dead letters;
 what cannot be stored now is tried until it can.
 """
@@ -7,8 +9,10 @@ what cannot be stored now is tried until it can.
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 from typing import TypeVar
 
 import structlog
@@ -55,6 +59,15 @@ class Batch:
             self.votes.append(event)
 
 
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """Records whose batch is being stored; `stored` raises what stood in the way."""
+
+    records: Sequence[Record]
+    batch: Batch
+    stored: Future[None]
+
+
 @dataclass(frozen=True)
 class Intake:
     """What is done with one batch of records, step by step. Safe to give the same record twice.
@@ -90,9 +103,10 @@ class Intake:
         with self.database.reading() as session:
             known = repository.known_refused(session, [refused.record.position for refused in batch.refused])
         batch.refused = [refused for refused in batch.refused if refused.record.position not in known]
-        letters = [make_letter(one.record, one.reason, self.artifacts) for one in batch.refused]
+        unsent = [refused for refused in batch.refused if refused.letter is None]
+        letters = [make_letter(one.record, one.reason, self.artifacts) for one in unsent]
         waiting = [self.dead_letters.append(DEAD_LETTER_TOPIC, letter.key, _encode(letter)) for letter in letters]
-        for refused, done in zip(batch.refused, waiting, strict=True):
+        for refused, done in zip(unsent, waiting, strict=True):
             at, refused.letter = refused.record.position, done.result(timeout=DEAD_LETTER_TIMEOUT_S)
             log.warning("event_refused", topic=at.topic, partition=at.partition, offset=at.offset)
             self.metrics.dead_letters.labels(at.topic).inc()
@@ -114,40 +128,63 @@ class Intake:
         return fresh
 
 
-@dataclass(frozen=True)
+@dataclass
 class Loop:
-    """Polls, hands each batch to the intake until it is stored, and only then commits its offsets."""
+    """Polls and decodes a batch while the one before is being stored; commits the offsets of what is stored.
+
+    Batches are stored one after the other, in the order in which they came.
+    """
 
     intake: Intake
     consumer: Consumer
     stop: threading.Event
     batch_size: int
     poll_s: float
+    _storer: ThreadPoolExecutor = field(init=False)
+    _under_way: "UnderWay | None" = field(init=False, default=None)
 
-    def run(self) -> None:
-        """Until `stop` is set; the batch under way is finished first, unless the database will not take it."""
-        while not self.stop.is_set():
-            self.turn()
+    def __post_init__(self) -> None:
+        self._storer = ThreadPoolExecutor(1, thread_name_prefix="storer")
 
     def turn(self) -> int:
-        """One poll; returns how many records it brought. Whatever is raised, the same records come again."""
-        records = self.insist(lambda: self.consumer.poll(self.batch_size, self.poll_s))
-        if not records:
-            return 0
+        """One poll; returns how many records it brought, which are stored by the end of the next turn.
+
+        Whatever is raised, what was not committed comes again.
+        """
+        records: Sequence[Record] = ()
         try:
-            with self.intake.metrics.batch_seconds.time():
-                self._settle(records)
+            records = self.insist(lambda: self.consumer.poll(self.batch_size, self.poll_s))
+            batch = self.insist(lambda: self.intake.sort(records))
+            self.settle()
         except BaseException:
-            self.consumer.seek(preceding(records))
+            before = self._under_way.records if self._under_way else ()
+            self._under_way = None
+            self.consumer.seek(preceding([*before, *records]))
             raise
+        if records:
+            self._under_way = UnderWay(records, batch, self._storer.submit(self._store, batch))
         return len(records)
 
-    def _settle(self, records: Sequence[Record]) -> None:
-        batch = self.insist(lambda: self.intake.sort(records))
-        self.insist(lambda: self.intake.refuse(batch))
-        self.insist(lambda: self.intake.store(batch))
-        self.insist(lambda: self.consumer.commit(following(records)))
-        self.intake.metrics.throughput.add(len(records))
+    def settle(self) -> None:
+        """Waits until the batch under way is stored, tries again where it could not be, and commits its offsets."""
+        if (work := self._under_way) is None:
+            return
+        tries = chain([work.stored.result], repeat(lambda: self._store(work.batch)))
+        self.insist(lambda: next(tries)())
+        self.insist(lambda: self.consumer.commit(following(work.records)))
+        self.intake.metrics.throughput.add(len(work.records))
+        self._under_way = None
+
+    def close(self) -> None:
+        """Commits what could be stored; the rest is left to whoever has the partitions next."""
+        with suppress(Stopping):
+            self.settle()
+        self._storer.shutdown()
+
+    def _store(self, batch: Batch) -> None:
+        with self.intake.metrics.batch_seconds.time():
+            self.intake.refuse(batch)
+            self.intake.store(batch)
 
     def insist(self, step: Callable[[], T]) -> T:
         """Tries until it works. Raises Stopping, so that nothing uncommitted is left behind as if it were done."""

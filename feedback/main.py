@@ -112,6 +112,7 @@ def serve(ports: Ports, settings: Settings, stop: threading.Event, name: str) ->
     stop.wait()
     for repeater in repeaters:
         repeater.thread.join()
+    loop.close()
     consumer.close()
     producer.close()
     health.close()

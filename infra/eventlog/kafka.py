@@ -386,7 +386,7 @@ class KafkaLogConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafk
             self._client.close(autocommit=False, timeout_ms=CONNECT_TIMEOUT_MS)
 
     def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
-        """Each batch was committed before the poll in which this happens."""
+        """What is being stored just now is committed no more: whoever has them next reads it again."""
 
     def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
         for at in assigned:

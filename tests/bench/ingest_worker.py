@@ -72,6 +72,7 @@ def stored(home: Path, log: KafkaEventLog, url: str) -> Span:
         elif (done or time.time() - last > QUIET_S) and lag(log) == 0:
             break
     span = Span(done, first, last, time.process_time() - cpu)
+    loop.close()
     loop.consumer.close()
     producer.close()
     database.close()

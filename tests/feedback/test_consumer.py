@@ -62,12 +62,21 @@ class Scripted:
     def seek(self, offsets: Offsets) -> None:
         self.sought.append(offsets)
 
+    def stay(self) -> None:
+        """There is nobody else."""
+
     def close(self) -> None:
         """Nothing is held."""
 
 
 def make_loop(room: Room, consumer: Consumer, stop: threading.Event | None = None) -> Loop:
     return Loop(room.intake(room.eventlog.producer()), consumer, stop or threading.Event(), batch_size=10, poll_s=0.01)
+
+
+def exhaust(loop: Loop) -> None:
+    """Until nothing more comes and everything is settled."""
+    while loop.turn():
+        pass
 
 
 @contextmanager
@@ -111,8 +120,10 @@ def test_the_same_records_again_change_nothing(room: Room) -> None:
     consumer = Scripted(records, records)
     loop = make_loop(room, consumer)
     loop.turn()
+    loop.settle()
     before = counted(room)
     loop.turn()
+    loop.settle()
     assert counted(room) == before
     assert room.metrics.events.labels("repeated")._value.get() == 2
 
@@ -195,8 +206,7 @@ def test_a_payload_that_cannot_be_read_goes_to_the_dead_letters_with_its_bytes(r
 def test_a_dead_letter_is_written_once_though_its_record_comes_again(room: Room) -> None:
     broken = Record(Position(FEEDBACK_TOPIC, 0, 7), "r1", b"broken", NOON)
     loop = make_loop(room, Scripted([broken], [broken]))
-    loop.turn()
-    loop.turn()
+    exhaust(loop)
     loop.intake.dead_letters.close()
     assert len(dead_letters(room)) == 1
     assert room.metrics.dead_letters.labels(FEEDBACK_TOPIC)._value.get() == 1
@@ -224,8 +234,9 @@ def test_offsets_are_committed_only_after_the_database(room: Room, monkeypatch: 
     stop.set()
     record = make_record(room.sealer, make_feedback("r1"), "v", offset=4)
     consumer = Scripted([record])
+    loop = make_loop(room, consumer, stop)
     with unreachable(room, monkeypatch, times=1), pytest.raises(Stopping):
-        make_loop(room, consumer, stop).turn()
+        exhaust(loop)
     assert consumer.committed == []
     assert consumer.sought == [{(FEEDBACK_TOPIC, 0): 4}]
 
@@ -237,11 +248,54 @@ def test_after_an_unforeseen_error_the_same_records_come_again(room: Room, monke
     with monkeypatch.context() as patch:
         patch.setattr("feedback.repository.store", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            loop.turn()
-    while loop.turn():
-        pass
+            exhaust(loop)
+    exhaust(loop)
     consumer.close()
     assert counted(room)["inferences"] == 4
+
+
+def test_what_is_read_while_a_batch_cannot_be_stored_comes_again_with_it(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next batch is decoded by then; neither is lost, and the second is not committed before the first."""
+    stop = threading.Event()
+    stop.set()
+    records = [make_record(room.sealer, make_feedback("r1"), f"v{at}", offset=at) for at in range(2)]
+    consumer = Scripted(records[:1], records[1:])
+    loop = make_loop(room, consumer, stop)
+    with unreachable(room, monkeypatch, times=1):
+        assert loop.turn() == 1
+        with pytest.raises(Stopping):
+            loop.turn()
+    assert consumer.committed == []
+    assert consumer.sought == [{(FEEDBACK_TOPIC, 0): 0}]
+
+
+def test_batches_are_stored_in_the_order_in_which_they_came(room: Room) -> None:
+    records = [make_record(room.sealer, make_feedback("r1"), f"v{at}", offset=at) for at in range(6)]
+    consumer = Scripted(*([record] for record in records))
+    loop = make_loop(room, consumer)
+    exhaust(loop)
+    assert consumer.committed == [{(FEEDBACK_TOPIC, 0): at + 1} for at in range(6)]
+
+
+def test_the_batch_under_way_is_committed_at_the_end(room: Room) -> None:
+    consumer = Scripted([make_record(room.sealer, make_feedback("r1"), "v", offset=4)])
+    loop = make_loop(room, consumer)
+    loop.turn()
+    loop.close()
+    assert consumer.committed == [{(FEEDBACK_TOPIC, 0): 5}]
+    assert counted(room)["vote_events"] == 1
+
+
+def test_a_dead_letter_is_sent_once_though_its_row_could_not_be_stored_at_first(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = make_loop(room, Scripted([Record(Position(FEEDBACK_TOPIC, 0, 7), "r1", b"broken", NOON)]))
+    with unreachable(room, monkeypatch, times=2):
+        exhaust(loop)
+    loop.intake.dead_letters.close()
+    assert len(dead_letters(room)) == 1
 
 
 def test_a_consumer_that_comes_back_goes_on_where_the_last_one_committed(room: Room) -> None:

@@ -63,6 +63,7 @@ def consume(room: Room, group: str = GROUP) -> None:
         end > room.eventlog.committed(group, CONSUMED)[at] for at, end in room.eventlog.end_offsets(CONSUMED).items()
     ):
         loop.turn()
+    loop.close()
     consumer.close()
     producer.close()
 

@@ -237,6 +237,7 @@ class Post:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{wanted - self.consumed} of {count} records were not consumed")
             self.consumed += self.loop.turn()
+        self.loop.settle()
 
     def _stored(self, places: Sequence[Position]) -> set[Position]:
         found = set()
@@ -290,6 +291,7 @@ def opened(room: Room, send: Callable[[Sequence[tuple[Payload, bytes | None]]], 
     producer, consumer = eventlog.producer(), eventlog.consumer(GROUP, TOPICS)
     loop = Loop(room.intake(producer), consumer, room.stop, batch_size=25, poll_s=0.05)
     yield Post(room, loop, send)
+    loop.close()
     consumer.close()
     producer.close()
     room.close()

@@ -190,6 +190,7 @@ class Room:
         total = 0
         while count := loop.turn():
             total += count
+        loop.close()
         consumer.close()
         producer.close()
         return total
