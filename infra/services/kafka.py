@@ -32,7 +32,7 @@ class Kafka(Service):
         self._properties.write_text("".join(f"{name}={value}\n" for name, value in self._settings().items()))
         cluster = self.directory / "cluster"
         if not cluster.is_file():
-            cluster.write_text(urlsafe_b64encode(uuid4().bytes).decode().rstrip("="))
+            cluster.write_text(new_cluster_id())
         run(
             [*_java(), "kafka.tools.StorageTool", "format", "--ignore-formatted", "--standalone",
              "-t", cluster.read_text(), "-c", str(self._properties)],
@@ -80,6 +80,12 @@ class Kafka(Service):
             "group.initial.rebalance.delay.ms": 0,
             "message.max.bytes": MAX_MESSAGE_BYTES,
         }
+
+
+def new_cluster_id() -> str:
+    """As Kafka's own tool makes them; one that begins with a dash would be taken for an option."""
+    made = urlsafe_b64encode(uuid4().bytes).decode().rstrip("=")
+    return new_cluster_id() if made.startswith("-") else made
 
 
 def jars() -> Path:

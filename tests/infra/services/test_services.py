@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -16,7 +17,7 @@ from sqlalchemy import create_engine, text
 from infra.preflight import free_port
 from infra.processes import wait_until_gone
 from infra.services.base import HOST, Service, ServiceError
-from infra.services.kafka import Kafka
+from infra.services.kafka import Kafka, new_cluster_id
 from infra.services.local import free_ports, local_services, write_settings
 from infra.services.postgres import Postgres
 from infra.services.redis import Redis
@@ -133,6 +134,12 @@ def test_a_bound_postgres_ends_with_whoever_started_it_though_it_has_a_client(po
         client.invalidate()
         client.close()
         client.engine.dispose()
+
+
+def test_the_id_of_a_cluster_never_looks_like_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = iter([UUID(int=0xF8 << 120), UUID(int=7)])  # the first begins with a dash
+    monkeypatch.setattr("infra.services.kafka.uuid4", lambda: next(drawn))
+    assert new_cluster_id() == "AAAAAAAAAAAAAAAAAAAABw"
 
 
 def test_a_killed_kafka_comes_back_with_its_topics(kafka: Kafka) -> None:
