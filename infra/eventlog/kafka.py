@@ -330,12 +330,14 @@ class KafkaLogConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafk
     def __init__(self, connection: Connection, options: Mapping[str, Any], topics: Sequence[str]) -> None:
         self._connection, self._options, self._topics = connection, options, topics
         self._client: KafkaConsumer | None = None
+        self._done: dict[TopicPartition, int] = {}  # what is to be committed
         self._wanted: dict[TopicPartition, int] = {}  # where to read on in partitions that are not ours yet
 
     def poll(self, max_records: int, timeout_s: float) -> list[Record]:
         """Raises LogUnavailable where no broker was ever reached; one that is away later brings nothing."""
         with _translated():
             found = self._open().poll(timeout_ms=int(timeout_s * 1000), max_records=max_records)
+        self._commit_done()  # again, where a hand-over refused it
         return [
             _record(Position(*self._connection.place(at), record.offset), record)
             for at, records in found.items()
@@ -344,17 +346,8 @@ class KafkaLogConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafk
 
     def commit(self, offsets: Offsets) -> None:
         """Of partitions that went to another member meanwhile nothing is committed: it reads those records again."""
-        client = self._open()
-        held = client.assignment()
-        asked = {self._connection.partition(place): offset for place, offset in offsets.items()}
-        ours = {at: OffsetAndMetadata(offset, "", -1) for at, offset in asked.items() if at in held}
-        if not ours:
-            return
-        try:
-            with _translated():
-                client.commit(ours, timeout_ms=REQUEST_TIMEOUT_MS)
-        except HandedOver as error:
-            log.info("partitions_handed_over", reason=str(error))
+        self._done |= {self._connection.partition(place): offset for place, offset in offsets.items()}
+        self._commit_done()
 
     def seek(self, offsets: Offsets) -> None:
         client = self._open()
@@ -381,12 +374,31 @@ class KafkaLogConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafk
         finally:
             client.resume(*(held & client.assignment()))
 
+    def _commit_done(self) -> None:
+        """What a hand-over refuses is kept for the next poll: nothing else might ever come on those partitions."""
+        client = self._open()
+        held = client.assignment()
+        self._done = {at: offset for at, offset in self._done.items() if at in held}
+        if not self._done:
+            return
+        try:
+            with _translated():
+                client.commit(
+                    {at: OffsetAndMetadata(offset, "", -1) for at, offset in self._done.items()},
+                    timeout_ms=REQUEST_TIMEOUT_MS,
+                )
+        except HandedOver as error:
+            log.info("partitions_handed_over", reason=str(error))
+        else:
+            self._done = {}
+
     def close(self) -> None:
         if self._client is not None:
             self._client.close(autocommit=False, timeout_ms=CONNECT_TIMEOUT_MS)
 
     def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
-        """What is being stored just now is committed no more: whoever has them next reads it again."""
+        """What is not committed by now is not any more: whoever has them next reads it again."""
+        self._done = {at: offset for at, offset in self._done.items() if at not in revoked}
 
     def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
         for at in assigned:

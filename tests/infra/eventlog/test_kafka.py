@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from kafka.errors import RebalanceInProgressError
 from uuid6 import uuid7
 
 from infra.eventlog import kafka as module
@@ -136,6 +137,26 @@ def test_a_member_that_stays_keeps_its_partitions_while_it_takes_nothing(log: Ka
     assert len(again) < len(taken)  # the rest went to the other one, who reads it again
     busy.close()
     other.close()
+
+
+def test_a_commit_that_a_hand_over_refuses_is_made_with_the_next_poll(
+    log: KafkaEventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(log, 20)
+    member = log.consumer("readers", [TOPIC])
+    records = read(member, 20)
+    assert member._client is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(member._client, "commit", refuse)
+        member.commit(next_offsets(records))
+    assert sum(log.committed("readers", [TOPIC]).values()) == 0
+    assert member.poll(1, timeout_s=0.2) == []
+    assert log.committed("readers", [TOPIC]) == log.end_offsets([TOPIC])
+    member.close()
+
+
+def refuse(*_arguments: object, **_options: object) -> None:
+    raise RebalanceInProgressError("a hand-over is under way")
 
 
 def test_a_key_that_is_no_text_can_be_read(kafka: Kafka, log: KafkaEventLog) -> None:
