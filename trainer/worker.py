@@ -26,7 +26,10 @@ THREADS = 4  # one trains; the others sweep and score meanwhile
 
 
 class Timer:
-    """Sends the sweep every `every_s` until it is closed."""
+    """Sends the sweep every `every_s` until it is closed, whatever happens to the broker meanwhile.
+
+    Over a connection of its own: those of Celery's pool are torn down by the worker's thread when the broker is lost.
+    """
 
     def __init__(self, app: Celery, every_s: float, stop: threading.Event) -> None:
         self._app, self._every_s, self._stop = app, every_s, stop
@@ -42,9 +45,16 @@ class Timer:
     def _run(self) -> None:
         while not self._stop.wait(self._every_s):
             try:
-                self._app.send_task(SWEEP, expires=max(10.0, 5 * self._every_s), ignore_result=True)
+                self._send()
             except OperationalError as error:  # the next one may get through
                 log.warning("broker_away", error=str(error))
+            except Exception:
+                log.exception("sweep_not_sent")
+
+    def _send(self) -> None:
+        with self._app.connection_for_write() as connection:
+            expires_s = max(10.0, 5 * self._every_s)
+            self._app.send_task(SWEEP, expires=expires_s, ignore_result=True, connection=connection)
 
 
 def main() -> int:

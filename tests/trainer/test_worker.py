@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +132,7 @@ def test_a_cycle_ends_though_redis_forgot_it_and_was_killed(
         "THUMBWHEEL_INFRA__KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
         "THUMBWHEEL_INFRA__SECRET": "0" * 64,
     }
-    ports = make_ports(tmp_path / "home", **environment)
-    with running_worker(ports, environment):
+    with closing(make_ports(tmp_path / "home", **environment)) as ports, running_worker(ports, environment):
         address(ports)
         cycle_id = make_snapshotted_cycle(ports, policy_steps=2)
         with Client.from_url(redis.url) as client:
@@ -142,7 +141,6 @@ def test_a_cycle_ends_though_redis_forgot_it_and_was_killed(
         kill(group_members(redis.record))
         redis.start()
         wait_until(ports, lambda: state(ports, cycle_id) == CycleState.GATING)
-    ports.close()
 
 
 def cancel(ports: Ports, cycle_id: str) -> None:
