@@ -1,14 +1,15 @@
 """Strikes the whole product again and again while clients chat and vote, then holds their books against the store.
 
-`make chaos FAULTS=100 SEED=1`, or `python -m tests.chaos.driver`. Everything runs on this machine, on free ports, in
-`.thumbwheel/chaos/stack`, where the logs stay. Exit code 1 where a vote or an answer was lost, a vote counted twice, or
-a question left unanswered without a fault of the engine or the only gateway.
+`make chaos FAULTS=100 SEED=1`, or `python -m tests.chaos.driver`. Everything runs on this machine, on free ports in
+a temporary directory; its logs stay in `.thumbwheel/chaos/logs`. Exit code 1 where a vote or an answer was lost, a
+vote counted twice, or a question left unanswered without a fault of the engine or the only gateway.
 """
 
 import argparse
 import json
 import math
 import random
+import shutil
 import sys
 import tempfile
 import threading
@@ -201,15 +202,27 @@ def write(report: Report, path: Path) -> None:
     path.write_text(json.dumps(asdict(report), indent=1) + "\n")
 
 
+def keep_logs(source: Path, target: Path) -> None:
+    """In the place of those of the last run."""
+    shutil.rmtree(target, ignore_errors=True)
+    if source.is_dir():
+        shutil.copytree(source, target)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faults", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     directory = DIRECTORY.absolute()
-    with tempfile.TemporaryDirectory() as model:
-        base = make_tiny_model(Path(model) / "base")
-        report = drive(directory / "stack", base, faults=options.faults, seed=options.seed, tell=say)
+    with tempfile.TemporaryDirectory(prefix="thumbwheel-chaos-") as scratch:
+        home = Path(scratch)
+        home.chmod(0o711)  # PostgreSQL may run as another user, who has to reach its own directory
+        try:
+            base = make_tiny_model(home / "base")
+            report = drive(home / "stack", base, faults=options.faults, seed=options.seed, tell=say)
+        finally:
+            keep_logs(home / "stack" / "logs", directory / "logs")
     write(report, directory / REPORT)
     say(json.dumps(asdict(report), indent=1))
     return 0 if report.is_clean else 1
