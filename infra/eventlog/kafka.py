@@ -22,7 +22,7 @@ from kafka.errors import (
     TopicAlreadyExistsError,
     UnknownMemberIdError,
 )
-from kafka.structs import OffsetAndMetadata
+from kafka.structs import MemberState, OffsetAndMetadata
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from infra.eventlog.base import LogUnavailable, Offsets, Position, Record
@@ -37,7 +37,8 @@ DELIVERY_TIMEOUT_MS = 8_000  # before that an append has been acknowledged or re
 STUCK_S = DELIVERY_TIMEOUT_MS / 1000 + 2  # a client that has not settled a record by then never will
 LOOK_S = 1.0
 NOT_HANDED = float("inf")
-STAY_MS = 500  # kafka-python 3.0.12 forgets a join that ends between two polls, and begins another one
+STAY_MS = 500
+JOIN_MS = 5_000  # longest wait in one poll for a hand-over that is under way
 LINGER_MS = 5
 BUFFER_BYTES = 64 << 20  # appends that wait for the broker; more are refused at once
 MAX_RECORD_BYTES = 4 << 20  # a dead letter holds a whole record, and a third more as base64
@@ -335,8 +336,7 @@ class KafkaLogConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafk
 
     def poll(self, max_records: int, timeout_s: float) -> list[Record]:
         """Raises LogUnavailable where no broker was ever reached; one that is away later brings nothing."""
-        with _translated():
-            found = self._open().poll(timeout_ms=int(timeout_s * 1000), max_records=max_records)
+        found = self._poll(self._open(), int(timeout_s * 1000), max_records)
         self._commit_done()  # again, where a hand-over refused it
         return [
             _record(Position(*self._connection.place(at), record.offset), record)
@@ -367,12 +367,23 @@ class KafkaLogConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafk
         held = client.assignment()
         client.pause(*held)
         try:
-            with _translated():
-                brought = client.poll(timeout_ms=STAY_MS)
-            for at, records in brought.items():
+            for at, records in self._poll(client, STAY_MS).items():
                 client.seek(at, records[0].offset)
         finally:
             client.resume(*(held & client.assignment()))
+
+    def _poll(self, client: KafkaConsumer, timeout_ms: int, most: int | None = None) -> dict[TopicPartition, Any]:
+        """Longer where a join is under way, and never out of one that is not complete.
+
+        kafka-python 3.0.12 begins another join where one ended between two polls. Where new metadata was what began it,
+        it forgets the join altogether: such a member sends no heartbeats, and each of its commits is refused.
+        """
+        with _translated():
+            found = client.poll(timeout_ms=timeout_ms, max_records=most)
+            if client.group_metadata().state == MemberState.REBALANCING:
+                client._coordinator.request_rejoin()  # the client has nothing public for it
+                found = found or client.poll(timeout_ms=JOIN_MS, max_records=most)
+        return dict(found)
 
     def _commit_done(self) -> None:
         """What a hand-over refuses is kept for the next poll: nothing else might ever come on those partitions."""

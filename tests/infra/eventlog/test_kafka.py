@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from kafka.admin import NewPartitions
 from kafka.errors import RebalanceInProgressError
 from uuid6 import uuid7
 
@@ -151,6 +152,23 @@ def test_a_commit_that_a_hand_over_refuses_is_made_with_the_next_poll(
         member.commit(next_offsets(records))
     assert sum(log.committed("readers", [TOPIC]).values()) == 0
     assert member.poll(1, timeout_s=0.2) == []
+    assert log.committed("readers", [TOPIC]) == log.end_offsets([TOPIC])
+    member.close()
+
+
+def test_a_join_that_new_metadata_began_is_completed_by_polls_shorter_than_it(log: KafkaEventLog) -> None:
+    append(log, 20)
+    member = log.consumer("readers", [TOPIC])
+    member._options = {**member._options, "metadata_max_age_ms": 100}
+    records = read(member, 20)
+    more = {log._connection.prefix + TOPIC: NewPartitions(12)}
+    log._ask(lambda admin: admin.create_partitions(more))
+    append(log, 40)
+    deadline = time.monotonic() + PATIENCE_S
+    while len(records) < 60:
+        assert time.monotonic() < deadline
+        records += member.poll(100, timeout_s=0.001)
+    member.commit(next_offsets(records))
     assert log.committed("readers", [TOPIC]) == log.end_offsets([TOPIC])
     member.close()
 
