@@ -4,8 +4,7 @@ Each step says in the registry what it is about to do, does it, and may be done 
 is followed by one that ends the same. One process works at a time.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -14,10 +13,9 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
-from uuid6 import uuid7
 
 from feedback.evidence import Evidences
-from feedback.holding import held
+from feedback.holding import alone
 from feedback.scratch import clear_scratch
 from feedback.snapshot import dataset_path
 from feedback.traces import Traces, erased_traces
@@ -29,7 +27,7 @@ from infra.database.tables import AdapterRow, ErasureRow, RewardModelRow
 from infra.envelopes import Sealer
 from infra.registry import adapters, cycles, erasures, exports, leases
 from infra.registry.erasures import ErasureState
-from infra.registry.errors import Conflict, LeaseLost, NotFound
+from infra.registry.errors import Conflict, NotFound
 from infra.registry.leases import Lease
 from infra.settings import FeedbackSettings
 
@@ -57,24 +55,11 @@ class Eraser:
         """Works on each that waits, unless another process does; returns how many are done."""
         with self.database.reading() as session:
             waiting = erasures.waiting(session, now() - AGAIN_AFTER)
-        if not waiting or (lease := self._take()) is None:
-            return 0
-        with held(self.database, lease, self.lease_ttl_s), self._letting_go(lease):
-            return sum(self._work(lease, row) for row in waiting)
-
-    def _take(self) -> Lease | None:
-        with self.database.transaction() as session:
-            return leases.acquire(session, LEASE, f"feedback-{uuid7().hex}", self.lease_ttl_s)
-
-    @contextmanager
-    def _letting_go(self, lease: Lease) -> Iterator[None]:
-        try:
-            yield
-        except LeaseLost:
-            log.warning("eraser_taken_over")
-            return
-        with self.database.transaction() as session:
-            leases.release(session, lease)
+        done = 0
+        if waiting:
+            with alone(self.database, LEASE, self.lease_ttl_s) as lease:
+                done = sum(self._work(lease, row) for row in waiting) if lease else 0
+        return done
 
     def _work(self, lease: Lease, row: ErasureRow) -> bool:
         with structlog.contextvars.bound_contextvars(erasure_id=row.erasure_id):

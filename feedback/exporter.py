@@ -1,16 +1,14 @@
 """Fulfils the wishes for exports that gateways write down, and takes away what nobody has fetched."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
-from uuid6 import uuid7
 
-from feedback.holding import held
+from feedback.holding import alone
 from feedback.portrait import Line, Portrait
 from infra.artifacts import ArtifactStore, MissingArtifact
 from infra.clock import now
@@ -18,7 +16,7 @@ from infra.database.engine import Database
 from infra.database.tables import ExportRow
 from infra.envelopes import Sealer
 from infra.registry import erasures, exports, leases
-from infra.registry.errors import LeaseLost, NotFound
+from infra.registry.errors import NotFound
 from infra.registry.exports import ExportState
 from infra.registry.leases import Lease
 
@@ -41,26 +39,16 @@ class Exporter:
         """Returns how many were written."""
         with self.database.reading() as session:
             wishes, old = exports.requested(session), exports.ready_before(session, now() - KEPT)
-        if not (wishes or old) or (lease := self._take()) is None:
-            return 0
-        with held(self.database, lease, self.lease_ttl_s), self._letting_go(lease):
-            for row in old:
-                self._remove(row)
-            return sum(self._fulfil(lease, row) for row in wishes)
+        done = 0
+        if wishes or old:
+            with alone(self.database, LEASE, self.lease_ttl_s) as lease:
+                done = self._work(lease, wishes, old) if lease else 0
+        return done
 
-    def _take(self) -> Lease | None:
-        with self.database.transaction() as session:
-            return leases.acquire(session, LEASE, f"feedback-{uuid7().hex}", self.lease_ttl_s)
-
-    @contextmanager
-    def _letting_go(self, lease: Lease) -> Iterator[None]:
-        try:
-            yield
-        except LeaseLost:
-            log.warning("exporter_taken_over")
-            return
-        with self.database.transaction() as session:
-            leases.release(session, lease)
+    def _work(self, lease: Lease, wishes: Sequence[ExportRow], old: Sequence[ExportRow]) -> int:
+        for row in old:
+            self._remove(row)
+        return sum(self._fulfil(lease, row) for row in wishes)
 
     def _fulfil(self, lease: Lease, row: ExportRow) -> bool:
         path = f"exports/{row.tenant}/{row.export_id}.jsonl"

@@ -1,4 +1,4 @@
-"""Keeps a lease alive while something long is done under it."""
+"""Keeps a lease alive while something long is done under it, and makes sure that one process alone does it."""
 
 import threading
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
+from uuid6 import uuid7
 
 from infra.database.engine import Database
 from infra.registry import leases
@@ -26,6 +27,24 @@ def held(database: Database, lease: Lease, ttl_s: float) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
+
+
+@contextmanager
+def alone(database: Database, name: str, ttl_s: float) -> Iterator[Lease | None]:
+    """The lease of that name while the block lasts; None where another process has it. Losing it ends the block."""
+    with database.transaction() as session:
+        lease = leases.acquire(session, name, f"feedback-{uuid7().hex}", ttl_s)
+    if lease is None:
+        yield None
+        return
+    with held(database, lease, ttl_s):
+        try:
+            yield lease
+        except LeaseLost:
+            log.warning("lease_taken_over", lease=name)
+            return
+    with database.transaction() as session:
+        leases.release(session, lease)
 
 
 def _beat(database: Database, lease: Lease, ttl_s: float, done: threading.Event) -> None:

@@ -1,12 +1,12 @@
 """Whether a database fits this code, asked without Alembic: importing that takes half of what a start may take."""
 
 import re
-import time
 from pathlib import Path
 
 import structlog
 from sqlalchemy import inspect, text
 from sqlalchemy.exc import OperationalError
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from infra.database.engine import Database
 
@@ -34,15 +34,19 @@ def check_schema(database: Database) -> None:
 def await_schema(database: Database, *, patience_s: float = PATIENCE_S) -> None:
     """For a process that starts: a database that cannot be reached is waited for, since dying of it would only make
     the start longer. Raises SchemaMismatch, or OperationalError in the end."""
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            return check_schema(database)
-        except OperationalError as error:
-            if time.monotonic() > deadline:
-                raise
-            log.warning("database_awaited", reason=str(error.orig))
-        time.sleep(RETRY_S)
+    patience = Retrying(
+        retry=retry_if_exception_type(OperationalError),
+        stop=stop_after_delay(patience_s),
+        wait=wait_fixed(RETRY_S),
+        before_sleep=_tell,
+        reraise=True,
+    )
+    patience(check_schema, database)
+
+
+def _tell(state: RetryCallState) -> None:
+    error = state.outcome and state.outcome.exception()
+    log.warning("database_awaited", reason=str(getattr(error, "orig", error)))
 
 
 def stored_revision(database: Database) -> str | None:

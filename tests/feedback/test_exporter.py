@@ -4,7 +4,8 @@ import json
 from datetime import timedelta
 from typing import Any
 
-from feedback.exporter import KEPT, Exporter
+from feedback.exporter import KEPT, LEASE, Exporter
+from feedback.holding import alone
 from feedback.portrait import Portrait
 from infra.clock import now
 from infra.database.tables import ExportRow
@@ -114,13 +115,13 @@ def test_what_nobody_fetched_is_removed_after_an_hour(room: Room) -> None:
 def test_whoever_is_erased_while_the_export_is_written_gets_none(room: Room) -> None:
     lived(room)
     row, exporter = wish(room), make_exporter(room)
-    lease = exporter._take()
-    assert lease is not None
     room.erase(MIA)
     room.consume()
     path = f"exports/{TENANT}/{row.export_id}.jsonl"
     room.artifacts.write(path, b"{}")
-    assert exporter._finish(lease, row, path, erased=0) is False
+    with alone(room.database, LEASE, 60) as lease:
+        assert lease is not None
+        assert exporter._finish(lease, row, path, erased=0) is False
     assert stored(room, row).state == "gone"
     assert not room.artifacts.exists(path)
 
