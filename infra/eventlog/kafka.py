@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 import structlog
 from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, KafkaProducer, OffsetSpec, TopicPartition
-from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import (
     CommitFailedError,
     FencedInstanceIdError,
@@ -26,6 +25,7 @@ from kafka.structs import MemberState, OffsetAndMetadata
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from infra.eventlog.base import LogUnavailable, Offsets, Position, Record
+from infra.eventlog.sharing import EvenAssignor
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -103,7 +103,6 @@ class KafkaEventLog:
             "enable_auto_commit": False,
             "metrics_enabled": False,
             "auto_offset_reset": "earliest",
-            "partition_assignment_strategy": (CooperativeStickyAssignor,),
             "max_poll_interval_ms": int(self._idle_s * 1000),
             "session_timeout_ms": int(self._session_s * 1000),
             "heartbeat_interval_ms": int(self._session_s * 1000 / 4),
@@ -330,6 +329,7 @@ class KafkaLogConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafk
 
     def __init__(self, connection: Connection, options: Mapping[str, Any], topics: Sequence[str]) -> None:
         self._connection, self._options, self._topics = connection, options, topics
+        self._assignor = EvenAssignor()
         self._client: KafkaConsumer | None = None
         self._done: dict[TopicPartition, int] = {}  # what is to be committed
         self._wanted: dict[TopicPartition, int] = {}  # where to read on in partitions that are not ours yet
@@ -411,6 +411,11 @@ class KafkaLogConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafk
         """What is not committed by now is not any more: whoever has them next reads it again."""
         self._done = {at: offset for at, offset in self._done.items() if at not in revoked}
 
+    def on_partitions_lost(self, lost: Sequence[TopicPartition]) -> None:
+        """Whoever is expelled must not claim in the next join what others have by now."""
+        self._assignor.forget()
+        self.on_partitions_revoked(lost)
+
     def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
         for at in assigned:
             if (offset := self._wanted.pop(at, None)) is not None:
@@ -420,7 +425,9 @@ class KafkaLogConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafk
         if self._client is None:
             names = self._connection.named(self._topics)
             with _translated():
-                client = KafkaConsumer(**self._connection.options, **self._options)
+                client = KafkaConsumer(
+                    **self._connection.options, **self._options, partition_assignment_strategy=(self._assignor,)
+                )
                 for name in names:
                     client.partitions_for_topic(name)  # known before the first assignment, or a second one follows
                 client.subscribe(names, listener=self)

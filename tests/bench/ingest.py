@@ -7,6 +7,7 @@ and validated. Servers of its own on free ports; every figure is of one run on o
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -153,7 +154,7 @@ def _summary(runs: list[dict[str, Any]], produced: dict[str, float]) -> dict[str
     for run in runs:
         run["speedup"] = round(run["stored"]["per_s"] / alone[run["partitions"]], 2)
     single = [run["ratio"] for run in runs if run["processes"] == 1]
-    return {"ratio": max(single), "cores": os.cpu_count(), **produced, "runs": runs}
+    return {"ratio": statistics.median(single), "cores": os.cpu_count(), **produced, "runs": runs}
 
 
 def main() -> None:
