@@ -2,6 +2,9 @@
 
 The mix is real: sealed answers with tokens and log-probabilities, a thumb for each, a comparison for every two, joined
 and validated. Servers of its own on free ports; every figure is of one run on one machine, saved together.
+
+Two peers: `bare` is kafka-python as it is installed by itself, with a checksum in pure Python, `bare_crc32c` has the
+package for it that we install too. `ratio` and `ratio_crc32c` are what one consumer process stores beside them.
 """
 
 import argparse
@@ -45,6 +48,9 @@ ANSWER_TOKENS = 60
 IN_FLIGHT = 1000  # records not acknowledged yet: what waits longer than the producer's delivery time has failed
 RATERS = 500
 RESULT = Path(".thumbwheel/bench/ingest.json")
+PEERS = ("bare", "bare_crc32c")
+WORKER = "tests.bench.ingest_worker"
+WITHOUT_CRC32C = f"import runpy, sys; sys.modules['crc32c'] = None; runpy.run_module({WORKER!r}, run_name='__main__')"
 PLANS = ((1, 1), (2, 1), (4, 1), (2, 2), (4, 2), (4, 4))  # partitions, consumer processes
 
 
@@ -109,8 +115,8 @@ def consume(place: Place, role: str, processes: int, *, profile: Path | None = N
     environ = {**os.environ, "BENCH_KAFKA": place.services.kafka.address, "BENCH_DATABASE": url}
     if profile:
         environ["BENCH_PROFILE"] = str(profile)
-    argv = [sys.executable, "-m", "tests.bench.ingest_worker", role, str(place.home), place.prefix]
-    argv += [str(place.partitions), str(place.events)]
+    program = ["-c", WITHOUT_CRC32C] if role == "bare" else ["-m", WORKER]
+    argv = [sys.executable, *program, role, str(place.home), place.prefix, str(place.partitions), str(place.events)]
     workers = [subprocess.Popen(argv, env=environ, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
     spans = [json.loads(worker.communicate()[0]) for worker in workers]
     worked = [span for span in spans if span["events"]]
@@ -142,19 +148,19 @@ def measure(services: Services, home: Path, events: int, plans: Sequence[tuple[i
     for partitions, processes in track(plans, description="ingest", console=err()):
         place = Place(services, home, f"run{len(runs)}.", partitions, events)
         produced = fill(place)
-        rates = {role: consume(place, role, count) for role, count in (("bare", 1), ("stored", processes))}
+        rates = {role: consume(place, role, processes if role == "stored" else 1) for role in (*PEERS, "stored")}
         runs.append({"partitions": partitions, "processes": processes, **rates})
     return _summary(runs, produced)
 
 
 def _summary(runs: list[dict[str, Any]], produced: dict[str, float]) -> dict[str, Any]:
     for run in runs:
-        run["ratio"] = round(run["stored"]["per_s"] / run["bare"]["per_s"], 3)
-    alone = {run["partitions"]: run["stored"]["per_s"] for run in runs if run["processes"] == 1}
+        run["ratio"], run["ratio_crc32c"] = (round(run["stored"]["per_s"] / run[peer]["per_s"], 3) for peer in PEERS)
+    alone = {run["partitions"]: run for run in runs if run["processes"] == 1}
     for run in runs:
-        run["speedup"] = round(run["stored"]["per_s"] / alone[run["partitions"]], 2)
-    single = [run["ratio"] for run in runs if run["processes"] == 1]
-    return {"ratio": statistics.median(single), "cores": os.cpu_count(), **produced, "runs": runs}
+        run["speedup"] = round(run["stored"]["per_s"] / alone[run["partitions"]]["stored"]["per_s"], 2)
+    ratios = {name: statistics.median(run[name] for run in alone.values()) for name in ("ratio", "ratio_crc32c")}
+    return {**ratios, "cores": os.cpu_count(), **produced, "runs": runs}
 
 
 def main() -> None:
@@ -182,18 +188,24 @@ def main() -> None:
     if options.json:
         print_json(found)
         return
-    rows = [
-        (
-            run["partitions"],
-            run["processes"],
-            run["bare"]["per_s"],
-            run["stored"]["per_s"],
-            run["ratio"],
-            run["speedup"],
-        )
+    rates = [
+        (*(run[name]["per_s"] for name in (*PEERS, "stored")), run["ratio"], run["ratio_crc32c"], run["speedup"])
         for run in found["runs"]
     ]
-    print_table(("partitions", "processes", "kafka-python/s", "stored/s", "ratio", "speed-up"), rows)
+    rows = [(run["partitions"], run["processes"], *rate) for run, rate in zip(found["runs"], rates, strict=True)]
+    print_table(
+        (
+            "partitions",
+            "processes",
+            "kafka-python/s",
+            "with crc32c/s",
+            "stored/s",
+            "ratio",
+            "ratio, crc32c",
+            "speed-up",
+        ),
+        rows,
+    )
 
 
 if __name__ == "__main__":

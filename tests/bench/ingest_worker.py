@@ -1,7 +1,8 @@
 """One consumer process of the ingest benchmark, started by it with role, home, prefix, partitions and events.
 
-The role `bare` only reads the log with kafka-python; `stored` is the product's own loop: read, validate, join, store.
-Prints a JSON line: how many events this process handled, when the first batch came and when the last one was done.
+The roles `bare` and `bare_crc32c` only read the log with kafka-python; `stored` is the product's own loop: read,
+validate, join, store. Prints a JSON line: how many events this process handled, when the first batch came and when the
+last one was done.
 """
 
 import cProfile
@@ -82,7 +83,7 @@ def stored(home: Path, log: KafkaEventLog, url: str) -> Span:
 def main(role: str, home: Path, prefix: str, partitions: int, events: int) -> None:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     servers = os.environ["BENCH_KAFKA"]
-    if role == "bare":
+    if role.startswith("bare"):
         span = bare(servers, prefix, events)
     else:
         log = KafkaEventLog(Connection([servers], prefix), partitions)
