@@ -336,8 +336,8 @@ class KafkaLogConsumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafk
 
     def poll(self, max_records: int, timeout_s: float) -> list[Record]:
         """Raises LogUnavailable where no broker was ever reached; one that is away later brings nothing."""
+        self._commit_done()  # again, where a hand-over refused it; before records are taken, which a failure would drop
         found = self._poll(self._open(), int(timeout_s * 1000), max_records)
-        self._commit_done()  # again, where a hand-over refused it
         return [
             _record(Position(*self._connection.place(at), record.offset), record)
             for at, records in found.items()

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from kafka.admin import NewPartitions
-from kafka.errors import RebalanceInProgressError
+from kafka.errors import KafkaTimeoutError, RebalanceInProgressError
 from uuid6 import uuid7
 
 from infra.eventlog import kafka as module
@@ -154,6 +154,27 @@ def test_a_commit_that_a_hand_over_refuses_is_made_with_the_next_poll(
     assert member.poll(1, timeout_s=0.2) == []
     assert log.committed("readers", [TOPIC]) == log.end_offsets([TOPIC])
     member.close()
+
+
+def test_a_commit_that_fails_in_a_poll_costs_no_record(log: KafkaEventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    append(log, 20)
+    member = log.consumer("readers", [TOPIC])
+    records = read(member, 20)
+    assert member._client is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(member._client, "commit", refuse)
+        member.commit(next_offsets(records))
+        append(log, 20)
+        patch.setattr(member._client, "commit", time_out)
+        for _ in range(5):
+            with pytest.raises(LogUnavailable):
+                member.poll(100, timeout_s=0.5)
+    assert len(read(member, 20)) == 20
+    member.close()
+
+
+def time_out(*_arguments: object, **_options: object) -> None:
+    raise KafkaTimeoutError("no answer")
 
 
 def test_a_join_that_new_metadata_began_is_completed_by_polls_shorter_than_it(log: KafkaEventLog) -> None:
