@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
+VOTES, PROMPTS = "votes", "prompts"  # the two kinds of cells
 BUCKETS = 8  # stored with every event: another number needs a migration
 
 

@@ -30,10 +30,10 @@ def build(
     json: Json = False,
 ) -> None:
     """Freezes everything acknowledged so far into a dataset; exit 1 where it has no rows."""
+    from feedback.datasets.ordering import order_now
     from feedback.errors import FeedbackError
     from feedback.main import make_cutter, make_snapshots
     from feedback.meter import Meter
-    from feedback.ordering import order_now
 
     with opened() as ports:
         changed = {} if window_days is None else {"window_days": window_days}
@@ -79,8 +79,8 @@ def show(dataset_id: DatasetId, tenant: Tenant = TENANT, json: Json = False) -> 
 @dataset.command()
 def diff(before: DatasetId, after: DatasetId, tenant: Tenant = TENANT, json: Json = False) -> None:
     """What changed from one dataset to another."""
-    from feedback.diff import Stored
-    from feedback.diff import diff as compare
+    from feedback.datasets.diff import Stored
+    from feedback.datasets.diff import diff as compare
 
     with opened() as ports, tempfile.TemporaryDirectory() as scratch:
         old, new = (
@@ -110,7 +110,7 @@ def export(
     json: Json = False,
 ) -> None:
     """Writes a dataset's files into a directory, after checking their hashes."""
-    from feedback.export import export_jsonl, export_parquet
+    from feedback.datasets.export import export_jsonl, export_parquet
 
     with opened() as ports, tempfile.TemporaryDirectory() as scratch:
         manifest = _manifest(ports, tenant, dataset_id)

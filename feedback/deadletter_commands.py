@@ -11,7 +11,7 @@ from feedback.command_line import Json, fail, opened
 from infra.console import print_json, print_table
 
 if TYPE_CHECKING:  # heavy imports wait until a command is called
-    from feedback.deadletters import Office
+    from feedback.intake.deadletters import Office
     from feedback.tables import DeadLetterRow
 
 Places = Annotated[
@@ -30,7 +30,7 @@ def list_(
     json: Json = False,
 ) -> None:
     """Newest first, with the reason of each."""
-    from feedback.deadletters import LetterState
+    from feedback.intake.deadletters import LetterState
 
     with office() as desk:
         rows = [_summary(row) for row in desk.list(None if state == "any" else LetterState(state), limit)]
@@ -46,7 +46,7 @@ def show(place: Annotated[str, typer.Argument(help="Its position.")], json: Json
     """One letter with its payload, which may hold what a person wrote."""
     from base64 import b64encode
 
-    from feedback.deadletters import parse
+    from feedback.intake.deadletters import parse
 
     with office() as desk:
         row = desk.get(parse(place))
@@ -86,8 +86,8 @@ def discard(
 @contextmanager
 def office() -> "Iterator[Office]":
     """What stands in the way is said in one line."""
-    from feedback.deadletters import Office
     from feedback.errors import FeedbackError
+    from feedback.intake.deadletters import Office
     from infra.eventlog.base import LogUnavailable
 
     with opened() as ports:
@@ -98,7 +98,7 @@ def office() -> "Iterator[Office]":
 
 
 def _chosen(desk: "Office", places: list[str] | None, every: bool) -> "list[DeadLetterRow]":
-    from feedback.deadletters import LetterState, parse
+    from feedback.intake.deadletters import LetterState, parse
 
     if bool(places) is every:
         fail("name letters, or say --all", code=2)
@@ -106,7 +106,7 @@ def _chosen(desk: "Office", places: list[str] | None, every: bool) -> "list[Dead
 
 
 def _summary(row: "DeadLetterRow") -> dict[str, object]:
-    from feedback.deadletters import name, position
+    from feedback.intake.deadletters import name, position
 
     return {
         "position": name(position(row)), "state": row.state, "seen_at": row.seen_at, "tenant": row.tenant,

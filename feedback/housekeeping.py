@@ -7,10 +7,10 @@ from datetime import timedelta
 import structlog
 from sqlalchemy.orm import Session
 
-from feedback import erasing, matching, repository
-from feedback.consumer import lag
-from feedback.deadletters import open_letters
-from feedback.expiry import drop_older
+from feedback.intake import erasing, matching, repository
+from feedback.intake.consumer import lag
+from feedback.intake.deadletters import open_letters
+from feedback.intake.expiry import drop_older
 from feedback.metrics import Metrics
 from infra.artifacts import ArtifactStore
 from infra.clock import now

@@ -14,16 +14,16 @@ from pathlib import Path
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from feedback.builder import Builder
-from feedback.consumer import GROUP, Intake, Loop
-from feedback.cut import Cutter
-from feedback.decode import TOPICS
-from feedback.eraser import Eraser
+from feedback.datasets.builder import Builder
+from feedback.datasets.cut import Cutter
+from feedback.datasets.snapshot import Snapshots
 from feedback.errors import Stopping
-from feedback.exporter import Exporter
 from feedback.housekeeping import Housekeeping
+from feedback.intake.consumer import GROUP, Intake, Loop
+from feedback.intake.decode import TOPICS
 from feedback.metrics import Metrics
-from feedback.snapshot import Snapshots
+from feedback.rights.eraser import Eraser
+from feedback.rights.exporter import Exporter
 from infra.database.schema import SchemaMismatch, await_schema
 from infra.http import Health
 from infra.logs import configure_logging

@@ -58,8 +58,8 @@ def export(
     json: Json = False,
 ) -> None:
     """Every event and derived row of this person, one JSON object a line; --json tells how many of each kind."""
-    from feedback.exporter import encode
-    from feedback.portrait import Portrait
+    from feedback.rights.exporter import encode
+    from feedback.rights.portrait import Portrait
 
     if file is not None and file.exists():
         fail(f"{file} exists already", code=2)

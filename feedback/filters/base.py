@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from feedback.judgement import Judgement
+from feedback.judgements.judgement import Judgement
 
 
 class Filter(Protocol):

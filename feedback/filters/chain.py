@@ -1,6 +1,6 @@
 """What one judgement by itself is left out for, in order: what may not be used, what means nothing, what is noise.
 
-What can be told only from many judgements together is decided in `feedback.selection`.
+What can be told only from many judgements together is decided in `feedback.datasets.selection`.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from feedback.filters.no_consent import NoConsent
 from feedback.filters.retention import RetentionEnded
 from feedback.filters.too_fast import TooFast
 from feedback.filters.unfinished import Unfinished
-from feedback.judgement import Judgement
+from feedback.judgements.judgement import Judgement
 from infra.settings import FeedbackSettings
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from feedback.judgement import COMPARISONS, Judgement
+from feedback.judgements.judgement import COMPARISONS, Judgement
 
 OVERALL = "overall"
 

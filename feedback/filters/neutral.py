@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from feedback.judgement import Judgement, Verdict
+from feedback.judgements.judgement import Judgement, Verdict
 
 
 @dataclass(frozen=True, slots=True)

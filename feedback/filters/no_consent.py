@@ -5,9 +5,9 @@ A check question has no owner to ask, and is not trained on either: there the ra
 
 from dataclasses import dataclass
 
-from feedback.consent import Said, covers
-from feedback.exchange import Exchange
-from feedback.judgement import Judgement
+from feedback.judgements.consent import Said, covers
+from feedback.judgements.exchange import Exchange
+from feedback.judgements.judgement import Judgement
 
 PLANTED = Said(rater=None, train=True, explicit=False)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from feedback.judgement import Judgement
+from feedback.judgements.judgement import Judgement
 
 
 @dataclass(frozen=True, slots=True)

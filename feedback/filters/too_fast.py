@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from feedback.judgement import Judgement
+from feedback.judgements.judgement import Judgement
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,15 @@ An answer cut by the length limit was shown as it is, so it stays; its rows say 
 
 from dataclasses import dataclass
 
-from feedback import conversation
-from feedback.judgement import Judgement
+from feedback.judgements import conversation
+from feedback.judgements.judgement import Judgement
 
 WHOLE = frozenset({"stop", "length", "tool_calls", "function_call", "content_filter"})
 
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """Requests that failed or were cancelled never get here: see `feedback.exchange`."""
+    """Requests that failed or were cancelled never get here: see `feedback.judgements.exchange`."""
 
     reason: str = "unfinished"
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from rich.progress import track
 
-from feedback.decode import TOPICS
+from feedback.intake.decode import TOPICS
 from infra.console import err, print_json, print_table
 from infra.contracts.events import DEAD_LETTER_TOPIC, Feedback, Inference
 from infra.database.engine import open_database

@@ -19,8 +19,8 @@ import structlog
 from kafka import KafkaConsumer
 from prometheus_client import CollectorRegistry
 
-from feedback.consumer import GROUP, Intake, Loop, lag
-from feedback.decode import TOPICS
+from feedback.intake.consumer import GROUP, Intake, Loop, lag
+from feedback.intake.decode import TOPICS
 from feedback.metrics import Metrics
 from infra.artifacts import ArtifactStore
 from infra.database.engine import open_database

@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from rich.progress import Progress
 
 from feedback.cells import bucket_of
-from feedback.staging import COLUMNS, column_types
+from feedback.intake.staging import COLUMNS, column_types
 from infra.console import err, print_json, print_table
 from infra.database.engine import open_database
 from infra.database.migrate import migrate

@@ -10,7 +10,7 @@ from collections import Counter
 from datetime import datetime
 from pathlib import Path
 
-from feedback.snapshot import Order, Snapshots, dataset_path
+from feedback.datasets.snapshot import Order, Snapshots, dataset_path
 from infra.artifacts import ArtifactStore
 from infra.contracts.events import FEEDBACK_TOPIC, INFERENCE_TOPIC
 from infra.database.engine import open_database

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from feedback.consumer import lag
+from feedback.intake.consumer import lag
 from feedback.tables import VoteEventRow
 from infra.eventlog.base import LogUnavailable
 from infra.ports import Ports

@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import func, select
 from uuid6 import uuid7
 
-from feedback.consumer import GROUP, Loop, lag
-from feedback.decode import TOPICS as CONSUMED
+from feedback.intake.consumer import GROUP, Loop, lag
+from feedback.intake.decode import TOPICS as CONSUMED
 from feedback.metrics import Metrics
 from feedback.tables import InferenceRow, VoteEventRow
 from infra.artifacts import dump_json

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from kafka import KafkaProducer
 from sqlalchemy import select
 
-from feedback.consumer import GROUP, Loop
-from feedback.deadletters import LetterState, Office
-from feedback.decode import TOPICS
+from feedback.intake.consumer import GROUP, Loop
+from feedback.intake.deadletters import LetterState, Office
+from feedback.intake.decode import TOPICS
 from feedback.tables import DeadLetterRow, InferenceRow, VoteEventRow
 from infra.contracts.events import FEEDBACK_TOPIC, INFERENCE_TOPIC, Envelope
 from infra.database.engine import open_database

@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from feedback.decode import TOPICS
 from feedback.housekeeping import Housekeeping
+from feedback.intake.decode import TOPICS
 from feedback.tables import VoteRow
 from infra.settings import FeedbackSettings, InfraSettings, Settings
 from tests.support.events import make_feedback

@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import func, select
 from uuid6 import uuid7
 
-from feedback.consumer import lag
+from feedback.intake.consumer import lag
 from feedback.tables import InferenceRow, VoteEventRow, VoteRow, VoteStatus
 from infra.eventlog.base import Position
 from infra.home import prepare

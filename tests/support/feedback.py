@@ -10,15 +10,15 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from feedback.consumer import GROUP, Intake, Loop
-from feedback.cut import Cutter
-from feedback.decode import TOPICS
-from feedback.eraser import Eraser
-from feedback.exchange import Exchange, make_exchange
-from feedback.join import join
-from feedback.judgement import Judgement
+from feedback.datasets.cut import Cutter
+from feedback.datasets.snapshot import Order, Snapshots
+from feedback.intake.consumer import GROUP, Intake, Loop
+from feedback.intake.decode import TOPICS
+from feedback.judgements.exchange import Exchange, make_exchange
+from feedback.judgements.join import join
+from feedback.judgements.judgement import Judgement
 from feedback.metrics import Metrics
-from feedback.snapshot import Order, Snapshots
+from feedback.rights.eraser import Eraser
 from feedback.votes import Answered, Vote
 from infra.artifacts import ArtifactStore
 from infra.clock import now

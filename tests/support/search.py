@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from sqlalchemy import select
 from uuid6 import uuid7
 
-from feedback.archive import UNREADABLE, envelope_of
+from feedback.datasets.archive import UNREADABLE, envelope_of
 from infra.contracts.events import FEEDBACK_TOPIC, INFERENCE_TOPIC, TOPICS, Envelope, Feedback, Inference
 from infra.database.tables import Base
 from infra.envelopes import Sealer

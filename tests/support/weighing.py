@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from feedback.influence import policy_of
+from feedback.datasets.influence import policy_of
 from feedback.weighing.weights import Mass, Policy
 from infra.settings import FeedbackSettings
 
