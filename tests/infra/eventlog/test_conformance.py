@@ -120,9 +120,9 @@ def test_a_consumer_sees_its_own_topics_only(log: EventLog) -> None:
 def test_seek_goes_back_to_an_earlier_record(log: EventLog) -> None:
     append(log, 4, key="one")
     consumer = log.consumer("readers", [TOPIC])
-    first = consumer.poll(100, timeout_s=1)[0]
+    first = consumer.poll(100, timeout_s=PATIENCE_S)[0]
     consumer.seek({(TOPIC, first.position.partition): 2})
-    assert [record.value for record in consumer.poll(100, timeout_s=1)] == [b"value-2", b"value-3"]
+    assert [record.value for record in consumer.poll(100, timeout_s=PATIENCE_S)] == [b"value-2", b"value-3"]
     consumer.close()
 
 
@@ -131,14 +131,14 @@ def test_seek_holds_before_the_first_poll_too(log: EventLog) -> None:
     (place,) = (place for place, end in log.end_offsets([TOPIC]).items() if end)
     consumer = log.consumer("readers", [TOPIC])
     consumer.seek({place: 3})
-    assert [record.value for record in consumer.poll(100, timeout_s=1)] == [b"value-3"]
+    assert [record.value for record in consumer.poll(100, timeout_s=PATIENCE_S)] == [b"value-3"]
     consumer.close()
 
 
 def test_a_member_that_was_paused_does_not_take_the_groups_commits_back(log: EventLog) -> None:
     append(log, 6, key="one")
     paused = log.consumer("readers", [TOPIC])
-    stale = next_offsets(list(paused.poll(2, timeout_s=1)))
+    stale = next_offsets(list(paused.poll(2, timeout_s=PATIENCE_S)))
     drained = next_offsets(drain_as_successor(log))
     paused.commit(stale)
     assert {place: end for place, end in log.committed("readers", [TOPIC]).items() if end} == drained
@@ -165,7 +165,7 @@ def test_a_producer_that_was_closed_takes_nothing_more(log: EventLog) -> None:
 def test_a_poll_takes_no_more_than_asked_for(log: EventLog) -> None:
     append(log, 10)
     consumer = log.consumer("readers", [TOPIC])
-    assert len(consumer.poll(3, timeout_s=1)) == 3
+    assert len(consumer.poll(3, timeout_s=PATIENCE_S)) == 3
     consumer.close()
 
 
