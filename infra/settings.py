@@ -191,7 +191,7 @@ class FeedbackSettings(Section):
 
 class TrainerSettings(Section):
     port: int = Field(0, ge=0, le=65535, description="Port of the worker's metrics and health; 0 picks a free one.")
-    method: Literal["grpo"] = Field("grpo", description="How the policy is trained.")
+    method: Literal["ppo", "grpo", "rloo", "dpo", "kto"] = Field("grpo", description="How the policy is trained.")
     init: Literal["anchor", "champion"] = Field("anchor", description="What a cycle's policy starts from.")
     threads: int = Field(1, ge=1, description="CPU threads of torch beside a running engine.")
     sampler: Literal["engine", "transformers"] = Field("engine", description="Who writes the training samples.")
@@ -234,6 +234,30 @@ class TrainerSettings(Section):
     policy_truncated_answers: Literal["penalise", "mask"] = Field(
         "penalise", description="What happens to answers cut by the length limit."
     )
+    policy_average: Literal["bnpo", "grpo", "dr_grpo"] = Field(
+        "bnpo", description="GRPO's mean: over tokens, over answers first, or over the longest answer's length."
+    )
+    policy_scale_rewards: Literal["group", "batch", "none"] = Field(
+        "group", description="What GRPO's advantages are divided by: a standard deviation, or nothing."
+    )
+    policy_normalise_advantages: bool = Field(
+        False, description="RLOO's advantages are standardised over the step's samples."
+    )
+    ppo_value_clip: float = Field(0.2, gt=0, description="How far a value may move from its old one per step of PPO.")
+    ppo_gamma: float = Field(1.0, gt=0, le=1, description="PPO's discount per token.")
+    ppo_lambda: float = Field(0.95, ge=0, le=1, description="GAE's lambda.")
+    ppo_whiten_rewards: bool = Field(False, description="PPO's token rewards are scaled to deviation 1.")
+    ppo_kl_target: float = Field(
+        0, ge=0, description="KL to the anchor, nats per answer, that PPO's coefficient is steered to; 0: it stays."
+    )
+    ppo_ptx: float = Field(0, ge=0, description="Weight of demonstrations mixed into PPO's updates; 0: none.")
+    preference_learning_rate: float = Field(2e-5, gt=0, description="Learning rate of DPO and KTO.")
+    preference_epochs: int = Field(1, ge=1, description="Passes of DPO and KTO over the rows.")
+    preference_batch: int = Field(16, ge=1, description="Rows per step of DPO and KTO.")
+    dpo_beta: float = Field(0.1, gt=0, description="How strongly DPO holds the policy to its reference.")
+    dpo_loss: Literal["sigmoid", "ipo"] = Field("sigmoid", description="DPO's loss, or IPO's.")
+    dpo_label_smoothing: float = Field(0, ge=0, lt=0.5, description="Share of choices that DPO believes to be wrong.")
+    kto_beta: float = Field(0.1, gt=0, description="How strongly KTO holds the policy to its reference.")
     policy_max_new_tokens: int = Field(256, ge=1, description="Longest training sample in tokens.")
     evaluate_prompts: int = Field(200, ge=1, description="Most gate prompts used by the evaluation.")
     evaluate_samples: int = Field(2, ge=1, description="Samples per gate prompt and version.")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from trainer.data import Message, Prompt, encode_answer, encode_prompt
-from trainer.losses import token_logprobs
+from trainer.losses.tokens import token_logprobs
 from trainer.model import Base
 
 TOKENS_PER_FORWARD = 8192  # bounds the memory of a forward without gradient
@@ -70,12 +70,20 @@ def hidden_states(base: Base, batch: Batch) -> Tensor:
     return hidden
 
 
+def answer_states(base: Base, batch: Batch) -> Tensor:
+    """[N, hidden]: the states from which the answers' tokens are predicted, under the adapter that is on."""
+    return hidden_states(base, batch)[batch.rows_N, batch.before_N]
+
+
+def spread(batch: Batch, values_N: Tensor) -> Tensor:
+    """[B, T], zero behind each answer's end."""
+    values_BT = torch.zeros(batch.mask_BT.shape, device=values_N.device, dtype=values_N.dtype)
+    return values_BT.masked_scatter(batch.mask_BT, values_N)
+
+
 def answer_logprobs(base: Base, batch: Batch) -> Tensor:
     """[B, T], zero behind each answer's end. The head runs on answer positions only."""
-    hidden_BLH = hidden_states(base, batch)
-    logits_NV = base.head(hidden_BLH[batch.rows_N, batch.before_N])
-    logps_BT = torch.zeros(batch.mask_BT.shape, device=batch.ids_BL.device)
-    return logps_BT.masked_scatter(batch.mask_BT, token_logprobs(logits_NV, batch.targets_N))
+    return spread(batch, token_logprobs(base.head(answer_states(base, batch)), batch.targets_N))
 
 
 def in_batches(rows: Sequence[Encoded], tokens: int = TOKENS_PER_FORWARD) -> Iterator[list[int]]:

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def read_table(dataset: Path, table: str, split: str) -> list[dict[str, Any]]:
 
 
 def preferences(rows: Iterable[dict[str, Any]]) -> list[Preference]:
-    """Raises BadRow, as the four below do."""
+    """A row without a prompt has whole conversations, which begin alike. Raises BadRow, as the four below do."""
     return [
         Preference(
             prompt=_prompt(row),
@@ -107,7 +108,7 @@ def preferences(rows: Iterable[dict[str, Any]]) -> list[Preference]:
             pair_id=str(row.get("pair_id") or ""),
             **_judgement(row),
         )
-        for row in rows
+        for row in map(_with_prompt, rows)
     ]
 
 
@@ -195,12 +196,25 @@ def _prompt(row: dict[str, Any]) -> Prompt:
     return Prompt(_messages(row, "prompt"), tools or None, str(row.get("prompt_id") or ""))
 
 
+def _with_prompt(row: dict[str, Any]) -> dict[str, Any]:
+    """TRL's implicit prompt: what `chosen` and `rejected` have in common at their beginning."""
+    if row.get("prompt") is not None:
+        return row
+    chosen, rejected = _messages(row, "chosen"), _messages(row, "rejected")
+    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(chosen, rejected, strict=False)))
+    return {**row, "prompt": chosen[:common], "chosen": chosen[common:], "rejected": rejected[common:]}
+
+
 def _answer(row: dict[str, Any], column: str) -> Message:
     return _messages(row, column)[-1]
 
 
 def _messages(row: dict[str, Any], column: str) -> list[Message]:
-    found = _decoded(row.get(column))
+    """A text stands for one message, the user's in `prompt` and the assistant's elsewhere."""
+    value = row.get(column)
+    found = _decoded(value)
+    if isinstance(value, str) and value and not isinstance(found, list | dict):
+        found = [{"role": "user" if column == "prompt" else "assistant", "content": value}]
     messages = [_decoded(message) for message in found] if isinstance(found, list) else []
     if not messages or not all(isinstance(message, dict) and "role" in message for message in messages):
         raise BadRow(f"column {column} of a row holds no messages: {str(found)[:80]}")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from trainer.batches import Batch, Encoded, hidden_states, in_batches, make_batch
-from trainer.losses import token_logprobs
+from trainer.losses.tokens import token_logprobs
 from trainer.model import Base, using
 
 FLOATS_PER_PIECE = 1 << 25  # of logits: 128 MiB a copy, whatever the vocabulary

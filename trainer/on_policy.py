@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +13,8 @@ from trainer.data import Prompt
 from trainer.methods.policy import PolicyContext
 from trainer.model import save_adapter
 from trainer.sampling import Sampled
+
+Thing = TypeVar("Thing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +83,12 @@ def settle_truncated(
     return rewards_S.masked_fill(truncated_S, float(floor)), everyone_S
 
 
-def prompt_course(prompts: Sequence[Prompt], per_step: int, *, seed: int) -> Iterator[list[Prompt]]:
-    """Every prompt once in random order, then again in another; steps take what comes next, without end."""
+def course(things: Sequence[Thing], per_step: int, *, seed: int) -> Iterator[list[Thing]]:
+    """Every one of them once in random order, then again in another; steps take what comes next, without end."""
     generator = torch.Generator().manual_seed(seed)
-    waiting: list[Prompt] = []
+    waiting: list[Thing] = []
     while True:
         while len(waiting) < per_step:
-            waiting += [prompts[index] for index in torch.randperm(len(prompts), generator=generator).tolist()]
+            waiting += [things[index] for index in torch.randperm(len(things), generator=generator).tolist()]
         yield waiting[:per_step]
         waiting = waiting[per_step:]

@@ -9,6 +9,7 @@ from torch import nn
 
 MAX_GRAD_NORM = 1.0
 WARMUP_SHARE = 0.05
+HEAD_RATE = 10.0  # times the LoRA's rate: a head that starts from zero has the longer way to go
 
 
 def cosine(step: int, total: int, *, floor: float = 0.0) -> float:

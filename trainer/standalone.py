@@ -71,14 +71,13 @@ def train_reward(model: Path, source: Path, out: Path, settings: TrainerSettings
 
 
 def train_policy(
-    model: Path, source: Path, reward: Path, out: Path, settings: TrainerSettings, progress: Progress
+    model: Path, source: Path, reward: Path | None, out: Path, settings: TrainerSettings, progress: Progress
 ) -> dict[str, Any]:
-    """From the base, against a reward model directory, with samples from the model in memory."""
-    if not (reward / DESCRIPTION).is_file():
+    """From the base. What learns from samples of its own takes them from the model in memory, against `reward`."""
+    if reward is not None and not (reward / DESCRIPTION).is_file():
         raise SettingsError(f"--reward: {reward} is no reward model ({DESCRIPTION} is missing)")
     base = _open(model, out, settings)
     attach_fresh(base, "policy", settings, settings.seed)
-    room = settings.max_length - settings.policy_max_new_tokens
     with TemporaryDirectory() as samples:
         context = PolicyContext(
             base=base,
@@ -89,12 +88,24 @@ def train_policy(
             directory=Path(samples),
             samples_name="train-standalone",
             sampler=TransformersSampler(base),
-            reward=RewardModel.load(base, reward, "reward"),
-            prompts=data.fitting(base.tokenizer, data.prompts(rows_of(source, "prompts", "train")), room),
+            reward=RewardModel.load(base, reward, "reward") if reward else None,
             progress=progress,
+            **_rows(base, source, settings),
         )
         result = policy_method(settings.method)(context)
     return {"sha256": save_adapter(base, "policy", out), "metrics": result.metrics}
+
+
+def _rows(base: Base, source: Path, settings: TrainerSettings) -> dict[str, Any]:
+    """The fields of a PolicyContext that the method learns from."""
+    if settings.method == "dpo":
+        return {"pairs": data.preferences(rows_of(source, "preference", "train"))}
+    if settings.method == "kto":
+        return {"unpaired": data.unpaired(rows_of(source, "unpaired", "train"))}
+    room = settings.max_length - settings.policy_max_new_tokens
+    shown = data.demonstrations(rows_of(source, "demonstrations", "train")) if settings.ppo_ptx else []
+    asked = data.prompts(rows_of(source, "prompts", "train"))
+    return {"prompts": data.fitting(base.tokenizer, asked, room), "demonstrations": shown}
 
 
 def _open(model: Path, out: Path, settings: TrainerSettings) -> Base:

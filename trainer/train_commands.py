@@ -23,6 +23,7 @@ train = typer.Typer(help="Train one thing by itself, from files, without service
 Model = Annotated[Path, typer.Option(help="Directory of a Hugging Face causal LM with a chat template.")]
 Data = Annotated[Path, typer.Option(help="A dataset directory, or a Parquet or JSONL file of its rows.")]
 Out = Annotated[Path, typer.Option(help="The directory to write.")]
+Reward = Annotated[Path, typer.Option(help="A reward model's directory, as `train reward` writes it.")]
 Assignments = Annotated[list[str] | None, typer.Option("--set", help="A trainer setting, name=value.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -69,21 +70,51 @@ def reward(model: Model, data: Data, out: Out, assignments: Assignments = None, 
 
 
 @train.command()
-def grpo(
-    model: Model,
-    data: Data,
-    out: Out,
-    reward: Annotated[Path, typer.Option(help="A reward model's directory, as `train reward` writes it.")],
-    assignments: Assignments = None,
-    json: Json = False,
+def ppo(
+    model: Model, data: Data, out: Out, reward: Reward, assignments: Assignments = None, json: Json = False
 ) -> None:
-    """A LoRA policy against a reward model, on `prompt` rows; samples come from the model in memory."""
+    """A LoRA policy with a value head against a reward model, on `prompt` rows; samples come from memory."""
+    _policy(model, data, reward, out, _of("ppo", assignments), json=json)
+
+
+@train.command()
+def grpo(
+    model: Model, data: Data, out: Out, reward: Reward, assignments: Assignments = None, json: Json = False
+) -> None:
+    """A LoRA policy against a reward model, each sample beside its prompt's others; samples come from memory."""
+    _policy(model, data, reward, out, _of("grpo", assignments), json=json)
+
+
+@train.command()
+def rloo(
+    model: Model, data: Data, out: Out, reward: Reward, assignments: Assignments = None, json: Json = False
+) -> None:
+    """As grpo, by REINFORCE with each sample's baseline from the others; samples come from memory."""
+    _policy(model, data, reward, out, _of("rloo", assignments), json=json)
+
+
+@train.command()
+def dpo(model: Model, data: Data, out: Out, assignments: Assignments = None, json: Json = False) -> None:
+    """A LoRA policy straight from preference pairs (`prompt`, `chosen`, `rejected`), without a reward model."""
+    _policy(model, data, None, out, _of("dpo", assignments), json=json)
+
+
+@train.command()
+def kto(model: Model, data: Data, out: Out, assignments: Assignments = None, json: Json = False) -> None:
+    """A LoRA policy straight from lone thumbs (`prompt`, `completion`, `label`), without a reward model."""
+    _policy(model, data, None, out, _of("kto", assignments), json=json)
+
+
+def _policy(model: Path, data: Path, reward: Path | None, out: Path, settings: TrainerSettings, *, json: bool) -> None:
     from trainer.standalone import train_policy
 
-    settings = _settings(assignments).model_copy(update={"method": "grpo"})
-    with reporting("grpo") as progress:
+    with reporting(settings.method) as progress:
         found = train_policy(model, data, reward, out, settings, progress)
     _done(out, found, json=json)
+
+
+def _of(method: str, assignments: list[str] | None) -> TrainerSettings:
+    return _settings(assignments).model_copy(update={"method": method})
 
 
 @contextmanager

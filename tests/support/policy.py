@@ -15,6 +15,7 @@ from trainer.model import Base
 from trainer.sampling import Sampled
 from trainer.transformers_sampler import TransformersSampler
 
+OF_METHODS = ("policy_", "ppo_", "preference_", "dpo_", "kto_", "reward_")  # settings
 WORDS = ("Hi", "Join?", "What does math.cos do?", "How are you today?", "cosine", "a list")
 
 
@@ -77,8 +78,8 @@ def make_prompts() -> list[Prompt]:
 
 
 def make_context(base: Base, directory: Path, **overrides: Any) -> PolicyContext:
-    """GRPO of the adapter `policy` against a liking for short answers; settings may be given by their names."""
-    names = {name: overrides.pop(name) for name in list(overrides) if name.startswith("policy_")}
+    """Training of the adapter `policy` against a liking for short answers; settings may be given by their names."""
+    names = {name: overrides.pop(name) for name in list(overrides) if name.startswith(OF_METHODS)}
     fields = {
         "base": base,
         "adapter": "policy",

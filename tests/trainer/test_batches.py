@@ -8,7 +8,7 @@ import torch
 from tests.support.tiny_model import Kind
 from tests.support.training import make_base, make_prompt, make_row
 from trainer.batches import Encoded, all_logprobs, answer_logprobs, encode, in_batches, make_batch, pad
-from trainer.losses import masked_sum
+from trainer.losses.tokens import masked_sum
 from trainer.model import Base
 
 ROWS = [

@@ -83,7 +83,7 @@ def test_columns_may_hold_json_text_and_nulls_that_parquet_filled_in() -> None:
     assert found.tools == [TOOL]
 
 
-@pytest.mark.parametrize("prompt", [None, [], "", "{}", "plain text", ["plain text"], [{"content": "no role"}]])
+@pytest.mark.parametrize("prompt", [None, [], "", "{}", 7, ["plain text"], [{"content": "no role"}]])
 def test_a_row_without_messages_is_refused_by_name(prompt: Any) -> None:
     with pytest.raises(BadRow, match="column prompt"):
         prompts([{"prompt": prompt}])
@@ -144,3 +144,22 @@ def test_a_template_that_rewrites_the_past_gets_the_bare_content(tmp_path: Path)
     tokenizer = make_base(tmp_path).tokenizer
     tokenizer.chat_template = "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}"
     assert tokenizer.decode(encode_answer(tokenizer, make_prompt(), "Hello")) == "Hello<|end|>"
+
+
+def test_a_text_stands_for_the_message_of_whoever_speaks_there() -> None:
+    row = preferences([{"prompt": "What is 7?", "chosen": "A number.", "rejected": "42"}])[0]
+    assert row.prompt.messages == [{"role": "user", "content": "What is 7?"}]
+    assert (row.chosen, row.rejected) == (make_message("A number."), make_message("42"))
+
+
+def test_without_a_prompt_it_is_what_both_conversations_begin_with() -> None:
+    earlier = [*PROMPT, make_message("It is a function."), {"role": "user", "content": "Of what?"}]
+    row = preferences([{"chosen": [*earlier, make_message("yes")], "rejected": [*earlier, make_message("no")]}])[0]
+    assert list(row.prompt.messages) == earlier
+    assert (row.chosen["content"], row.rejected["content"]) == ("yes", "no")
+
+
+def test_two_conversations_that_are_the_same_are_no_choice() -> None:
+    same = [*PROMPT, make_message("yes")]
+    with pytest.raises(BadRow, match="column chosen"):
+        preferences([{"chosen": same, "rejected": same}])

@@ -12,7 +12,7 @@ from tests.support.training import disturb, make_base
 from trainer.batches import all_logprobs
 from trainer.errors import TryAgain
 from trainer.model import Base, using
-from trainer.on_policy import draw_samples, prompt_course, settle_truncated
+from trainer.on_policy import course, draw_samples, settle_truncated
 
 REWARDS = torch.tensor([1.0, 5.0, 3.0, 9.0])
 
@@ -95,7 +95,7 @@ def test_one_whole_answer_is_enough_to_be_better_than_a_cut_one() -> None:
 
 
 def test_every_prompt_comes_once_before_any_comes_again() -> None:
-    steps = list(islice(prompt_course(make_prompts(), 4, seed=0), 6))
+    steps = list(islice(course(make_prompts(), 4, seed=0), 6))
     asked = [prompt.prompt_id for step in steps for prompt in step]
     assert [len(step) for step in steps] == [4] * 6
     for start in range(0, 24, 6):
@@ -104,10 +104,10 @@ def test_every_prompt_comes_once_before_any_comes_again() -> None:
 
 def test_the_course_is_the_same_for_the_same_seed_only() -> None:
     def first(seed: int) -> list[str]:
-        return [prompt.prompt_id for prompt in next(prompt_course(make_prompts(), 6, seed=seed))]
+        return [prompt.prompt_id for prompt in next(course(make_prompts(), 6, seed=seed))]
 
     assert first(0) == first(0) != first(1)
 
 
 def test_more_prompts_a_step_than_there_are_come_more_than_once() -> None:
-    assert len(next(prompt_course(make_prompts()[:2], 5, seed=0))) == 5
+    assert len(next(course(make_prompts()[:2], 5, seed=0))) == 5

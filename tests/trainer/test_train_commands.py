@@ -174,9 +174,39 @@ def test_lines_that_are_no_rows_are_refused(tmp_path: Path, model: Path) -> None
 
 
 def test_a_row_without_messages_is_named_by_its_column(tmp_path: Path, model: Path) -> None:
-    rows = write_rows(tmp_path / "rows.jsonl", [{"prompt": "plain text", "completion": "plain text"}])
+    rows = write_rows(tmp_path / "rows.jsonl", [{"prompt": 7, "completion": "plain text"}])
     said = refused("train", "sft", "--model", model, "--data", rows, "--out", tmp_path / "x")
-    assert said.endswith("column prompt of a row holds no messages: plain text")
+    assert said.endswith("column prompt of a row holds no messages: 7")
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_a_policy_is_trained_straight_from_judgements_in_trl_s_format(tmp_path: Path, model: Path, method: str) -> None:
+    question = [{"role": "user", "content": "What does math.cos do?"}]
+    pair = {"chosen": [*question, answered("a list")], "rejected": [*question, answered("a string value")]}
+    thumbs = [
+        {"prompt": question, "completion": [answered(text)], "label": text == "a list"} for text in ("a list", "x")
+    ]
+    rows = write_rows(tmp_path / "rows.jsonl", [pair] * 8 if method == "dpo" else thumbs * 4)
+    found = run_json("train", method, "--model", model, "--data", rows, "--out", tmp_path / "out", *SHORT)
+    assert found["metrics"]["rewards/margins" if method == "dpo" else "kl"] is not None
+    assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
+
+
+def answered(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+@pytest.mark.training
+@pytest.mark.parametrize("method", ["ppo", "rloo"])
+def test_a_policy_is_trained_against_a_reward_model_by_each_method(
+    tmp_path: Path, model: Path, dataset: Path, method: str
+) -> None:
+    run("train", "reward", "--model", model, "--data", dataset, "--out", tmp_path / "reward", *SHORT)
+    words = ["--model", model, "--data", dataset, "--reward", tmp_path / "reward", "--out", tmp_path / "out"]
+    found = run_json("train", method, *words, *SHORT)
+    assert "objective/rlhf_reward" in found["metrics"]
+    assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
 
 
 def test_a_dataset_without_the_table_says_so(tmp_path: Path, model: Path) -> None:

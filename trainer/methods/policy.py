@@ -6,14 +6,21 @@ from importlib import import_module
 from pathlib import Path
 
 from infra.settings import TrainerSettings
-from trainer.data import Preference, Prompt, Unpaired
+from trainer.data import Demonstration, Preference, Prompt, Unpaired
 from trainer.errors import StageFailed
 from trainer.model import Base
 from trainer.progress import Progress, silent
 from trainer.rewarding import RewardModel
 from trainer.sampling import Sampler
 
-METHODS = {"grpo": "trainer.methods.grpo"}  # the setting trainer.method -> the module with `train`
+METHODS = {  # the setting trainer.method -> the module with `train`
+    "ppo": "trainer.methods.ppo",
+    "grpo": "trainer.methods.grpo",
+    "rloo": "trainer.methods.rloo",
+    "dpo": "trainer.methods.dpo",
+    "kto": "trainer.methods.kto",
+}
+SAMPLING = frozenset({"ppo", "grpo", "rloo"})  # these learn from samples of their own, against a reward model
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,7 @@ class PolicyContext:
     prompts: Sequence[Prompt] = ()
     pairs: Sequence[Preference] = ()
     unpaired: Sequence[Unpaired] = ()
+    demonstrations: Sequence[Demonstration] = ()
     progress: Progress = silent
 
     @property

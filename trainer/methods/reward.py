@@ -14,13 +14,13 @@ from infra.settings import TrainerSettings
 from trainer.batches import Encoded, encode, make_batch
 from trainer.data import Message, Preference, Prompt, Tie
 from trainer.errors import StageFailed
-from trainer.losses import bradley_terry, tie_loss, weighted_mean
+from trainer.losses.preference import bradley_terry, tie_loss
+from trainer.losses.tokens import weighted_mean
 from trainer.model import Base, adapter_parameters, attach_adapter, using
-from trainer.optimizing import apply_gradients, cosine, set_rates, shuffled_batches, threads
+from trainer.optimizing import HEAD_RATE, apply_gradients, cosine, set_rates, shuffled_batches, threads
 from trainer.progress import Progress, silent
 from trainer.rewarding import Head, RewardModel
 
-HEAD_RATE = 10.0  # times the LoRA's rate: a head that starts from zero has the longer way to go
 FEATURES_RATE = 40.0  # three weights that tell right from wrong: at 10, 300 pairs end before they are found
 
 

@@ -14,7 +14,7 @@ from infra.settings import TrainerSettings
 from trainer.batches import Encoded, answer_logprobs, encode, make_batch
 from trainer.data import Demonstration
 from trainer.errors import StageFailed
-from trainer.losses import masked_sum
+from trainer.losses.tokens import masked_sum
 from trainer.model import Base, adapter_parameters, using
 from trainer.optimizing import apply_gradients, cosine, set_rates, shuffled_batches, threads
 from trainer.progress import Progress, silent
@@ -38,10 +38,7 @@ def train(
     progress: Progress = silent,
 ) -> dict[str, float]:
     """Trains the attached `adapter` in place; returns its last metrics. Raises StageFailed without rows."""
-    encoded = [Row(encode(base, row.prompt, row.completion), row.weight) for row in rows if row.weight > 0]
-    encoded = [row for row in encoded if len(row.encoded) <= settings.max_length]
-    if not encoded:
-        raise StageFailed("no demonstrations are left to fine-tune on")
+    encoded = encoded_rows(base, rows, settings.max_length)
     lengths = [len(row.encoded) for row in encoded]
     epochs = range(settings.sft_epochs)
     batches = [batch for epoch in epochs for batch in shuffled_batches(lengths, BATCH, seed=seed + epoch)]
@@ -58,6 +55,15 @@ def train(
             losses.append(float(loss.detach()))
             progress(step + 1, len(batches), {"loss": losses[-1], "grad_norm": norm})
     return {"loss": fmean(losses[-max(1, len(losses) // 4) :]), "rows": float(len(encoded))}
+
+
+def encoded_rows(base: Base, rows: Sequence[Demonstration], longest: int) -> list[Row]:
+    """What is longer than `longest` is left out rather than cut. Raises StageFailed where nothing is left."""
+    encoded = [Row(encode(base, row.prompt, row.completion), row.weight) for row in rows if row.weight > 0]
+    left = [row for row in encoded if len(row.encoded) <= longest]
+    if not left:
+        raise StageFailed("no demonstrations are left to fine-tune on")
+    return left
 
 
 def sft_loss(base: Base, rows: Sequence[Row]) -> Tensor:

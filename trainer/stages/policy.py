@@ -11,7 +11,7 @@ from trainer import data
 from trainer.cycle import Result
 from trainer.data import read_table
 from trainer.errors import StageFailed
-from trainer.methods.policy import PolicyContext, PolicyResult, policy_method
+from trainer.methods.policy import SAMPLING, PolicyContext, PolicyResult, policy_method
 from trainer.model import CONFIG, attach_fresh, load_adapter, remove_adapter, save_adapter
 from trainer.progress import StageProgress
 from trainer.rewarding import RewardModel
@@ -65,7 +65,7 @@ def _train(
     material: Material, reward: RewardModel, anchor: str | None, seed: int, progress: StageProgress
 ) -> PolicyResult:
     prompts = material.prompts("train")
-    if not prompts:
+    if not prompts and material.settings.method in SAMPLING:
         raise StageFailed(
             f"dataset {material.dataset_manifest.dataset_id} has no train prompts to sample from that leave room for"
             f" trainer.policy_max_new_tokens ({material.settings.policy_max_new_tokens})"
@@ -84,6 +84,7 @@ def _train(
         prompts=prompts,
         pairs=data.preferences(read_table(material.dataset, "preference", "train")),
         unpaired=data.unpaired(read_table(material.dataset, "unpaired", "train")),
+        demonstrations=data.demonstrations(read_table(material.dataset, "demonstrations", "train")),
         progress=progress,
     )
     try:

@@ -9,16 +9,19 @@ import torch
 
 from tests.support.policy import NotingSampler, RuleReward, indifferent, make_context, make_talkative
 from tests.support.training import disturb
+from trainer import updating
 from trainer.batches import all_logprobs
 from trainer.methods import grpo
-from trainer.methods.grpo import score
+from trainer.methods.grpo import Grpo
 from trainer.methods.policy import PolicyContext, PolicyResult
 from trainer.model import Base, adapter_parameters, attach_adapter, copy_adapter, save_adapter, using
 from trainer.on_policy import Samples, draw_samples
+from trainer.updating import old_logprobs, score
 
 METRICS = {
     "reward", "reward_std", "objective/kl", "kl", "loss", "policy/clipfrac_avg", "grad_norm", "completions/mean_length",
-    "sampling/importance_sampling_ratio/mean", "completions/clipped_ratio", "time/sampling", "time/training",
+    "sampling/importance_sampling_ratio/mean", "frac_reward_zero_std", "completions/clipped_ratio", "time/sampling",
+    "time/training",
 }  # fmt: skip
 
 
@@ -100,7 +103,7 @@ def test_a_gradient_that_is_summed_in_parts_is_the_whole_one(
     base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train(base, tmp_path, policy_steps=1).history[0]
-    monkeypatch.setattr(grpo, "TOKENS_WITH_GRADIENT", 60)
+    monkeypatch.setattr(updating, "TOKENS_WITH_GRADIENT", 60)
     parts = make_talkative(tmp_path, "policy")
     assert train(parts, tmp_path, policy_steps=1).history[0]["grad_norm"] == pytest.approx(whole["grad_norm"], rel=1e-4)
 
@@ -111,14 +114,15 @@ def test_the_first_gradient_is_that_of_advantage_times_log_probability(
     """At the sampling policy the ratio is 1 and the penalty's slope 0: mean over tokens of -A * grad log p."""
     context = make_context(base, tmp_path, policy_minibatch=24)
     samples = drawn(context)
-    scored = score(context, samples)
+    scored, learner = score(context, samples), Grpo(context)
+    learner.study(scored)
     with using(base, "policy"):
         logps = [base.model(torch.tensor([[*row.prompt, *row.answer]])).logits.log_softmax(-1) for row in samples.rows]
         picked = [
             table[0, len(row.prompt) - 1 : -1].gather(-1, torch.tensor(row.answer)[:, None])
             for table, row in zip(logps, samples.rows, strict=True)
         ]
-        total = -sum(value.sum() * advantage for value, advantage in zip(picked, scored.advantages_S, strict=True))
+        total = -sum(value.sum() * advantage for value, advantage in zip(picked, learner._advantages_S, strict=True))
         (total / sum(len(row.answer) for row in samples.rows)).backward()
     expected = [parameter.grad.clone() for parameter in adapter_parameters(base, "policy")]
     base.model.zero_grad()
@@ -128,8 +132,8 @@ def test_the_first_gradient_is_that_of_advantage_times_log_probability(
         found.extend(parameter.grad.clone() for parameter in parameters)
         return 0.0
 
-    monkeypatch.setattr(grpo, "apply_gradients", keep)
-    grpo._update(context, scored, torch.optim.SGD(adapter_parameters(base, "policy"), lr=0.0), 0)
+    monkeypatch.setattr(updating, "apply_gradients", keep)
+    updating._update(context, learner, scored, torch.optim.SGD(adapter_parameters(base, "policy"), lr=0.0), 0)
     for mine, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-6)
 
@@ -144,7 +148,7 @@ def test_a_step_with_several_updates_is_clipped_against_where_it_began(base: Bas
 
 def test_minibatches_hold_every_sample_once_per_pass(base: Base, tmp_path: Path) -> None:
     context = make_context(base, tmp_path, policy_epochs=3, policy_minibatch=5)
-    parts = list(grpo._minibatches(context, 16, step=2))
+    parts = list(updating._minibatches(context, 16, step=2))
     assert [len(part) for part in parts] == [5, 5, 5, 1] * 3
     for number in range(3):
         assert sorted(index for part in parts[4 * number : 4 * number + 4] for index in part) == list(range(16))
@@ -188,6 +192,7 @@ def test_old_log_probabilities_are_the_trainer_s_own(base: Base, tmp_path: Path)
     scored = score(context, samples)
     with using(base, "policy"):
         expected = all_logprobs(base, samples.rows)
-    assert scored.old_logps is not None
-    for mine, theirs in zip(scored.old_logps, expected, strict=True):
+    old_logps = old_logprobs(context, scored.rows)
+    assert old_logps is not None
+    for mine, theirs in zip(old_logps, expected, strict=True):
         torch.testing.assert_close(mine, theirs)

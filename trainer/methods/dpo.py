@@ -1,0 +1,86 @@
+"""DPO: the policy itself is the reward model. Rafailov et al. 2023, arXiv 2305.18290, equation 7.
+
+Each row is one rater's judgement with a weight of its own: loss = sum(w * l) / sum(w). `dpo_loss` picks IPO (Azar et
+al. 2023, arXiv 2310.12036), `dpo_label_smoothing` conservative DPO. The reference is the anchor.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainer.batches import Encoded, encode
+from trainer.errors import StageFailed
+from trainer.losses.preference import dpo_loss, ipo_loss
+from trainer.losses.tokens import weighted_mean
+from trainer.methods.policy import PolicyContext, PolicyResult
+from trainer.offline import answer_sums, reference_logprobs, steps, train_on_rows
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One strict choice, encoded."""
+
+    chosen: Encoded
+    rejected: Encoded
+    weight: float
+
+    def __len__(self) -> int:
+        return max(len(self.chosen), len(self.rejected))
+
+
+def train(context: PolicyContext) -> PolicyResult:
+    """Raises StageFailed where no pairs are left."""
+    pairs = _pairs(context)
+    reference_2C = reference_logprobs(context, [*(pair.chosen for pair in pairs), *(pair.rejected for pair in pairs)])
+    reference_C2 = reference_2C.view(2, -1).T
+
+    def loss_of(picked: list[int]) -> tuple[Tensor, dict[str, float]]:
+        return _step(context, [pairs[index] for index in picked], reference_C2[picked])
+
+    return train_on_rows(context, steps(context, [len(pair) for pair in pairs]), loss_of)
+
+
+def _step(context: PolicyContext, pairs: Sequence[Pair], reference_C2: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """Both answers of each pair in one forward."""
+    rows = [*(pair.chosen for pair in pairs), *(pair.rejected for pair in pairs)]
+    chosen_C, rejected_C = answer_sums(context.base, rows).chunk(2)
+    ratios_C, others_C = chosen_C - reference_C2[:, 0], rejected_C - reference_C2[:, 1]
+    weights_C = torch.tensor([pair.weight for pair in pairs], device=chosen_C.device)
+    loss = weighted_mean(_losses(context, pairs, ratios_C, others_C), weights_C)
+    return loss, _metrics(context.settings.dpo_beta, ratios_C.detach(), others_C.detach())
+
+
+def _losses(context: PolicyContext, pairs: Sequence[Pair], ratios_C: Tensor, others_C: Tensor) -> Tensor:
+    settings = context.settings
+    if settings.dpo_loss == "sigmoid":
+        return dpo_loss(ratios_C, others_C, beta=settings.dpo_beta, label_smoothing=settings.dpo_label_smoothing)
+    chosen_C, rejected_C = (
+        torch.tensor([len(row.answer) for row in rows], device=ratios_C.device)
+        for rows in ([pair.chosen for pair in pairs], [pair.rejected for pair in pairs])
+    )
+    return ipo_loss(ratios_C / chosen_C, others_C / rejected_C, beta=settings.dpo_beta)
+
+
+def _pairs(context: PolicyContext) -> list[Pair]:
+    """What is longer than `max_length` is left out rather than cut, since its end matters most."""
+    found = [
+        Pair(encode(context.base, row.prompt, row.chosen), encode(context.base, row.prompt, row.rejected), row.weight)
+        for row in context.pairs
+        if row.weight > 0
+    ]
+    left = [pair for pair in found if len(pair) <= context.settings.max_length]
+    if not left:
+        raise StageFailed("no preference pairs are left to train the policy on")
+    return left
+
+
+def _metrics(beta: float, ratios_C: Tensor, others_C: Tensor) -> dict[str, float]:
+    """TRL's names."""
+    return {
+        "rewards/chosen": beta * float(ratios_C.mean()),
+        "rewards/rejected": beta * float(others_C.mean()),
+        "rewards/margins": beta * float((ratios_C - others_C).mean()),
+        "rewards/accuracies": float((ratios_C > others_C).float().mean()),
+    }

@@ -1,0 +1,192 @@
+"""The loop of the methods that learn from their own samples: draw, score, update, step after step.
+
+GRPO, RLOO and PPO differ in what they make of a step's scores and in the loss on one forward: see `Learner`.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from trainer.batches import Batch, Encoded, all_logprobs, answer_logprobs, in_batches, make_batch, pad
+from trainer.history import Means, late_means
+from trainer.losses.policy import Forward, PolicyLoss, Whole, truncated_importance
+from trainer.losses.tokens import masked_mean
+from trainer.methods.policy import PolicyContext, PolicyResult
+from trainer.model import adapter_parameters, using
+from trainer.on_policy import Samples, course, draw_samples, settle_truncated
+from trainer.optimizing import apply_gradients, threads
+
+IMPORTANCE = "sampling/importance_sampling_ratio/mean"
+TOKENS_WITH_GRADIENT = 4096  # with padding, per forward; a minibatch of more is accumulated
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A step's samples and what stays fixed while the policy moves. S: samples, prompt by prompt."""
+
+    samples: Samples
+    rewards_S: Tensor
+    kept_S: Tensor
+    anchor_logps: Sequence[Tensor]
+
+    @property
+    def rows(self) -> Sequence[Encoded]:
+        return self.samples.rows
+
+    @property
+    def kl_S(self) -> Tensor:
+        """Nats per answer: log pi_sampler - log pi_anchor of what was sampled."""
+        pairs = zip(self.samples.sampler_logps, self.anchor_logps, strict=True)
+        return torch.stack([(mine - anchor.cpu()).sum() for mine, anchor in pairs])
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """One forward under the policy, with gradient, of the step's samples `picked`."""
+
+    picked: list[int]
+    batch: Batch
+    logps_BT: Tensor
+
+    def fixed(self, values: Sequence[Tensor]) -> Tensor:
+        """[B, T] of those samples' own values."""
+        device, width = self.logps_BT.device, self.batch.mask_BT.shape[1]
+        return pad([values[index].to(device) for index in self.picked], width)
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """`total` is this forward's share of the minibatch's loss; metrics are means over what is in it."""
+
+    total: Tensor
+    metrics: dict[str, float]
+
+
+class Learner(Protocol):
+    """What one method adds to the loop."""
+
+    def study(self, scored: Scored) -> dict[str, float]:
+        """Takes in a step: advantages, and what else the updates compare with. Returns what is worth a line."""
+
+    def loss(self, forwarded: Forwarded, whole: Whole) -> Loss:
+        """Averaged over the whole minibatch, of which this is a part."""
+
+    def beside(self, forwarded: Forwarded, whole: Whole) -> dict[str, float]:
+        """After the policy's backward: whatever else learns from these samples, with a backward of its own."""
+
+    def step(self) -> None:
+        """After the policy's own: a minibatch is complete."""
+
+
+def train_on_samples(context: PolicyContext, learner: Learner) -> PolicyResult:
+    """Trains `context.adapter` in place. Metrics are the means over the last quarter of the steps."""
+    settings, history = context.settings, []
+    parameters = adapter_parameters(context.base, context.adapter)
+    optimizer = torch.optim.AdamW(parameters, lr=settings.policy_learning_rate, weight_decay=0.0)
+    prompts = course(context.needed_prompts, settings.policy_prompts, seed=context.seed)
+    with threads(settings.threads):
+        for step in range(settings.policy_steps):
+            began = time.monotonic()
+            samples = draw_samples(context, next(prompts), step)
+            sampled = time.monotonic()
+            scored = score(context, samples)
+            studied = learner.study(scored)
+            metrics = {**_described(scored), **studied, **_update(context, learner, scored, optimizer, step)}
+            metrics |= {"time/sampling": sampled - began, "time/training": time.monotonic() - sampled}
+            history.append(metrics)
+            context.progress(step + 1, settings.policy_steps, metrics)
+    return PolicyResult(late_means(history), history)
+
+
+def score(context: PolicyContext, samples: Samples) -> Scored:
+    """Rewards, and the log-probabilities under the anchor."""
+    base, rows = context.base, samples.rows
+    with using(base, context.anchor):
+        anchor_logps = all_logprobs(base, rows)
+    base_logps = anchor_logps if context.anchor is None else None
+    rewards_S = context.needed_reward.score_encoded(rows, base_logps)
+    settled_S, kept_S = settle_truncated(rewards_S, samples.truncated_S, context.settings.policy_truncated_answers)
+    return Scored(samples, settled_S, kept_S, anchor_logps)
+
+
+def own_logprobs(context: PolicyContext, rows: Sequence[Encoded]) -> Sequence[Tensor]:
+    """log pi_old as the trainer computes it."""
+    with using(context.base, context.adapter):
+        return all_logprobs(context.base, rows)
+
+
+def old_logprobs(context: PolicyContext, rows: Sequence[Encoded]) -> Sequence[Tensor] | None:
+    """The same; None where the step has one update, whose pi_old is pi itself."""
+    once = context.settings.policy_epochs == 1 and context.settings.policy_minibatch >= len(rows)
+    return None if once else own_logprobs(context, rows)
+
+
+def compared(
+    context: PolicyContext, forwarded: Forwarded, scored: Scored, old_logps: Sequence[Tensor] | None
+) -> Forward:
+    """This forward beside the policy that sampled, as the trainer finds it, and the importance of the difference."""
+    old_BT = forwarded.logps_BT.detach() if old_logps is None else forwarded.fixed(old_logps)
+    sampler_BT = forwarded.fixed(scored.samples.sampler_logps)
+    importance_BT = truncated_importance(old_BT, sampler_BT, context.settings.policy_truncate)
+    return Forward(forwarded.logps_BT, old_BT, importance_BT, forwarded.batch.mask_BT.float())
+
+
+def _update(
+    context: PolicyContext, learner: Learner, scored: Scored, optimizer: torch.optim.Optimizer, step: int
+) -> dict[str, float]:
+    metrics = Means()
+    parameters = adapter_parameters(context.base, context.adapter)
+    for minibatch in _minibatches(context, len(scored.rows), step):
+        kept = [index for index in minibatch if scored.kept_S[index]]
+        if not kept:
+            continue
+        tokens = sum(len(scored.rows[index].answer) for index in kept)
+        whole = Whole(len(kept), tokens, context.settings.policy_max_new_tokens)
+        for part in in_batches([scored.rows[index] for index in kept], TOKENS_WITH_GRADIENT):
+            picked = [kept[index] for index in part]
+            with using(context.base, context.adapter):
+                forwarded = _forward(context, scored, picked)
+                loss = learner.loss(forwarded, whole)
+                loss.total.backward()
+            found = {"loss": float(loss.total.detach()) * len(kept) / len(picked), **loss.metrics}
+            metrics.add({**found, **learner.beside(forwarded, whole)}, len(picked))
+        metrics.add({"grad_norm": apply_gradients(optimizer, parameters)})
+        learner.step()
+    return {"loss": 0.0, "grad_norm": 0.0, **metrics.means()}  # where all answers are masked nothing is updated
+
+
+def _forward(context: PolicyContext, scored: Scored, picked: list[int]) -> Forwarded:
+    batch = make_batch([scored.rows[index] for index in picked], context.base.device)
+    return Forwarded(picked, batch, answer_logprobs(context.base, batch))
+
+
+def _minibatches(context: PolicyContext, count: int, step: int) -> Iterator[list[int]]:
+    generator = torch.Generator().manual_seed(context.seed * 1_000_003 + step)
+    for _ in range(context.settings.policy_epochs):
+        for part in torch.randperm(count, generator=generator).split(context.settings.policy_minibatch):
+            yield part.tolist()
+
+
+def _described(scored: Scored) -> dict[str, float]:
+    """TRL's names. `objective/kl` is in nats per answer."""
+    return {
+        "reward": float(scored.rewards_S.mean()),
+        "reward_std": float(scored.rewards_S.std()),
+        "objective/kl": float(scored.kl_S.mean()),
+        "completions/mean_length": scored.samples.mean_length,
+        "completions/clipped_ratio": float(scored.samples.truncated_S.float().mean()),
+    }
+
+
+def figures(now: Forward, found: PolicyLoss) -> dict[str, float]:
+    """Means over tokens, or over answers where each is one action. TRL's names."""
+    named = {"kl": found.kl, "policy/clipfrac_avg": found.bitten, IMPORTANCE: now.importance}
+    return {name: _mean(values.float(), now.mask_BT) for name, values in named.items()}
+
+
+def _mean(values: Tensor, mask_BT: Tensor) -> float:
+    return float(masked_mean(values, mask_BT) if values.shape == mask_BT.shape else values.mean())
