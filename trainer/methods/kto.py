@@ -56,11 +56,15 @@ def _step(
 
 @torch.no_grad()
 def _reference_point(context: PolicyContext, rows: Sequence[Encoded]) -> Tensor:
-    """From each prompt with the next row's answer, under policy and reference."""
-    moved = [Encoded(row.prompt, other.answer) for row, other in zip(rows, [*rows[1:], rows[0]], strict=True)]
+    moved = _mismatched(rows)
     mine_B = answer_sums(context.base, moved)
     with using(context.base, context.anchor):
         return kto_reference_point(mine_B - answer_sums(context.base, moved))
+
+
+def _mismatched(rows: Sequence[Encoded]) -> list[Encoded]:
+    """Each prompt with the next row's answer."""
+    return [Encoded(row.prompt, other.answer) for row, other in zip(rows, [*rows[1:], rows[0]], strict=True)]
 
 
 def _thumbs(context: PolicyContext) -> list[Thumb]:

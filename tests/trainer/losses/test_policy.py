@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections import defaultdict
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
@@ -62,10 +63,6 @@ def trl_grpo_loss(
         patch.setattr(import_module("trl.import_utils"), "is_vllm_available", lambda **_: False)  # slow to load
         from trl.trainer.grpo_trainer import GRPOTrainer
 
-    class Metrics(dict[str, Any]):
-        def __missing__(self, key: str) -> list[float]:
-            return self.setdefault(key, [])
-
     stub = SimpleNamespace(
         _get_per_token_logps_and_entropies=lambda *args, **kwargs: (
             inputs["logps_BT"], torch.zeros_like(inputs["logps_BT"]), None
@@ -73,7 +70,7 @@ def trl_grpo_loss(
         args=SimpleNamespace(use_bias_correction_kl=False, delta=None),
         accelerator=SimpleNamespace(gather=lambda it: it, reduce=lambda it, reduction: it, num_processes=1),
         model=SimpleNamespace(training=True),
-        _metrics={"train": Metrics(), "eval": Metrics()},
+        _metrics={"train": defaultdict(list)},
         aux_loss_enabled=False, top_entropy_quantile=1.0, off_policy_mask_threshold=None,
         importance_sampling_level="token", beta=beta,
         loss_type=loss_type, max_completion_length=longest, epsilon_low=clip, epsilon_high=clip,
@@ -180,6 +177,47 @@ def test_each_average_weighs_the_answers_of_a_full_minibatch_with_one(how: Any) 
     lengths = torch.full((3,), 4.0)
     weights = answer_weights(lengths, Whole(answers=3, tokens=12, longest=4), how)
     assert float((weights * lengths).sum()) == pytest.approx(1)
+
+
+def trl_rloo_loss(inputs: dict[str, Tensor], *, clip: float) -> Tensor:
+    """TRL's `_compute_loss` itself, its model replaced by the log-probabilities that it would compute."""
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        patch.setattr(import_module("trl.import_utils"), "is_vllm_available", lambda **_: False)
+        from trl.trainer.rloo_trainer import RLOOTrainer
+    stub = SimpleNamespace(
+        _get_per_token_logps_and_entropies=lambda *args, **kwargs: (
+            inputs["logps_BT"], torch.zeros_like(inputs["logps_BT"]), None
+        ),
+        accelerator=SimpleNamespace(gather=lambda it: it, reduce=lambda it, reduction: it),
+        model=SimpleNamespace(training=True), _metrics={"train": defaultdict(list)},
+        aux_loss_enabled=False, epsilon_low=clip, epsilon_high=clip,
+    )  # fmt: skip
+    answers = torch.zeros(inputs["logps_BT"].shape, dtype=torch.long)
+    batch = {
+        "prompt_ids": answers[:, :1],
+        "prompt_mask": torch.ones_like(answers[:, :1]),
+        "completion_ids": answers,
+        "completion_mask": inputs["mask_BT"],
+        "advantages": inputs["advantages_B"],
+        "old_logps": (inputs["old_logps_BT"] * inputs["mask_BT"]).sum(-1),
+    }
+    found: Tensor = RLOOTrainer._compute_loss(stub, None, batch)
+    return found
+
+
+@pytest.mark.parametrize("clip", [0.05, 0.2, 1e6])
+def test_the_rloo_loss_and_its_gradient_are_trl_s(clip: float) -> None:
+    """Without importance weights, which TRL's has not."""
+    inputs = make_policy_inputs()
+    mine, theirs = (inputs["logps_BT"].clone().requires_grad_() for _ in range(2))
+    now = Forward(mine, inputs["old_logps_BT"], torch.ones(4, 1).double(), inputs["mask_BT"])
+    found = rloo_loss(now, inputs["advantages_B"], clip=clip).losses.mean()
+    expected = trl_rloo_loss({**inputs, "logps_BT": theirs}, clip=clip)
+    found.backward()
+    expected.backward()
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=0)
+    torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-9, atol=1e-15)
 
 
 def policy_gradient_inputs() -> dict[str, np.ndarray]:
