@@ -28,6 +28,7 @@ from trainer.stages.table import open_stages
 from trainer.workdir import work_dir
 
 pytestmark = pytest.mark.training
+SIDES = ("chosen", "rejected")
 
 
 @pytest.fixture
@@ -136,6 +137,19 @@ def test_the_manifest_says_what_the_version_is_made_of(trained: tuple[Ports, str
     assert manifest.seeds.keys() == {"sft", "reward", "judge", "policy"}
     assert TrainerSettings.model_validate(manifest.settings).policy_steps == 2
     assert "+" in manifest.code_version
+
+
+@pytest.mark.parametrize("method", ["ppo", "rloo", "dpo", "kto"])
+def test_a_cycle_s_policy_is_trained_by_the_method_that_is_set(ports: Ports, method: str) -> None:
+    tables = make_tables()
+    judged = [(row["prompt"], row[side], side == "chosen") for row in tables["preference"]["train"] for side in SIDES]
+    thumbs = [{"prompt": prompt, "completion": text, "label": liked} for prompt, text, liked in judged]
+    tables = {**tables, "unpaired": {"train": thumbs}}
+    cycle_id = make_snapshotted_cycle(ports, tables, method=method)
+    assert train(ports, cycle_id) is CycleState.GATING
+    manifest = adapters.manifest_of(published(ports, cycle_id))
+    assert manifest.method == method
+    assert ("rewards/chosen" in manifest.metrics) == (method in ("dpo", "kto"))
 
 
 def test_the_evidence_holds_everything_that_the_gates_read(trained: tuple[Ports, str]) -> None:
