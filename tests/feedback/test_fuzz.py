@@ -21,16 +21,18 @@ from sqlalchemy import select
 
 from feedback.intake.consumer import GROUP, Loop
 from feedback.intake.deadletters import LetterState, Office
-from feedback.intake.decode import TOPICS
+from feedback.intake.decode import TOPICS, decode
 from feedback.tables import DeadLetterRow, InferenceRow, VoteEventRow
+from feedback.votes import Answered
 from infra.contracts.events import FEEDBACK_TOPIC, INFERENCE_TOPIC, Envelope
 from infra.database.engine import open_database
 from infra.envelopes import REFERENCE, Sealer
-from infra.eventlog.base import EventLog, Position
+from infra.eventlog.base import EventLog, Position, Record
 from infra.eventlog.kafka import MAX_RECORD_BYTES, Connection, KafkaEventLog
 from infra.services.kafka import Kafka
 from infra.services.postgres import Postgres
 from tests.support.events import (
+    NOON,
     make_comparison,
     make_envelope,
     make_feedback,
@@ -221,6 +223,8 @@ class Post:
         places = self.send(made)
         self._consume(len(places))
         stored, letters = self._stored(places), self._letters(places)
+        values = {at: value for at, (_, value) in zip(places, made, strict=True) if at not in stored | letters.keys()}
+        stored |= {at for at, value in values.items() if self._is_told_already(at, value or b"")}
         office = Office(self.room.database, self.room.eventlog, self.room.artifacts)
         for at, (payload, value) in zip(places, made, strict=True):
             assert (at in stored) != (at in letters), f"{at}: {payload} {(value or b'')[:300]!r}"
@@ -246,6 +250,13 @@ class Post:
                 rows = session.execute(select(row.log_partition, row.log_offset)).all()
                 found |= {Position(topic, partition, offset) for partition, offset in rows}
         return found & set(places)
+
+    def _is_told_already(self, at: Position, value: bytes) -> bool:
+        """Of two events of one response one only is stored."""
+        event = decode(Record(at, "", value, NOON), self.room.sealer)
+        assert isinstance(event, Answered)
+        with self.room.database.reading() as session:
+            return session.get(InferenceRow, (event.envelope.tenant, event.body.response_id)) is not None
 
     def _letters(self, places: Sequence[Position]) -> Mapping[Position, DeadLetterRow]:
         with self.room.database.reading() as session:
@@ -322,3 +333,11 @@ def test_no_payload_stops_the_consumer_of_kafka_and_postgres(served: Post) -> No
     fuzz(served, st.integers(0, 19).flatmap(lambda dice: UNKEYED if dice == 0 else PAYLOADS))
     assert min(served.outcomes.values()) > 0
     assert sum(served.outcomes.values()) == served.consumed >= EXAMPLES - BATCH
+
+
+def test_of_two_events_of_one_response_one_is_stored_and_none_refused(embedded: Post) -> None:
+    body = {**make_inference("r1").model_dump(mode="json"), "response_id": "the same"}
+    embedded.deliver([Payload(INFERENCE_TOPIC, lambda sealer: sealed(sealer, body))] * 2)
+    assert embedded.outcomes == {"stored": 2, "refused": 0}
+    with embedded.room.database.reading() as session:
+        assert len(session.scalars(select(InferenceRow)).all()) == 1
