@@ -73,7 +73,7 @@ def reward(model: Model, data: Data, out: Out, assignments: Assignments = None, 
 def ppo(
     model: Model, data: Data, out: Out, reward: Reward, assignments: Assignments = None, json: Json = False
 ) -> None:
-    """A LoRA policy with a value head against a reward model, on `prompt` rows; samples come from memory."""
+    """A LoRA policy beside a value model, against a reward model, on `prompt` rows; samples come from memory."""
     _policy(model, data, reward, out, _of("ppo", assignments), json=json)
 
 

@@ -4,9 +4,9 @@ GRPO, RLOO and PPO differ in what they make of a step's scores and in the loss o
 """
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -66,20 +66,27 @@ class Loss:
     metrics: dict[str, float]
 
 
-class Learner(Protocol):
+class Learner(ABC):
     """What one method adds to the loop."""
 
+    def __init__(self, context: PolicyContext) -> None:
+        self._context = context
+
+    @abstractmethod
     def study(self, scored: Scored) -> dict[str, float]:
         """Takes in a step: advantages, and what else the updates compare with. Returns what is worth a line."""
 
+    @abstractmethod
     def loss(self, forwarded: Forwarded, whole: Whole) -> Loss:
         """Averaged over the whole minibatch, of which this is a part."""
 
-    def beside(self, forwarded: Forwarded, whole: Whole) -> dict[str, float]:
+    def beside(self, _forwarded: Forwarded, _whole: Whole) -> dict[str, float]:
         """After the policy's backward: whatever else learns from these samples, with a backward of its own."""
+        return {}
 
     def step(self) -> None:
-        """After the policy's own: a minibatch is complete."""
+        """After the policy's own step: a minibatch is complete."""
+        return
 
 
 def train_on_samples(context: PolicyContext, learner: Learner) -> PolicyResult:

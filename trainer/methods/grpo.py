@@ -12,21 +12,17 @@ from torch import Tensor
 from trainer.losses.advantages import group_advantages
 from trainer.losses.policy import Whole, answer_weights, grpo_loss
 from trainer.methods.policy import PolicyContext, PolicyResult
-from trainer.updating import Forwarded, Loss, Scored, compared, figures, old_logprobs, train_on_samples
+from trainer.updating import Forwarded, Learner, Loss, Scored, compared, figures, old_logprobs, train_on_samples
 
 
 def train(context: PolicyContext) -> PolicyResult:
     return train_on_samples(context, Grpo(context))
 
 
-class Grpo:
-    """The learner of `trainer.updating`."""
-
-    def __init__(self, context: PolicyContext) -> None:
-        self._context = context
-        self._scored: Scored
-        self._advantages_S: Tensor
-        self._old_logps: Sequence[Tensor] | None
+class Grpo(Learner):
+    _scored: Scored
+    _advantages_S: Tensor
+    _old_logps: Sequence[Tensor] | None
 
     def study(self, scored: Scored) -> dict[str, float]:
         settings = self._context.settings
@@ -43,9 +39,3 @@ class Grpo:
         found = grpo_loss(now, advantages_B, reference_BT, clip=settings.policy_clip, beta=settings.policy_beta)
         weights_B = answer_weights(now.mask_BT.sum(-1), whole, settings.policy_average)
         return Loss((found.losses * now.mask_BT * weights_B[:, None]).sum(), figures(now, found))
-
-    def beside(self, _forwarded: Forwarded, _whole: Whole) -> dict[str, float]:
-        return {}
-
-    def step(self) -> None:
-        """Nothing else is trained."""

@@ -18,7 +18,7 @@ from trainer.methods.policy import PolicyContext, PolicyResult
 from trainer.methods.sft import BATCH, Row, encoded_rows, sft_loss
 from trainer.on_policy import course
 from trainer.rewarding import RewardModel
-from trainer.updating import Forwarded, Loss, Scored, compared, figures, own_logprobs, train_on_samples
+from trainer.updating import Forwarded, Learner, Loss, Scored, compared, figures, own_logprobs, train_on_samples
 from trainer.value import ValueModel
 
 
@@ -30,21 +30,20 @@ def train(context: PolicyContext) -> PolicyResult:
         learner.values.close()
 
 
-class Ppo:
-    """The learner of `trainer.updating`."""
+class Ppo(Learner):
+    _scored: Scored
+    _old_logps: Sequence[Tensor]
+    _old_values: Sequence[Tensor]
+    _advantages: Sequence[Tensor]
+    _returns: Sequence[Tensor]
 
     def __init__(self, context: PolicyContext) -> None:
+        super().__init__(context)
         settings, reward = context.settings, context.reward
-        self._context = context
         self._pretraining = _pretraining(context)
         self.kl = AdaptiveKL(settings.policy_beta, settings.ppo_kl_target or None)
         like = reward.name if isinstance(reward, RewardModel) else None
         self.values = ValueModel(context.base, f"{context.adapter}_value", settings, like=like, seed=context.seed)
-        self._scored: Scored
-        self._old_logps: Sequence[Tensor]
-        self._old_values: Sequence[Tensor]
-        self._advantages: Sequence[Tensor]
-        self._returns: Sequence[Tensor]
 
     def study(self, scored: Scored) -> dict[str, float]:
         """Rewards and advantages of each token, under the policy as it samples."""

@@ -13,21 +13,17 @@ from trainer.losses.advantages import leave_one_out_advantages
 from trainer.losses.policy import Forward, Whole, rloo_loss, truncated_importance
 from trainer.losses.tokens import masked_sum
 from trainer.methods.policy import PolicyContext, PolicyResult
-from trainer.updating import Forwarded, Loss, Scored, figures, old_logprobs, train_on_samples
+from trainer.updating import Forwarded, Learner, Loss, Scored, figures, old_logprobs, train_on_samples
 
 
 def train(context: PolicyContext) -> PolicyResult:
     return train_on_samples(context, Rloo(context))
 
 
-class Rloo:
-    """The learner of `trainer.updating`."""
-
-    def __init__(self, context: PolicyContext) -> None:
-        self._context = context
-        self._scored: Scored
-        self._advantages_S: Tensor
-        self._old_logps: Sequence[Tensor] | None
+class Rloo(Learner):
+    _scored: Scored
+    _advantages_S: Tensor
+    _old_logps: Sequence[Tensor] | None
 
     def study(self, scored: Scored) -> dict[str, float]:
         settings = self._context.settings
@@ -49,9 +45,3 @@ class Rloo:
         advantages_B = self._advantages_S[forwarded.picked].to(mask_BT.device)
         found = rloo_loss(now, advantages_B, clip=settings.policy_clip)
         return Loss(found.losses.sum() / whole.answers, figures(now, found))
-
-    def beside(self, _forwarded: Forwarded, _whole: Whole) -> dict[str, float]:
-        return {}
-
-    def step(self) -> None:
-        """Nothing else is trained."""

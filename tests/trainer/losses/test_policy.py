@@ -1,9 +1,7 @@
 """The surrogates, the value loss and KL, against closed forms and against TRL's own code."""
 
 import math
-import warnings
 from collections import defaultdict
-from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.support.trl import import_trl
 from trainer.losses.policy import (
     AdaptiveKL,
     Forward,
@@ -58,10 +57,7 @@ def trl_grpo_loss(
     inputs: dict[str, Tensor], *, clip: float, beta: float, loss_type: str = "bnpo", longest: int = 0
 ) -> Tensor:
     """TRL's `_compute_loss` itself, its model replaced by the log-probabilities that it would compute."""
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TRL's own import warns of experimental parts
-        patch.setattr(import_module("trl.import_utils"), "is_vllm_available", lambda **_: False)  # slow to load
-        from trl.trainer.grpo_trainer import GRPOTrainer
+    trainer = import_trl("trl.trainer.grpo_trainer").GRPOTrainer
 
     stub = SimpleNamespace(
         _get_per_token_logps_and_entropies=lambda *args, **kwargs: (
@@ -88,7 +84,7 @@ def trl_grpo_loss(
         "ref_per_token_logps": inputs["reference_logps_BT"],
         "importance_sampling_ratio": inputs["importance_BT"],
     }
-    found: Tensor = GRPOTrainer._compute_loss(stub, None, batch)
+    found: Tensor = trainer._compute_loss(stub, None, batch)
     return found
 
 
@@ -181,10 +177,7 @@ def test_each_average_weighs_the_answers_of_a_full_minibatch_with_one(how: Any) 
 
 def trl_rloo_loss(inputs: dict[str, Tensor], *, clip: float) -> Tensor:
     """TRL's `_compute_loss` itself, its model replaced by the log-probabilities that it would compute."""
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        patch.setattr(import_module("trl.import_utils"), "is_vllm_available", lambda **_: False)
-        from trl.trainer.rloo_trainer import RLOOTrainer
+    trainer = import_trl("trl.trainer.rloo_trainer").RLOOTrainer
     stub = SimpleNamespace(
         _get_per_token_logps_and_entropies=lambda *args, **kwargs: (
             inputs["logps_BT"], torch.zeros_like(inputs["logps_BT"]), None
@@ -202,7 +195,7 @@ def trl_rloo_loss(inputs: dict[str, Tensor], *, clip: float) -> Tensor:
         "advantages": inputs["advantages_B"],
         "old_logps": (inputs["old_logps_BT"] * inputs["mask_BT"]).sum(-1),
     }
-    found: Tensor = RLOOTrainer._compute_loss(stub, None, batch)
+    found: Tensor = trainer._compute_loss(stub, None, batch)
     return found
 
 

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from tests.support.policy import make_context
 from tests.support.training import disturb, make_base
+from tests.support.trl import import_trl
 from trainer.batches import Encoded
 from trainer.methods import dpo, kto, reward
 from trainer.methods.sft import Row, sft_loss
@@ -39,15 +39,17 @@ class Peer:
 
     def __init__(self, directory: Path, kind: str, rows: list[dict[str, Any]], **choices: Any) -> None:
         self.base: Base = make_base(directory)
-        with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # TRL's own import warns of experimental parts
-            patch.setattr(import_module("trl.import_utils"), "is_vllm_available", lambda **_: False)  # slow to load
-            trl = import_module("trl")
-            settings = getattr(trl, f"{kind}Config")(
+        make_settings, make_trainer = (
+            getattr(import_trl(f"trl.trainer.{kind.lower()}_{part.lower()}"), f"{kind}{part}")
+            for part in ("Config", "Trainer")
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            settings = make_settings(
                 output_dir=str(directory / "out"), report_to="none", use_cpu=True, bf16=False, save_strategy="no",
                 per_device_train_batch_size=len(rows), gradient_checkpointing=False, disable_tqdm=True, **choices,
             )  # fmt: skip
-            self.trainer = getattr(trl, f"{kind}Trainer")(
+            self.trainer = make_trainer(
                 model=str(self.base.directory), args=settings, train_dataset=Dataset.from_list(rows),
                 peft_config=LoraConfig(
                     r=4, lora_alpha=8, target_modules=LAYERS, task_type="SEQ_CLS" if kind == "Reward" else "CAUSAL_LM",
