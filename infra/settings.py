@@ -231,6 +231,9 @@ class TrainerSettings(Section):
     policy_beta: float = Field(0.04, ge=0, description="Weight of the KL penalty to the anchor.")
     policy_clip: float = Field(0.2, gt=0, description="Clip range of the policy ratio.")
     policy_truncate: float = Field(2.0, gt=0, description="Cap of the trainer-over-sampler importance ratio.")
+    policy_overlap: bool = Field(
+        False, description="The engine draws a step's samples while the step before is learnt from (one step behind)."
+    )
     policy_truncated_answers: Literal["penalise", "mask"] = Field(
         "penalise", description="What happens to answers cut by the length limit."
     )

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Collection
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,10 +18,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from infra.base_model import base_revision, check_model, file_sha256
 from infra.settings import TrainerSettings
 from trainer.errors import TrainerError
+from trainer.lines import Cost, cost_of
 from trainer.switch import Switch, SwitchRefused, lora_layers, turn_unguarded, without_peft_warnings
+from trainer.world import ALONE, World
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
+FULL = {"full_attention"}
 PREFIX = "base_model.model."  # what PEFT and vLLM expect before a module's name
 
 
@@ -42,6 +45,13 @@ class Base:
     directory: Path
     revision: str
     switch: Switch
+    world: World = ALONE
+    shares: bool = False  # whether several answers may stand behind one prompt: see `_shares`
+
+    @property
+    def cost(self) -> Cost | None:
+        """Of a line with several answers; None where there can't be one."""
+        return cost_of(self.hidden_size) if self.shares else None
 
     @property
     def device(self) -> torch.device:
@@ -89,7 +99,7 @@ def load_base(directory: Path, *, device: str = "cpu", dtype: str = "float32") -
     model.eval().requires_grad_(False)
     base = Base(model, tokenizer, directory, base_revision(directory), Switch(model, model.base_model))
     _check_head(base)
-    return base
+    return replace(base, shares=_shares(base))
 
 
 def using(base: Base, name: str | None) -> AbstractContextManager[None]:
@@ -182,6 +192,25 @@ def _check_head(base: Base) -> None:
     logits = base.head(base.decoder(input_ids=ids).last_hidden_state)
     if not torch.allclose(logits, base.model(input_ids=ids).logits, atol=1e-3, rtol=1e-3):
         raise UnsupportedModel(f"{base.directory}: the logits of {type(base.model).__name__} are no plain linear head")
+
+
+@torch.no_grad()
+def _shares(base: Base) -> bool:
+    """Whether answers behind one prompt get the states that each gets alone: our mask replaces the model's own."""
+    config = base.model.config
+    if getattr(config, "sliding_window", None) or set(getattr(config, "layer_types", None) or FULL) != FULL:
+        return False
+    prompt, first, second = [0, 1, 2, 3], [4, 5], [6, 7, 4]
+    ids_1L = torch.tensor([[*prompt, *first, *second]], device=base.device)
+    branch_L = torch.tensor([0] * 4 + [1] * 2 + [2] * 3, device=base.device)
+    seen_LL = ((branch_L[:, None] == branch_L) | (branch_L == 0)).tril()
+    place_1L = torch.tensor([[0, 1, 2, 3, 4, 5, 4, 5, 6]], device=base.device)
+    try:
+        together = base.decoder(input_ids=ids_1L, attention_mask=seen_LL[None, None], position_ids=place_1L)
+    except (RuntimeError, TypeError, ValueError):  # no attention, or none that takes such a mask
+        return False
+    alone = base.decoder(input_ids=torch.tensor([[*prompt, *second]], device=base.device))
+    return torch.allclose(together.last_hidden_state[0, 6:], alone.last_hidden_state[0, 4:], atol=1e-3, rtol=1e-3)
 
 
 def _config(base: Base, name: str) -> dict[str, Any]:

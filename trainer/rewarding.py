@@ -15,9 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from infra.base_model import file_sha256
-from trainer.batches import Batch, Encoded, all_logprobs, encode, hidden_states, in_batches, make_batch
+from trainer.batches import Batch, all_logprobs, encode, hidden_states, in_batches, make_batch
 from trainer.data import Message, Prompt
 from trainer.errors import TrainerError
+from trainer.lines import Encoded
 from trainer.model import Base, load_adapter, remove_adapter, save_adapter, using
 
 HEAD = "head.safetensors"
@@ -82,17 +83,15 @@ class RewardModel:
         features_BF = self.features(rows, base_logps)
         scores_B = torch.zeros(len(rows))
         with using(self.base, self.name):
-            for picked in in_batches(rows):
-                batch = make_batch([rows[index] for index in picked], self.base.device)
+            for picked in in_batches(self.base, rows):
+                batch = make_batch(self.base, [rows[index] for index in picked])
                 chosen_F = None if features_BF is None else features_BF[picked]
                 scores_B[picked] = self.scores(batch, chosen_F).cpu()
         return scores_B
 
     def scores(self, batch: Batch, features_BF: Tensor | None) -> Tensor:
         """[B] with gradient, where gradients are on; the caller has this model's adapter on."""
-        hidden_BLH = hidden_states(self.base, batch)
-        everyone = torch.arange(len(batch.last_B), device=self.base.device)
-        scores_B: Tensor = self.head(hidden_BLH[everyone, batch.last_B], features_BF)
+        scores_B: Tensor = self.head(batch.ending(hidden_states(self.base, batch)), features_BF)
         return scores_B
 
     def features(self, rows: Sequence[Encoded], base_logps: Sequence[Tensor] | None = None) -> Tensor | None:

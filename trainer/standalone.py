@@ -54,8 +54,8 @@ def train_sft(model: Path, source: Path, out: Path, settings: TrainerSettings, p
     base = _open(model, out, settings)
     rows = data.demonstrations(rows_of(source, "demonstrations", "train"))
     attach_fresh(base, "sft", settings, settings.seed)
-    metrics = sft_method.train(base, rows, adapter="sft", settings=settings, seed=settings.seed, progress=progress)
-    return {"sha256": save_adapter(base, "sft", out), "metrics": metrics}
+    found = sft_method.train(base, rows, adapter="sft", settings=settings, seed=settings.seed, progress=progress)
+    return {"sha256": save_adapter(base, "sft", out), "metrics": found.metrics}
 
 
 def train_reward(model: Path, source: Path, out: Path, settings: TrainerSettings, progress: Progress) -> dict[str, Any]:

@@ -7,8 +7,8 @@ import torch
 
 from tests.support.tiny_model import make_tiny_model
 from trainer import divergence
-from trainer.batches import Encoded
 from trainer.divergence import answer_kls, sequence_logprobs
+from trainer.lines import Encoded
 from trainer.model import Base, adapter_parameters, attach_adapter, load_base, using
 
 ANSWERS = [Encoded([5, 6, 7], [8, 9, 10, 1]), Encoded([5, 6], [11, 1]), Encoded([5], []), Encoded([9, 8, 7, 6], [5, 1])]

@@ -1,13 +1,15 @@
 """The interface of all policy methods: what they get, what they give back, and the table of them by name."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 from infra.settings import TrainerSettings
+from trainer.checkpoints import NOWHERE, Checkpoints
 from trainer.data import Demonstration, Preference, Prompt, Unpaired
 from trainer.errors import StageFailed
+from trainer.history import Trained
 from trainer.model import Base
 from trainer.progress import Progress, silent
 from trainer.rewarding import RewardModel
@@ -45,6 +47,7 @@ class PolicyContext:
     unpaired: Sequence[Unpaired] = ()
     demonstrations: Sequence[Demonstration] = ()
     progress: Progress = silent
+    checkpoints: Checkpoints = NOWHERE
 
     @property
     def needed_sampler(self) -> Sampler:
@@ -65,15 +68,7 @@ class PolicyContext:
         return self.prompts
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyResult:
-    """The adapter under training is on the base, ready to be saved. `history` has one entry per step."""
-
-    metrics: dict[str, float]
-    history: list[dict[str, float]] = field(default_factory=list)
-
-
-PolicyMethod = Callable[[PolicyContext], PolicyResult]
+PolicyMethod = Callable[[PolicyContext], Trained]
 
 
 def policy_method(name: str) -> PolicyMethod:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from infra.settings import TrainerSettings
-from trainer.batches import Encoded, encode, make_batch
+from trainer.batches import encode, make_batch
 from trainer.data import Message, Preference, Prompt, Tie
 from trainer.errors import StageFailed
+from trainer.lines import Encoded
 from trainer.losses.preference import bradley_terry, tie_loss
 from trainer.losses.tokens import weighted_mean
 from trainer.model import Base, adapter_parameters, attach_adapter, using
@@ -95,7 +96,7 @@ def _fit(
 def _margins(model: RewardModel, chosen: Sequence[Comparison], features_2CF: Tensor | None) -> Tensor:
     """Scores of the first answers minus those of the second."""
     rows = [comparison.first for comparison in chosen] + [comparison.second for comparison in chosen]
-    first_C, second_C = model.scores(make_batch(rows, model.base.device), features_2CF).chunk(2)
+    first_C, second_C = model.scores(make_batch(model.base, rows), features_2CF).chunk(2)
     return first_C - second_C
 
 

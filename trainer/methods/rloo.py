@@ -9,14 +9,15 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from trainer.history import Trained
 from trainer.losses.advantages import leave_one_out_advantages
 from trainer.losses.policy import Forward, Whole, rloo_loss, truncated_importance
 from trainer.losses.tokens import masked_sum
-from trainer.methods.policy import PolicyContext, PolicyResult
+from trainer.methods.policy import PolicyContext
 from trainer.updating import Forwarded, Learner, Loss, Scored, figures, old_logprobs, train_on_samples
 
 
-def train(context: PolicyContext) -> PolicyResult:
+def train(context: PolicyContext) -> Trained:
     return train_on_samples(context, Rloo(context))
 
 

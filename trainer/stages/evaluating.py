@@ -9,11 +9,11 @@ from typing import Any
 
 from infra.contracts.manifests import Evidence, Interval, SmokeCase
 from infra.registry.cycles import CycleState
-from trainer.batches import Encoded
 from trainer.cycle import Result
 from trainer.data import Prompt, encode_prompt
 from trainer.divergence import answer_kls, sequence_logprobs
 from trainer.evaluate import length_ratio, mean_by_prompt, probe_drift, probe_rates, samples, win_rate
+from trainer.lines import Encoded
 from trainer.model import Base, load_adapter, remove_adapter
 from trainer.progress import StageProgress
 from trainer.publish import EVIDENCE, version_name, write_contract

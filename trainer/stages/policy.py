@@ -11,7 +11,8 @@ from trainer import data
 from trainer.cycle import Result
 from trainer.data import read_table
 from trainer.errors import StageFailed
-from trainer.methods.policy import SAMPLING, PolicyContext, PolicyResult, policy_method
+from trainer.history import Trained
+from trainer.methods.policy import SAMPLING, PolicyContext, policy_method
 from trainer.model import CONFIG, attach_fresh, load_adapter, remove_adapter, save_adapter
 from trainer.progress import StageProgress
 from trainer.rewarding import RewardModel
@@ -61,9 +62,7 @@ def _attach(material: Material, start: Start, seed: int) -> None:
         load_adapter(material.base, POLICY, start.files)
 
 
-def _train(
-    material: Material, reward: RewardModel, anchor: str | None, seed: int, progress: StageProgress
-) -> PolicyResult:
+def _train(material: Material, reward: RewardModel, anchor: str | None, seed: int, progress: StageProgress) -> Trained:
     prompts = material.prompts("train")
     if not prompts and material.settings.method in SAMPLING:
         raise StageFailed(

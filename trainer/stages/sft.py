@@ -24,11 +24,11 @@ def sft(material: Material, part: Path, progress: StageProgress) -> Result:
         return {"anchor": BASE_VERSION, "skipped": f"{len(rows)} demonstrations, {settings.sft_min_rows} needed"}
     base = material.base
     attach_fresh(base, "sft", settings, settings.seed)
-    metrics = method.train(base, rows, adapter="sft", settings=settings, seed=settings.seed, progress=progress)
+    found = method.train(base, rows, adapter="sft", settings=settings, seed=settings.seed, progress=progress)
     sha256 = save_adapter(base, "sft", part / "adapter")
     remove_adapter(base, "sft")
     anchor = f"{material.row.alias}-{material.row.cycle_id}-sft-{sha256[:8]}"
-    return {"anchor": anchor, "sha256": sha256, "rows": len(rows), "metrics": metrics}
+    return {"anchor": anchor, "sha256": sha256, "rows": len(rows), "metrics": found.metrics}
 
 
 def check_pairs(material: Material) -> None:

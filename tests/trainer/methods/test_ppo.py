@@ -11,22 +11,23 @@ from tests.support.training import disturb, make_message, make_prompt
 from trainer.batches import all_logprobs, encode
 from trainer.data import Demonstration
 from trainer.errors import StageFailed
+from trainer.history import Trained
 from trainer.losses.policy import Whole
 from trainer.methods import ppo
-from trainer.methods.policy import PolicyContext, PolicyResult
+from trainer.methods.policy import PolicyContext
 from trainer.methods.ppo import Ppo
 from trainer.model import Base, adapter_parameters, using
-from trainer.on_policy import draw_samples
+from trainer.on_policy import Drawer
 from trainer.rewarding import Head, RewardModel
-from trainer.updating import Scored, _forward, score
+from trainer.updating import Scored, forward, score
 
 
-def train(base: Base, directory: Path, **overrides: Any) -> PolicyResult:
+def train(base: Base, directory: Path, **overrides: Any) -> Trained:
     return ppo.train(make_context(base, directory, **overrides))
 
 
 def studied(context: PolicyContext) -> tuple[Ppo, Scored, dict[str, float]]:
-    learner, scored = Ppo(context), score(context, draw_samples(context, context.needed_prompts, 0))
+    learner, scored = Ppo(context), score(context, Drawer(context).take(0))
     return learner, scored, learner.study(scored)
 
 
@@ -108,7 +109,7 @@ def test_the_first_losses_are_those_of_the_definition(tmp_path: Path) -> None:
     learner, scored, _ = studied(context)
     everyone, tokens = list(range(len(scored.rows))), sum(len(row.answer) for row in scored.rows)
     with using(context.base, "policy"):
-        forwarded = _forward(context, scored, everyone)
+        forwarded = forward(context, scored, everyone)
         found = learner.loss(forwarded, Whole(len(everyone), tokens, 12))
         found.total.backward()
     advantages, returns = torch.cat(list(learner._advantages)), torch.cat(list(learner._returns))

@@ -14,7 +14,9 @@ from torch import Tensor
 from tests.support.policy import make_context
 from tests.support.training import disturb, make_base
 from tests.support.trl import import_trl
-from trainer.batches import Encoded
+from trainer.batches import all_logprobs
+from trainer.lines import Encoded
+from trainer.losses.preference import kto_reference_point
 from trainer.methods import dpo, kto, reward
 from trainer.methods.sft import Row, sft_loss
 from trainer.model import Base, adapter_parameters, attach_adapter, using
@@ -127,7 +129,7 @@ def test_dpo_is_trl_s(tmp_path: Path, loss_type: str, beta: float) -> None:
     context = make_context(peer.base, tmp_path, dpo_loss=loss_type, dpo_beta=beta)
     reference = dpo.reference_logprobs(context, found).view(2, -1).T
     with using(peer.base, "policy"):
-        peer.check(dpo._step(context, pairs, reference)[0])
+        peer.check(dpo.part_loss(context, pairs, reference, weighing=len(pairs))[0])
 
 
 @pytest.mark.parametrize("beta", [0.1, 2.0])
@@ -146,6 +148,7 @@ def test_kto_is_trl_s_with_the_pairs_that_it_estimates_kl_from(tmp_path: Path, b
     moved = peer.rows(peer.batch["KL_completion_mask"], "KL_input_ids", "KL_attention_mask")
     context = make_context(peer.base, tmp_path, kto_beta=beta)
     reference = dpo.reference_logprobs(context, [thumb.row for thumb in thumbs])
-    with pytest.MonkeyPatch.context() as patch, using(peer.base, "policy"):
-        patch.setattr(kto, "_mismatched", lambda _rows: moved)
-        peer.check(kto._step(context, thumbs, reference, (1.0, 1.0))[0])
+    with using(peer.base, "policy"):
+        gone = torch.stack([logps.sum() for logps in all_logprobs(peer.base, moved)])
+        point = kto_reference_point(gone - dpo.reference_logprobs(context, moved))
+        peer.check(kto.part_loss(context, thumbs, reference, point, weighing=len(thumbs))[0])
