@@ -194,6 +194,21 @@ class TrainerSettings(Section):
     method: Literal["ppo", "grpo", "rloo", "dpo", "kto"] = Field("grpo", description="How the policy is trained.")
     init: Literal["anchor", "champion"] = Field("anchor", description="What a cycle's policy starts from.")
     threads: int = Field(1, ge=1, description="CPU threads of torch beside a running engine.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="What trains: a GPU where there is one.")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="The base's precision: bfloat16 on a GPU, float32 on a CPU. Adapters are float32 always."
+    )
+    recompute: bool = Field(
+        False, description="Gradient checkpointing: less memory, and a third more work in the backward."
+    )
+    processes: int = Field(1, ge=1, description="Processes that train together on this machine (accelerate launch).")
+    accelerate_config: str = Field(
+        "", description="accelerate's own config file, for several machines or GPUs; it goes before processes."
+    )
+    shard_base: bool = Field(False, description="FSDP: of several processes each keeps a part of the base's layers.")
+    checkpoint_s: float = Field(
+        30, ge=0, description="How often a training keeps where it stands, to go on from there when it was killed."
+    )
     sampler: Literal["engine", "transformers"] = Field("engine", description="Who writes the training samples.")
     seed: int = Field(0, ge=0, description="Seed of every random choice in a cycle.")
     min_pairs: int = Field(50, ge=1, description="Fewer pairs than this start no cycle.")

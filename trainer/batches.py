@@ -16,7 +16,7 @@ from trainer import lines as layouts
 from trainer.data import Message, Prompt, encode_answer, encode_prompt
 from trainer.head import head_logprobs
 from trainer.lines import Encoded, Line, plan
-from trainer.model import Base
+from trainer.model import Base, recomputing
 
 TOKENS_PER_FORWARD = 8192  # bounds the memory of a forward without gradient
 TOKENS_WITH_GRADIENT = 4096  # with padding, per forward; a minibatch of more is accumulated
@@ -87,7 +87,8 @@ def make_batch(base: Base, rows: Sequence[Encoded]) -> Batch:
 
 def hidden_states(base: Base, batch: Batch) -> Tensor:
     """[R, L, hidden] under the adapter that is on."""
-    output = base.decoder(input_ids=batch.ids_RL, use_cache=False, **batch.attention)
+    with recomputing(base):
+        output = base.decoder(input_ids=batch.ids_RL, use_cache=False, **batch.attention)
     hidden: Tensor = output.last_hidden_state
     return hidden
 

@@ -1,8 +1,8 @@
 """One base model in memory and any number of LoRA adapters on it; the reference is the base with adapters off."""
 
 import json
-from collections.abc import Collection
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from infra.base_model import base_revision, check_model, file_sha256
 from infra.settings import TrainerSettings
@@ -46,6 +47,7 @@ class Base:
     revision: str
     switch: Switch
     world: World = ALONE
+    recomputes: bool = False  # whether a backward runs each layer's forward again instead of keeping what it needs
     shares: bool = False  # whether several answers may stand behind one prompt: see `_shares`
 
     @property
@@ -80,7 +82,9 @@ class Base:
         return frozenset(int(token) for token in found if token is not None)
 
 
-def load_base(directory: Path, *, device: str = "cpu", dtype: str = "float32") -> Base:
+def load_base(
+    directory: Path, *, device: str = "cpu", dtype: str = "float32", world: World = ALONE, recomputes: bool = False
+) -> Base:
     """Any Hugging Face causal LM directory with a chat template.
 
     Raises infra.base_model.NotAModel where it is none, UnsupportedModel where it can't be loaded or its logits are not
@@ -97,7 +101,10 @@ def load_base(directory: Path, *, device: str = "cpu", dtype: str = "float32") -
         raise UnsupportedModel(f"{directory} can't be loaded: {' '.join(str(error).split())}") from error
     nn.Module.to(model, device)  # transformers' own `to` is typed for another class
     model.eval().requires_grad_(False)
-    base = Base(model, tokenizer, directory, base_revision(directory), Switch(model, model.base_model))
+    if recomputes:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    switch = Switch(model, model.base_model)
+    base = Base(model, tokenizer, directory, base_revision(directory), switch, world, recomputes)
     _check_head(base)
     return replace(base, shares=_shares(base))
 
@@ -105,6 +112,23 @@ def load_base(directory: Path, *, device: str = "cpu", dtype: str = "float32") -
 def using(base: Base, name: str | None) -> AbstractContextManager[None]:
     """The adapter is on inside the block, None: all off. Raises SwitchRefused where a gradient would be lost."""
     return base.switch.using(name)
+
+
+@contextmanager
+def recomputing(base: Base) -> Iterator[None]:
+    """Layers keep their inputs alone, where the base recomputes and a gradient is wanted.
+
+    transformers asks each layer whether it is in training; only its own flag is set, so that no dropout comes on.
+    """
+    layers = [layer for layer in base.decoder.modules() if isinstance(layer, GradientCheckpointingLayer)]
+    wanted = base.recomputes and torch.is_grad_enabled()
+    for layer in layers:
+        layer.training = wanted
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False
 
 
 def attach_fresh(base: Base, name: str, settings: TrainerSettings, seed: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from trainer.errors import TrainerError
 
 EXPLODED = 1000.0  # times the usual norm of a gradient; a bad batch of a good run stays within tens
+LEAST = 1.0  # what usual is at least: below it nothing is clipped, and a reward that just began to tell is no explosion
 USUAL = 20  # steps before a norm is usual or not
 
 
@@ -25,8 +26,9 @@ class Norms:
         """Raises Diverged."""
         if not math.isfinite(norm):
             raise Diverged(f"the gradient is not finite ({norm})")
-        if len(self.seen) >= USUAL and norm > EXPLODED * median(self.seen):
-            raise Diverged(f"the gradient's norm is {norm:.3g}, usual was {median(self.seen):.3g}")
+        usual = max(LEAST, median(self.seen)) if len(self.seen) >= USUAL else math.inf
+        if norm > EXPLODED * usual:
+            raise Diverged(f"the gradient's norm is {norm:.3g}, usual was {usual:.3g}")
         self.seen = [*self.seen[1 - USUAL :], norm]
 
     def state_dict(self) -> dict[str, Any]:

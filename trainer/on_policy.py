@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
+from math import isfinite
 from typing import Literal
 
 import orjson
@@ -16,6 +17,7 @@ from trainer.lines import Encoded
 from trainer.loop import Course
 from trainer.methods.policy import PolicyContext
 from trainer.model import save_adapter
+from trainer.norms import Diverged
 from trainer.sampling import Sampled
 
 Drawn = Sequence[Sequence[Sampled]]
@@ -115,7 +117,10 @@ class Drawer:
 
 
 def as_samples(drawn: Drawn) -> Samples:
+    """Raises Diverged where a log-probability is no number: the policy that wrote it is not one any more."""
     answers = [answer for group in drawn for answer in group]
+    if not all(isfinite(logprob) for answer in answers for logprob in answer.logprobs):
+        raise Diverged("the policy's samples have log-probabilities that are not finite")
     return Samples(
         rows=[Encoded(answer.prompt_ids, answer.token_ids) for answer in answers],
         sampler_logps=[torch.tensor(answer.logprobs) for answer in answers],

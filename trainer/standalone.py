@@ -7,15 +7,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow.parquet
-import torch
 
 from infra.settings import SettingsError, TrainerSettings
 from trainer import data
 from trainer.data import Preference, read_table
+from trainer.hardware import open_base
 from trainer.methods import reward as reward_method
 from trainer.methods import sft as sft_method
 from trainer.methods.policy import PolicyContext, policy_method
-from trainer.model import Base, attach_fresh, load_base, save_adapter
+from trainer.model import Base, attach_fresh, save_adapter
 from trainer.progress import Progress
 from trainer.reward_metrics import describe
 from trainer.rewarding import DESCRIPTION, RewardModel
@@ -114,8 +114,7 @@ def _open(model: Path, out: Path, settings: TrainerSettings) -> Base:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(f"--out: {out} is no directory and can't be made one ({error.strerror})") from None
-    torch.set_num_threads(settings.threads)
-    return load_base(model)
+    return open_base(model, settings)
 
 
 def _fit_reward(

@@ -36,7 +36,7 @@ def sliding(directory: Path) -> Path:
     make_tiny_model(directory)
     config = MistralConfig(
         vocab_size=320, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=1,
-        num_key_value_heads=1, head_dim=64, sliding_window=8, tie_word_embeddings=True, bos_token_id=None, eos_token_id=1,
+        num_key_value_heads=1, head_dim=64, sliding_window=8, bos_token_id=None, eos_token_id=1,
     )  # fmt: skip
     MistralForCausalLM(config).save_pretrained(directory)
     return directory
@@ -103,7 +103,6 @@ def test_every_row_is_in_one_batch_and_on_one_line(shapes: list[tuple[int, int]]
     for batch in batches:
         lines = plan([rows[index] for index in batch], COST)
         assert sorted(at for line in lines for tree in line.trees for at in tree.answers) == list(range(len(batch)))
-        assert len(batch) == 1 or sum(line.length for line in lines) <= tokens
 
 
 @given(st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=4), max_size=12), st.integers(8, 200))

@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 
 import structlog
-import torch
 
 from infra.contracts.manifests import DatasetManifest
 from infra.contracts.routing import BASE_VERSION, Replica
@@ -19,7 +18,8 @@ from trainer.cycle import Holding
 from trainer.data import Prompt, read_table
 from trainer.engine_sampler import EngineSampler
 from trainer.errors import StageFailed
-from trainer.model import Base, load_base
+from trainer.hardware import open_base
+from trainer.model import Base
 from trainer.overrides import effective
 from trainer.publish import adapter_path
 from trainer.sampling import Sampler
@@ -64,11 +64,10 @@ class Material:
 
     @cached_property
     def base(self) -> Base:
-        torch.set_num_threads(self.settings.threads)
         model = self.ports.settings.serving.model
         if not model:
             raise StageFailed("serving.model is not set: there is no base to train")
-        return load_base(Path(model))
+        return open_base(Path(model), self.settings)
 
     @cached_property
     def replicas(self) -> list[Replica]:
