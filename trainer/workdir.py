@@ -8,6 +8,7 @@ from typing import Any
 
 MARKER = "_DONE"
 CYCLES = "cycles"
+METRICS = "metrics"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,14 @@ class WorkDir:
             shutil.rmtree(part)
             return finished
         return result
+
+    def metrics_file(self, stage: str) -> Path:
+        """Beside the stages: it outlives an attempt that was killed, whose successor goes on in it."""
+        return self.root / METRICS / f"{stage}.jsonl"
+
+    def metrics_files(self) -> list[Path]:
+        """One for each series of steps."""
+        return sorted((self.root / METRICS).glob("*.jsonl"))
 
     def remove(self) -> None:
         shutil.rmtree(self.root, ignore_errors=True)  # another process may do the same

@@ -65,3 +65,12 @@ def test_the_marker_holds_the_result(work: WorkDir) -> None:
 
 def test_crashes_are_counted_over_all_workers(work: WorkDir, tmp_path: Path) -> None:
     assert [work_dir(tmp_path, "7").note_crash(f"killed\n{number}") for number in range(3)] == [1, 2, 3]
+
+
+def test_the_metrics_of_a_stage_outlive_an_attempt_that_was_killed(work: WorkDir) -> None:
+    work.metrics_file("reward").parent.mkdir(parents=True)
+    for name in ("reward", "reward-judge"):
+        work.metrics_file(name).write_text("{}")
+    work.begin("reward", 1)
+    work.begin("reward", 2)
+    assert [path.name for path in work.metrics_files()] == ["reward-judge.jsonl", "reward.jsonl"]
