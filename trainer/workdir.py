@@ -25,6 +25,10 @@ class WorkDir:
         marker = self.at(stage) / MARKER
         return dict(json.loads(marker.read_text())) if marker.is_file() else None
 
+    def results(self) -> dict[str, dict[str, Any]]:
+        """Of the stages that are finished, by their names."""
+        return {marker.parent.name: json.loads(marker.read_text()) for marker in self.root.glob(f"[!.]*/{MARKER}")}
+
     def begin(self, stage: str, epoch: int) -> Path:
         """A fresh directory of this worker's own: an earlier holder that wakes up writes into another."""
         for left in self.root.glob(f"{stage}.*.part"):

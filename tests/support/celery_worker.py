@@ -1,4 +1,4 @@
-"""A worker whose tasks leave marks, for tests of brokers: `python -m tests.support.celery_worker DIRECTORY [QUEUE ...]`.
+"""A worker whose tasks leave marks, for tests of brokers: `python -m tests.support.celery_worker DIRECTORY [QUEUE...]`.
 
 Its settings come from the environment, as the trainer's do.
 """

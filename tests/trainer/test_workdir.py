@@ -27,6 +27,12 @@ def test_a_stage_has_no_result_until_it_is_finished(work: WorkDir) -> None:
     assert (work.at("reward") / "weights.bin").read_bytes() == b"half"
 
 
+def test_the_results_are_those_of_finished_stages_alone(work: WorkDir) -> None:
+    work.finish("sft", work.begin("sft", 1), {"rows": 8})
+    (work.begin("reward", 1) / "weights.bin").write_bytes(b"half")
+    assert work.results() == {"sft": {"rows": 8}}
+
+
 def test_a_directory_without_its_marker_is_not_a_result(work: WorkDir) -> None:
     work.at("reward").mkdir(parents=True)
     assert work.result("reward") is None
