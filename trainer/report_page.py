@@ -1,5 +1,6 @@
 """A cycle's report as one page that needs nothing else: no script, light and dark, as wide as its reader's window."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -16,6 +17,8 @@ TILES = {  # what is measured -> what a tile says of it
     "reward accuracy on held-out raters": "reward accuracy",
     "length over the champion's": "length over the champion's",
 }
+VERDICTS = ("pass", "fail", "inconclusive")
+FIGURE = re.compile(r"(-?[\d.,]+(e[-+]?\d+)?%?( to -?[\d.]+)?( \(.+\))?)?")
 Found = Mapping[str, Any]
 Row = Sequence[object]
 
@@ -160,10 +163,20 @@ def _cost(found: Found) -> str:
     open_ = f" Not over yet: {', '.join(found['missing'])}." if found["missing"] else ""
     held = f"{found['device_hours']:.3f} {escape(found['device'].upper())} hours held by the trainer"
     return (
-        _table(("stage", "seconds", "until it began", "loading", "tokens learnt from", "tokens read"), stages)
+        _bar(found["stages"])
+        + _table(("stage", "seconds", "until it began", "loading", "tokens learnt from", "tokens read"), stages)
         + f"<p>{found['wall_s']:.1f} s in all, {held}.{open_}</p><h3>Fixed costs: {found['fixed_share'] or 0:.1%}</h3>"
         + _table(("what for", "seconds", "share"), fixed)
     )
+
+
+def _bar(stages: Found) -> str:
+    """Each stage as wide as its time; one too narrow for its name tells it to who points there."""
+    parts = [
+        f'<span style="flex-grow: {stage["seconds"]:.3f}" title="{name}: {stage["seconds"]:.1f} s">{name}</span>'
+        for name, stage in ((escape(name), stage) for name, stage in stages.items())
+    ]
+    return f'<div class="bar">{"".join(parts)}</div>' if parts else ""
 
 
 def _flat(value: Found, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -190,14 +203,14 @@ def _number(value: object) -> str:
 
 
 def _table(heads: Sequence[str], rows: Iterable[Row]) -> str:
-    """Columns of numbers stand right; nothing where there are no rows."""
-    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
-    top = "".join(f"<th>{escape(head)}</th>" for head in heads)
+    """A column of nothing but figures stands right; nothing where there are no rows."""
+    texts = [[_number(cell) for cell in row] for row in rows]
+    kinds = ["n" if all(FIGURE.fullmatch(text) for text in column) else "" for column in zip(*texts, strict=True)]
+    body = "".join(f"<tr>{''.join(map(_cell, row, kinds))}</tr>" for row in texts)
+    top = "".join(f'<th class="{kind}">{escape(head)}</th>' for head, kind in zip(heads, kinds, strict=False))
     head = f"<thead><tr>{top}</tr></thead>" if any(heads) else ""
     return f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>' if body else ""
 
 
-def _cell(value: object) -> str:
-    text = _number(value)
-    kind = text if text in ("pass", "fail", "inconclusive") else "n" if text[:1].isdigit() or text[:1] == "-" else ""
-    return f'<td class="{kind}">{escape(text)}</td>' if kind else f"<td>{escape(text)}</td>"
+def _cell(text: str, kind: str) -> str:
+    return f'<td class="{text if text in VERDICTS else kind}">{escape(text)}</td>'

@@ -94,6 +94,17 @@ def test_nested_figures_of_a_model_have_a_line_each() -> None:
     assert not any("unknown" in row for row in cells)
 
 
+def test_columns_of_figures_stand_right_and_words_left() -> None:
+    text = shown()
+    assert '<th class="n">value</th>' in text
+    assert '<td class="n">1.400 to 1.600</td>' in text
+    assert f'<td class="">{make_findings().manifest.sha256}</td>' in text
+
+
+def test_a_stage_is_as_wide_as_its_time() -> None:
+    assert '<span style="flex-grow: 4.000" title="snapshotting: 4.0 s">snapshotting</span>' in shown()
+
+
 def test_every_figure_of_a_training_has_a_chart() -> None:
     assert shown().count("<svg") == 2
     assert "steps 1 to 5" in shown()
