@@ -9,6 +9,7 @@ from typing import Any
 
 from infra.contracts.manifests import Sample
 from trainer.report_charts import Curve, curves, svg
+from trainer.report_costs import STAGES
 
 TEMPLATE = "report.html.template"
 TILES = {  # what is measured -> what a tile says of it
@@ -17,6 +18,10 @@ TILES = {  # what is measured -> what a tile says of it
     "reward accuracy on held-out raters": "reward accuracy",
     "length over the champion's": "length over the champion's",
 }
+ORDER = (  # JSON is stored by name: what is told first is told here
+    *STAGES, "judge", "pairs", "accuracy", "parent", "anchor", "reward_model", "base_revision", "dataset_ids",
+    "start", "load", "snapshot", "publish", "validate",
+)  # fmt: skip
 VERDICTS = ("pass", "fail", "inconclusive")
 FIGURE = re.compile(r"(-?[\d.,]+(e[-+]?\d+)?%?( to -?[\d.]+)?( \(.+\))?)?")
 Found = Mapping[str, Any]
@@ -32,7 +37,8 @@ def page(found: Found, metrics: Mapping[str, Sequence[Found]], samples: Sequence
         "Measured against the champion": _measured(found["measured"]) + _regressions(found["regressions"]),
         "Behaviour": _probes(found["probes"]),
         "Reward model": _reward_models(found["reward_models"]),
-        "Training": "".join(_training(name, curves(lines)) for name, lines in metrics.items()),
+        "Training": "".join(_training(name, curves(lines)) for name, lines in _ordered(metrics))
+        + _late(found["metrics"]),
         "Data": _data(found["data"]),
         "Answers before and after": _samples(found, samples),
         "Cost": _cost(found["cost"]),
@@ -50,13 +56,13 @@ def _lead(found: Found) -> str:
     return (
         f"<p>Cycle {escape(about['cycle_id'])} of {escape(about['alias'])}, by {escape(about['method'])} from the "
         f"{escape(about['init'])}, against {escape(found['champion'])}: {ended}{reason}</p>"
-        f'<p class="quiet">Published {escape(about["created_at"])}</p>'
+        f'<p class="quiet">Published {escape(about["created_at"][:16].replace("T", " "))} UTC</p>'
     )
 
 
 def _tiles(found: Found) -> str:
     shown = {
-        said: f"{found['measured'][name]['value']:.3g}" for name, said in TILES.items() if name in found["measured"]
+        said: f"{found['measured'][name]['value']:.2f}" for name, said in TILES.items() if name in found["measured"]
     }
     shown["minutes so far" if found["cost"]["missing"] else "minutes"] = f"{found['cost']['wall_s'] / 60:.1f}"
     cards = (f'<div class="card"><b>{value}</b><span>{escape(said)}</span></div>' for said, value in shown.items())
@@ -93,7 +99,7 @@ def _probes(probes: Found) -> str:
 
 def _reward_models(models: Found) -> str:
     """One column for each model; a figure that only some have leaves the others' cells empty."""
-    columns = {role: dict(_flat(figures)) for role, figures in models.items()}
+    columns = {role: dict(_flat(figures)) for role, figures in _ordered(models)}
     names = dict.fromkeys(name for column in columns.values() for name in column)
     rows = [(name, *(column.get(name, "") for column in columns.values())) for name in names]
     return _table(("", *(role.replace("_", " ") for role in columns)), rows)
@@ -103,6 +109,11 @@ def _training(name: str, found: Sequence[Curve]) -> str:
     if not found:
         return ""
     return f'<h3>{escape(name)}</h3><div class="curves">{"".join(map(_figure, found))}</div>'
+
+
+def _late(metrics: Found) -> str:
+    table = _table(("figure", "value"), _flat(metrics))
+    return f"<h3>Means over the policy's last steps, and of its evaluation</h3>{table}" if table else ""
 
 
 def _figure(curve: Curve) -> str:
@@ -157,9 +168,9 @@ def _judged(score: float | None) -> str:
 
 def _cost(found: Found) -> str:
     columns = ("seconds", "start", "load", "learning_tokens", "reading_tokens")
-    stages = [(name, *(_number(stage.get(column)) for column in columns)) for name, stage in found["stages"].items()]
+    stages = [(name, *(_number(stage.get(column)) for column in columns)) for name, stage in _ordered(found["stages"])]
     wall_s = found["wall_s"] or 1.0
-    fixed = [(name, _number(value), f"{value / wall_s:.1%}") for name, value in found["fixed_s"].items()]
+    fixed = [(name, _number(value), f"{value / wall_s:.1%}") for name, value in _ordered(found["fixed_s"])]
     open_ = f" Not over yet: {', '.join(found['missing'])}." if found["missing"] else ""
     held = f"{found['device_hours']:.3f} {escape(found['device'].upper())} hours held by the trainer"
     return (
@@ -174,20 +185,26 @@ def _bar(stages: Found) -> str:
     """Each stage as wide as its time; one too narrow for its name tells it to who points there."""
     parts = [
         f'<span style="flex-grow: {stage["seconds"]:.3f}" title="{name}: {stage["seconds"]:.1f} s">{name}</span>'
-        for name, stage in ((escape(name), stage) for name, stage in stages.items())
+        for name, stage in _ordered(stages)
     ]
     return f'<div class="bar">{"".join(parts)}</div>' if parts else ""
 
 
 def _flat(value: Found, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Nested figures as one list; an interval is one of them, and nothing is said of what isn't known."""
-    for name, each in value.items():
+    for name, each in _ordered(value):
         if isinstance(each, Mapping) and {"value", "lo", "hi"} <= each.keys():
             yield f"{prefix}{name}", f"{each['value']:.3f} ({_interval(each)})"
         elif isinstance(each, Mapping):
             yield from _flat(each, f"{prefix}{name} · ")
         elif each not in (None, [], ""):
             yield f"{prefix}{name}", ", ".join(map(str, each)) if isinstance(each, list) else _number(each)
+
+
+def _ordered(value: Found) -> list[tuple[str, Any]]:
+    """As ORDER has it, the rest as it comes; `reward-judge` comes with `reward`."""
+    places = {name: place for place, name in enumerate(ORDER)}
+    return sorted(value.items(), key=lambda item: places.get(item[0].partition("-")[0], len(places)))
 
 
 def _interval(value: Found) -> str:

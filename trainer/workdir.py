@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,9 +55,9 @@ class WorkDir:
         """Beside the stages: it outlives an attempt that was killed, whose successor goes on in it."""
         return self.root / METRICS / f"{stage}.jsonl"
 
-    def metrics_files(self) -> list[Path]:
-        """One for each series of steps."""
-        return sorted((self.root / METRICS).glob("*.jsonl"))
+    def metrics_files(self, stages: Sequence[str]) -> list[Path]:
+        """One for each series of steps: `reward.jsonl` and its parts, `reward-judge.jsonl`."""
+        return [file for stage in stages for file in sorted((self.root / METRICS).glob(f"{stage}*.jsonl"))]
 
     def remove(self) -> None:
         shutil.rmtree(self.root, ignore_errors=True)  # another process may do the same

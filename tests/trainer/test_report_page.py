@@ -1,5 +1,7 @@
 """The page shows each figure with its interval and size, lets no text become markup, and needs nothing else."""
 
+import json
+import re
 from html.parser import HTMLParser
 from typing import Any
 
@@ -99,6 +101,19 @@ def test_columns_of_figures_stand_right_and_words_left() -> None:
     assert '<th class="n">value</th>' in text
     assert '<td class="n">1.400 to 1.600</td>' in text
     assert f'<td class="">{make_findings().manifest.sha256}</td>' in text
+
+
+def test_stages_and_models_come_in_the_order_of_a_cycle_however_they_were_stored() -> None:
+    stored = json.loads(json.dumps(report(make_findings()), sort_keys=True))
+    cells = [row[0] for row in Page(shown(stored)).cells if row]
+    stages = re.findall(r'title="(\w+): ', shown(stored))
+    assert stages == ["queued", "snapshotting", "sft", "reward", "policy", "evaluating"]
+    assert "<th>reward</th><th>judge</th>" in re.sub(' class="n?"', "", shown(stored))
+    assert cells.index("anchor") < cells.index("base_revision") < cells.index("sha256")
+
+
+def test_what_the_manifest_says_of_the_training_is_there_too() -> None:
+    assert ["reward", "0.1235"] in Page(shown()).cells
 
 
 def test_a_stage_is_as_wide_as_its_time() -> None:

@@ -75,8 +75,8 @@ def test_crashes_are_counted_over_all_workers(work: WorkDir, tmp_path: Path) -> 
 
 def test_the_metrics_of_a_stage_outlive_an_attempt_that_was_killed(work: WorkDir) -> None:
     work.metrics_file("reward").parent.mkdir(parents=True)
-    for name in ("reward", "reward-judge"):
+    for name in ("reward", "reward-judge", "evaluating"):
         work.metrics_file(name).write_text("{}")
     work.begin("reward", 1)
     work.begin("reward", 2)
-    assert [path.name for path in work.metrics_files()] == ["reward-judge.jsonl", "reward.jsonl"]
+    assert [path.name for path in work.metrics_files(["policy", "reward"])] == ["reward-judge.jsonl", "reward.jsonl"]

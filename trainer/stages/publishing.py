@@ -17,6 +17,7 @@ from trainer.report import Findings, write_report
 from trainer.stages.material import Material
 
 ROLES = ("reward", "judge")
+TRAINING = (CycleState.SFT, CycleState.REWARD, CycleState.POLICY)
 
 
 def publishing(material: Material, part: Path, progress: StageProgress) -> Result:
@@ -126,7 +127,7 @@ def _findings(material: Material, manifest: AdapterManifest) -> Findings:
         dataset=material.dataset_manifest,
         results=material.holding.work.results(),
         seconds=material.holding.row().seconds,
-        metrics={file.stem: file.read_text() for file in material.holding.work.metrics_files()},
+        metrics={file.stem: file.read_text() for file in material.holding.work.metrics_files(TRAINING)},
         device=material.base.device.type,
     )
 
