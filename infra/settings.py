@@ -215,6 +215,13 @@ class TrainerSettings(Section):
     threshold_pairs: int = Field(0, ge=0, description="A cycle starts by itself after this many new pairs; 0: never.")
     schedule_s: float = Field(0, ge=0, description="A cycle starts by itself this often, in seconds; 0: never.")
     sweep_s: float = Field(2, gt=0, description="How often cycles without a live worker are looked for.")
+    queue: Literal["cpu", "gpu"] = Field("cpu", description="Queue, so the kind of machine, that trainings go to.")
+    worker_queues: tuple[Literal["cpu", "gpu"], ...] = Field(
+        ("cpu", "gpu"), min_length=1, description="Queues that this worker takes from; sweeps and scores are on cpu."
+    )
+    report_to: tuple[Literal["mlflow", "tensorboard"], ...] = Field(
+        (), description="Where metrics go besides metrics.jsonl: mlflow, tensorboard, or both."
+    )
     max_length: int = Field(1024, gt=8, description="Longest prompt plus answer in tokens that is trained on.")
     lora_rank: int = Field(16, ge=1, description="Rank of the policy's LoRA.")
     lora_alpha: int = Field(32, ge=1, description="Scale of the policy's LoRA (alpha / rank).")
@@ -285,7 +292,9 @@ class TrainerSettings(Section):
     regression_samples: int = Field(1, ge=1, description="Answers per regression case and version; 1 decodes greedily.")
 
 
-NOT_PER_CYCLE = frozenset({"port", "sweep_s", "threshold_pairs", "schedule_s"})  # the worker's, not a cycle's
+NOT_PER_CYCLE = frozenset(
+    {"port", "sweep_s", "threshold_pairs", "schedule_s", "queue", "worker_queues"}
+)  # the worker's, not a cycle's
 
 
 class ServingSettings(Section):

@@ -1,5 +1,6 @@
 """A whole cycle with a real, tiny model: trained, measured, published, and the same again from the same seed."""
 
+import json
 import math
 import os
 import subprocess
@@ -181,6 +182,27 @@ def test_the_report_shows_figures_and_no_text_of_anyone(trained: tuple[Ports, st
     assert (
         "KL to the anchor, nats per answer" in ports.artifacts.read_json(f"reports/{cycle_id}/report.json")["measured"]
     )
+
+
+def test_every_step_of_every_model_is_published_with_the_report(trained: tuple[Ports, str]) -> None:
+    ports, cycle_id = trained
+    names = ("policy", "reward", "reward-judge")
+    text = {name: ports.artifacts.read(f"reports/{cycle_id}/metrics/{name}.jsonl").decode() for name in names}
+    steps = {name: [line["step"] for line in map(json.loads, each.splitlines())] for name, each in text.items()}
+    assert steps["policy"] == [1, 2]
+    assert all(found == list(range(1, len(found) + 1)) and found for found in steps.values())
+    assert "objective/kl" in text["policy"]
+
+
+def test_the_report_bills_what_the_trainer_did(trained: tuple[Ports, str]) -> None:
+    ports, cycle_id = trained
+    cost = ports.artifacts.read_json(f"reports/{cycle_id}/report.json")["cost"]
+    assert cost["missing"] == ["publishing", "gating"]
+    assert cost["stages"]["policy"]["learning_tokens"] > 0
+    assert cost["stages"]["evaluating"]["learning_tokens"] == 0 < cost["stages"]["evaluating"]["reading_tokens"]
+    assert cost["stages"]["reward"]["load"] > 0  # the first that needs a base: there was nothing to fine-tune on
+    assert cost["wall_s"] == pytest.approx(sum(stage["seconds"] for stage in cost["stages"].values()), abs=0.01)
+    assert cost["device"] == "cpu"
 
 
 def test_the_same_dataset_settings_and_seed_give_the_same_adapter(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What the stages of one cycle share, each loaded when first asked for: settings, dataset, base, sampler, champion."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from infra.ports import Ports
 from infra.registry import adapters, fleet
 from infra.settings import TrainerSettings
 from trainer import data
+from trainer.costs import Meter
 from trainer.cycle import Holding
 from trainer.data import Prompt, read_table
 from trainer.engine_sampler import EngineSampler
@@ -33,6 +34,7 @@ log = structlog.get_logger()
 class Material:
     ports: Ports
     holding: Holding
+    meter: Meter = field(default_factory=Meter)
 
     @cached_property
     def row(self) -> CycleRow:
@@ -60,14 +62,18 @@ class Material:
         with self.ports.database.reading() as session:
             stored = adapters.get_dataset(session, self.row.tenant, self.dataset_manifest.dataset_id).path
         self.holding.work.root.mkdir(parents=True, exist_ok=True)
-        return self.ports.artifacts.fetch(stored, self.holding.work.at("dataset"), without="index/")
+        with self.meter.loading():
+            return self.ports.artifacts.fetch(stored, self.holding.work.at("dataset"), without="index/")
 
     @cached_property
     def base(self) -> Base:
         model = self.ports.settings.serving.model
         if not model:
             raise StageFailed("serving.model is not set: there is no base to train")
-        return open_base(Path(model), self.settings)
+        with self.meter.loading():
+            base = open_base(Path(model), self.settings)
+        self.meter.watch(base.decoder)
+        return base
 
     @cached_property
     def replicas(self) -> list[Replica]:
@@ -111,7 +117,8 @@ class Material:
     def adapter_files(self, version: str) -> Path:
         """A checked copy of a published adapter."""
         target = self.holding.work.at(f"fetched-{version}")
-        return target if target.is_dir() else self.ports.artifacts.fetch(adapter_path(version), target)
+        with self.meter.loading():
+            return target if target.is_dir() else self.ports.artifacts.fetch(adapter_path(version), target)
 
     @property
     def samples_name(self) -> str:

@@ -13,10 +13,11 @@ from infra.registry.cycles import CycleState
 from trainer.cycle import Fields, Result
 from trainer.progress import StageProgress
 from trainer.publish import EVIDENCE, MANIFEST, adapter_path, closure, code_version, reward_path, write_contract
-from trainer.report import write_report
+from trainer.report import Findings, write_report
 from trainer.stages.material import Material
 
 ROLES = ("reward", "judge")
+TRAINING = (CycleState.SFT, CycleState.REWARD, CycleState.POLICY)
 
 
 def publishing(material: Material, part: Path, progress: StageProgress) -> Result:
@@ -26,7 +27,7 @@ def publishing(material: Material, part: Path, progress: StageProgress) -> Resul
     progress(1, 3, {})
     manifest = _publish_adapter(material, part, rewards["reward"])
     progress(2, 3, {})
-    write_report(material.ports.artifacts, manifest, _read_evidence(material))
+    write_report(material.ports.artifacts, _findings(material, manifest))
     return {"version": manifest.version, "rewards": rewards}
 
 
@@ -117,6 +118,18 @@ def _publish_reward(material: Material, part: Path, role: str) -> str:
 
 def _trained(material: Material, role: str) -> bool:
     return role in (material.holding.work.result(CycleState.REWARD) or {})["models"]
+
+
+def _findings(material: Material, manifest: AdapterManifest) -> Findings:
+    return Findings(
+        manifest=manifest,
+        evidence=_read_evidence(material),
+        dataset=material.dataset_manifest,
+        results=material.holding.work.results(),
+        seconds=material.holding.row().seconds,
+        metrics={file.stem: file.read_text() for file in material.holding.work.metrics_files(TRAINING)},
+        device=material.base.device.type,
+    )
 
 
 def _read_evidence(material: Material) -> Evidence:
