@@ -193,7 +193,9 @@ class FeedbackSettings(Section):
 
 class TrainerSettings(Section):
     port: int = Field(0, ge=0, le=65535, description="Port of the worker's metrics and health; 0 picks a free one.")
-    method: Literal["ppo", "grpo", "rloo", "dpo", "kto"] = Field("grpo", description="How the policy is trained.")
+    method: Literal["auto", "ppo", "grpo", "rloo", "dpo", "kto"] = Field(
+        "grpo", description="How the policy is trained; auto: as each cycle's data speaks for."
+    )
     size: Size = Field(
         "small", description="How large the base is: sets learning rates, batches and steps that aren't set by name."
     )
@@ -202,6 +204,11 @@ class TrainerSettings(Section):
     sampler: Literal["engine", "transformers"] = Field("engine", description="Who writes the training samples.")
     seed: int = Field(0, ge=0, description="Seed of every random choice in a cycle.")
     min_pairs: int = Field(50, ge=1, description="Fewer pairs than this start no cycle.")
+    min_thumbs: int = Field(100, ge=2, description="Fewer lone thumbs than this start no cycle of KTO.")
+    data_checks: Literal["refuse", "warn"] = Field(
+        "refuse",
+        description="What a cycle does where its data can teach nothing good: one rater, one prompt, coin flips.",
+    )
     threshold_pairs: int = Field(0, ge=0, description="A cycle starts by itself after this many new pairs; 0: never.")
     schedule_s: float = Field(0, ge=0, description="A cycle starts by itself this often, in seconds; 0: never.")
     sweep_s: float = Field(2, gt=0, description="How often cycles without a live worker are looked for.")
@@ -226,6 +233,9 @@ class TrainerSettings(Section):
     )
     reward_compare: bool = Field(
         False, description="Also train the reward model's other variant (features or none), only to compare both."
+    )
+    policy_warm_start: Literal["none", "dpo"] = Field(
+        "none", description="What GRPO, RLOO and PPO start with: DPO on the pairs, or nothing."
     )
     policy_learning_rate: float = Field(1e-5, gt=0, description="Policy learning rate.")
     policy_steps: int = Field(50, ge=1, description="Policy steps per cycle.")

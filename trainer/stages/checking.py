@@ -1,0 +1,80 @@
+"""What a cycle's dataset is asked before anything is trained on it: too little, or degenerate, ends the cycle here."""
+
+from collections.abc import Sequence
+
+from infra.settings import TrainerSettings
+from trainer import data
+from trainer.batches import encode
+from trainer.checks import check_demonstrations, check_lengths, check_pairs, check_prompts, check_thumbs
+from trainer.data import Message, Prompt, read_table
+from trainer.errors import StageFailed
+from trainer.findings import Finding, Kind, Warnings, settled
+from trainer.methods.policy import SAMPLING
+from trainer.stages.choosing import chosen_method
+from trainer.stages.material import Material
+from trainer.stages.start import Start, start_of, unseen_rows
+from trainer.warm_start import learns_from_pairs
+
+LOOKED_AT = 2_000  # rows whose tokens are counted: a share among them is within two points of that among all
+
+
+def check_data(material: Material) -> Warnings:
+    """Raises StageFailed with what was found, what was left out, and what to do about it."""
+    start = start_of(material)
+    settings = material.settings.model_copy(update={"method": chosen_method(material, start).method})
+    judged = _thumbs(material, start) if settings.method == "kto" else _pairs(material, settings, start)
+    findings = [*judged, *_shown(material), *(_asked(material) if settings.method in SAMPLING else [])]
+    return settled(findings, tolerated=tuple(Kind) if settings.data_checks == "warn" else ())
+
+
+def _thumbs(material: Material, start: Start) -> list[Finding]:
+    thumbs = data.unpaired(unseen_rows(material, start, "unpaired"))
+    _enough(material, start, len(thumbs), "lone thumbs", "min_thumbs")
+    return [*check_thumbs(thumbs), *_lengths(material, [(row.prompt, row.completion) for row in thumbs])]
+
+
+def _pairs(material: Material, settings: TrainerSettings, start: Start) -> list[Finding]:
+    """All of them make a reward model; where the policy learns from pairs itself, the new ones are what counts."""
+    rows = read_table(material.dataset, "preference", "train")
+    ties = data.ties(read_table(material.dataset, "ties", "train"))
+    if not rows and ties:
+        return check_pairs([], ties)
+    _enough(material, Start(), len(rows), "preference pairs", "min_pairs")
+    if learns_from_pairs(settings):
+        rows = start.unseen(rows)
+        _enough(material, start, len(rows), "preference pairs", "min_pairs")
+    pairs = data.preferences(rows)
+    answers = [(pair.prompt, answer) for pair in pairs for answer in (pair.chosen, pair.rejected)]
+    return [*check_pairs(pairs, ties), *_lengths(material, answers)]
+
+
+def _shown(material: Material) -> list[Finding]:
+    """Where there are enough demonstrations to be imitated."""
+    rows = data.demonstrations(read_table(material.dataset, "demonstrations", "train"))
+    if len(rows) < material.settings.sft_min_rows:
+        return []
+    return [*check_demonstrations(rows), *_lengths(material, [(row.prompt, row.completion) for row in rows])]
+
+
+def _asked(material: Material) -> list[Finding]:
+    found = check_prompts(data.prompts(read_table(material.dataset, "prompts", "train")))
+    return [found] if found else []
+
+
+def _enough(material: Material, start: Start, rows: int, what: str, setting: str) -> None:
+    """Raises StageFailed with what was left out and why."""
+    manifest, needed = material.dataset_manifest, getattr(material.settings, setting)
+    if rows >= needed:
+        return
+    filtered = ", ".join(f"{reason} {count}" for reason, count in sorted(manifest.filtered.items())) or "nothing"
+    raise StageFailed(
+        f"dataset {manifest.dataset_id} has {rows} {what} to train on{start.told()}, trainer.{setting} asks for"
+        f" {needed} (left out: {filtered})"
+    )
+
+
+def _lengths(material: Material, texts: Sequence[tuple[Prompt, Message]]) -> list[Finding]:
+    every = max(1, len(texts) // LOOKED_AT)
+    tokens = [len(encode(material.base, prompt, answer)) for prompt, answer in texts[::every]]
+    found = check_lengths(tokens, material.settings.max_length)
+    return [found] if found else []
