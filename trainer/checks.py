@@ -1,6 +1,7 @@
 """Data that can teach nothing, or nothing that should be learnt: each check is a function of rows, told in figures.
 
-They ask for the least that any training needs; how much is enough, `trainer.min_pairs` and the gates say.
+They ask for the least that any training needs; how much is enough, `trainer.min_pairs` and the gates say. No rows at
+all are no finding: every method says so itself.
 """
 
 import json
@@ -26,7 +27,7 @@ Opinion = tuple[Hashable, bool, float]  # what was asked, which way it was answe
 def check_pairs(pairs: Sequence[Preference], ties: Sequence[Tie] = ()) -> list[Finding]:
     """What speaks against learning from these choices."""
     if not pairs:
-        return [_no_pairs(len(ties))]
+        return _all_ties(len(ties))
     opinions = [_choice(pair) for pair in pairs]
     found = (
         _same_answers(sum(_text(pair.chosen) == _text(pair.rejected) for pair in pairs), len(pairs)),
@@ -42,7 +43,7 @@ def check_pairs(pairs: Sequence[Preference], ties: Sequence[Tie] = ()) -> list[F
 def check_thumbs(thumbs: Sequence[Unpaired]) -> list[Finding]:
     """What speaks against learning from these thumbs."""
     if not thumbs:
-        return [Finding(Kind.NO_ROWS, Severity.REFUSE, "there are no lone thumbs to learn from")]
+        return []
     found = (
         _labels(sum(row.label for row in thumbs), len(thumbs)),
         _contradictions(
@@ -114,11 +115,9 @@ def effective(weights: Iterable[float]) -> float:
     return sum(known) ** 2 / sum(weight**2 for weight in known) if known else 0.0
 
 
-def _no_pairs(ties: int) -> Finding:
-    if not ties:
-        return Finding(Kind.NO_ROWS, Severity.REFUSE, "there are no preference pairs to learn from")
+def _all_ties(ties: int) -> list[Finding]:
     message = f"all {ties} comparisons are ties: they say that answers are alike, not which to prefer; ask about others"
-    return Finding(Kind.ALL_TIES, Severity.REFUSE, message)
+    return [Finding(Kind.ALL_TIES, Severity.REFUSE, message)] if ties else []
 
 
 def _mostly_ties(pairs: int, ties: int) -> Finding | None:

@@ -12,7 +12,6 @@ log = structlog.get_logger()
 
 
 class Kind(StrEnum):
-    NO_ROWS = "no_rows"
     FEW_ROWS = "few_rows"
     ALL_TIES = "all_ties"
     MOSTLY_TIES = "mostly_ties"

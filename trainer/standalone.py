@@ -12,15 +12,19 @@ import torch
 from infra.settings import SettingsError, TrainerSettings
 from trainer import data
 from trainer.data import Preference, read_table
+from trainer.doubts import about_demonstrations, about_pairs, doubts_alone, doubts_of
+from trainer.findings import Warnings
 from trainer.methods import reward as reward_method
 from trainer.methods import sft as sft_method
-from trainer.methods.policy import PolicyContext, policy_method
+from trainer.methods.policy import PolicyContext
 from trainer.model import Base, attach_fresh, load_base, save_adapter
 from trainer.progress import Progress
 from trainer.reward_metrics import describe
 from trainer.rewarding import DESCRIPTION, RewardModel
 from trainer.stages.reward import OTHER_VARIANT, judged
 from trainer.transformers_sampler import TransformersSampler
+from trainer.warm_start import learns_from_pairs
+from trainer.warm_start import train_policy as train_by_method
 
 Rows = list[dict[str, Any]]
 
@@ -53,20 +57,21 @@ def _json_lines(source: Path) -> Rows:
 def train_sft(model: Path, source: Path, out: Path, settings: TrainerSettings, progress: Progress) -> dict[str, Any]:
     base = _open(model, out, settings)
     rows = data.demonstrations(rows_of(source, "demonstrations", "train"))
+    warnings = doubts_alone(about_demonstrations(base, settings.max_length, rows))
     attach_fresh(base, "sft", settings, settings.seed)
     metrics = sft_method.train(base, rows, adapter="sft", settings=settings, seed=settings.seed, progress=progress)
-    return {"sha256": save_adapter(base, "sft", out), "metrics": metrics}
+    return {"sha256": save_adapter(base, "sft", out), "metrics": metrics, "warnings": warnings}
 
 
 def train_reward(model: Path, source: Path, out: Path, settings: TrainerSettings, progress: Progress) -> dict[str, Any]:
     """Saves the variant that the settings ask for; `other_variant` in the result is measured and thrown away."""
     base = _open(model, out, settings)
     held_out = data.preferences(rows_of(source, "preference", "test"))
-    features = settings.reward_features
+    warnings, features = _doubts(base, source, settings), settings.reward_features
     trained = _fit_reward(base, source, settings, features=features, progress=progress)
     metrics = describe(judged(trained, held_out))
     sha256 = trained.save(out, metrics)
-    found = {"sha256": sha256, "features": features, "metrics": metrics}
+    found = {"sha256": sha256, "features": features, "metrics": metrics, "warnings": warnings}
     return {**found, OTHER_VARIANT: _compare(base, source, held_out, settings, progress)} if held_out else found
 
 
@@ -92,8 +97,9 @@ def train_policy(
             progress=progress,
             **_rows(base, source, settings),
         )
-        result = policy_method(settings.method)(context)
-    return {"sha256": save_adapter(base, "policy", out), "metrics": result.metrics}
+        warnings = doubts_of(context)
+        result = train_by_method(context, reference=None)
+    return {"sha256": save_adapter(base, "policy", out), "metrics": result.metrics, "warnings": warnings}
 
 
 def _rows(base: Base, source: Path, settings: TrainerSettings) -> dict[str, Any]:
@@ -103,9 +109,17 @@ def _rows(base: Base, source: Path, settings: TrainerSettings) -> dict[str, Any]
     if settings.method == "kto":
         return {"unpaired": data.unpaired(rows_of(source, "unpaired", "train"))}
     room = settings.max_length - settings.policy_max_new_tokens
+    judged = data.preferences(rows_of(source, "preference", "train")) if learns_from_pairs(settings) else []
     shown = data.demonstrations(rows_of(source, "demonstrations", "train")) if settings.ppo_ptx else []
     asked = data.prompts(rows_of(source, "prompts", "train"))
-    return {"prompts": data.fitting(base.tokenizer, asked, room), "demonstrations": shown}
+    return {"prompts": data.fitting(base.tokenizer, asked, room), "demonstrations": shown, "pairs": judged}
+
+
+def _doubts(base: Base, source: Path, settings: TrainerSettings) -> Warnings:
+    """About what a reward model is to learn from."""
+    ties = data.ties(rows_of(source, "ties", "train")) if source.is_dir() else []
+    pairs = data.preferences(rows_of(source, "preference", "train"))
+    return doubts_alone(about_pairs(base, settings.max_length, pairs, ties))
 
 
 def _open(model: Path, out: Path, settings: TrainerSettings) -> Base:

@@ -101,9 +101,8 @@ def test_ties_alone_are_refused_and_more_ties_than_choices_are_a_warning() -> No
     assert found(check_pairs(make_pairs(20), make_ties(21))) == {Kind.MOSTLY_TIES: WARN}
 
 
-def test_no_rows_at_all_are_refused() -> None:
-    assert found(check_pairs([])) == {Kind.NO_ROWS: REFUSE}
-    assert found(check_thumbs([])) == {Kind.NO_ROWS: REFUSE}
+def test_no_rows_are_for_the_methods_to_refuse() -> None:
+    assert check_pairs([]) == check_thumbs([]) == check_demonstrations([]) == []
 
 
 @pytest.mark.parametrize(("liked", "said"), [(True, "what to avoid"), (False, "what to do")])

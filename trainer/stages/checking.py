@@ -1,12 +1,10 @@
 """What a cycle's dataset is asked before anything is trained on it: too little, or degenerate, ends the cycle here."""
 
-from collections.abc import Sequence
-
 from infra.settings import TrainerSettings
 from trainer import data
-from trainer.batches import encode
-from trainer.checks import check_demonstrations, check_lengths, check_pairs, check_prompts, check_thumbs
-from trainer.data import Message, Prompt, read_table
+from trainer.checks import check_pairs
+from trainer.data import read_table
+from trainer.doubts import about_demonstrations, about_pairs, about_prompts, about_thumbs
 from trainer.errors import StageFailed
 from trainer.findings import Finding, Kind, Warnings, settled
 from trainer.methods.policy import SAMPLING
@@ -14,8 +12,6 @@ from trainer.stages.choosing import chosen_method
 from trainer.stages.material import Material
 from trainer.stages.start import Start, start_of, unseen_rows
 from trainer.warm_start import learns_from_pairs
-
-LOOKED_AT = 2_000  # rows whose tokens are counted: a share among them is within two points of that among all
 
 
 def check_data(material: Material) -> Warnings:
@@ -30,7 +26,7 @@ def check_data(material: Material) -> Warnings:
 def _thumbs(material: Material, start: Start) -> list[Finding]:
     thumbs = data.unpaired(unseen_rows(material, start, "unpaired"))
     _enough(material, start, len(thumbs), "lone thumbs", "min_thumbs")
-    return [*check_thumbs(thumbs), *_lengths(material, [(row.prompt, row.completion) for row in thumbs])]
+    return about_thumbs(material.base, material.settings.max_length, thumbs)
 
 
 def _pairs(material: Material, settings: TrainerSettings, start: Start) -> list[Finding]:
@@ -43,9 +39,7 @@ def _pairs(material: Material, settings: TrainerSettings, start: Start) -> list[
     if learns_from_pairs(settings):
         rows = start.unseen(rows)
         _enough(material, start, len(rows), "preference pairs", "min_pairs")
-    pairs = data.preferences(rows)
-    answers = [(pair.prompt, answer) for pair in pairs for answer in (pair.chosen, pair.rejected)]
-    return [*check_pairs(pairs, ties), *_lengths(material, answers)]
+    return about_pairs(material.base, material.settings.max_length, data.preferences(rows), ties)
 
 
 def _shown(material: Material) -> list[Finding]:
@@ -53,12 +47,11 @@ def _shown(material: Material) -> list[Finding]:
     rows = data.demonstrations(read_table(material.dataset, "demonstrations", "train"))
     if len(rows) < material.settings.sft_min_rows:
         return []
-    return [*check_demonstrations(rows), *_lengths(material, [(row.prompt, row.completion) for row in rows])]
+    return about_demonstrations(material.base, material.settings.max_length, rows)
 
 
 def _asked(material: Material) -> list[Finding]:
-    found = check_prompts(data.prompts(read_table(material.dataset, "prompts", "train")))
-    return [found] if found else []
+    return about_prompts(data.prompts(read_table(material.dataset, "prompts", "train")))
 
 
 def _enough(material: Material, start: Start, rows: int, what: str, setting: str) -> None:
@@ -71,10 +64,3 @@ def _enough(material: Material, start: Start, rows: int, what: str, setting: str
         f"dataset {manifest.dataset_id} has {rows} {what} to train on{start.told()}, trainer.{setting} asks for"
         f" {needed} (left out: {filtered})"
     )
-
-
-def _lengths(material: Material, texts: Sequence[tuple[Prompt, Message]]) -> list[Finding]:
-    every = max(1, len(texts) // LOOKED_AT)
-    tokens = [len(encode(material.base, prompt, answer)) for prompt, answer in texts[::every]]
-    found = check_lengths(tokens, material.settings.max_length)
-    return [found] if found else []
