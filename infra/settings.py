@@ -203,7 +203,7 @@ class TrainerSettings(Section):
     threads: int = Field(1, ge=1, description="CPU threads of torch beside a running engine.")
     sampler: Literal["engine", "transformers"] = Field("engine", description="Who writes the training samples.")
     seed: int = Field(0, ge=0, description="Seed of every random choice in a cycle.")
-    min_pairs: int = Field(50, ge=1, description="Fewer pairs than this start no cycle.")
+    min_pairs: int = Field(50, ge=1, description="Fewer pairs than this start no cycle, but KTO's.")
     min_thumbs: int = Field(100, ge=2, description="Fewer lone thumbs than this start no cycle of KTO.")
     data_checks: Literal["refuse", "warn"] = Field(
         "refuse",

@@ -21,6 +21,7 @@ MEANT_FOR: Mapping[Size, str] = {
     "medium": "5 to 15 B",
     "large": "above 15 B",
 }
+MOST_PARAMETERS: dict[Size, float] = {"tiny": 0.1e9, "small": 5e9, "medium": 15e9, "large": float("inf")}
 BY_SIZE: Mapping[Size, Mapping[str, Any]] = {
     "tiny": {  # measured on 4 M parameters: below these rates nothing moves, and DPO at 1e-3 forgets what it knew
         "lora_rank": 8,

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 
 from infra.contracts.manifests import Interval
+from infra.sizes import MEANT_FOR, MOST_PARAMETERS, Size
 from trainer.data import Demonstration, Message, Preference, Prompt, Tie, Unpaired
 from trainer.findings import Finding, Kind, Severity
 
@@ -95,6 +96,28 @@ def check_lengths(tokens: Sequence[int], longest: int) -> Finding | None:
         f" has {max(tokens, default=0)}) and left out: raise it, or find out where such answers come from"
     )
     return _by_share(Kind.TOO_LONG, len(over), len(tokens), message)
+
+
+def check_room(kept: int, prompts: int) -> Finding | None:
+    """Of prompts to sample from."""
+    if kept == prompts:
+        return None
+    message = (
+        f"{prompts - kept} of {prompts} prompts leave no room for an answer of trainer.policy_max_new_tokens and are"
+        " left out: long conversations are learnt from less"
+    )
+    return Finding(Kind.TOO_LONG, Severity.WARN, message)
+
+
+def check_size(parameters: int, size: Size) -> Finding | None:
+    """Rates meant for smaller bases make a large one forget; the other way round it merely learns little."""
+    if parameters <= MOST_PARAMETERS[size]:
+        return None
+    message = (
+        f"the base has {parameters / 1e9:.2g} B parameters, and trainer.size={size} is meant for {MEANT_FOR[size]}: its"
+        " learning rates may be too high"
+    )
+    return Finding(Kind.SIZE_TOO_SMALL, Severity.WARN, message)
 
 
 def check_accuracy(accuracy: Interval | None) -> Finding | None:

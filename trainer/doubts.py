@@ -10,6 +10,7 @@ from trainer.checks import (
     check_number,
     check_pairs,
     check_prompts,
+    check_size,
     check_thumbs,
 )
 from trainer.data import Demonstration, Message, Preference, Prompt, Tie, Unpaired
@@ -39,6 +40,11 @@ def about_prompts(prompts: Sequence[Prompt]) -> list[Finding]:
     return [found] if found else []
 
 
+def about_base(base: Base, settings: TrainerSettings) -> list[Finding]:
+    found = check_size(base.model.num_parameters(), settings.size)
+    return [found] if found else []
+
+
 def doubts_alone(findings: Sequence[Finding]) -> Warnings:
     """For files of one's own: fewer rows than a cycle takes, one rater, one prompt are told, the rest is refused."""
     return settled(findings, tolerated=ONE_S_OWN)
@@ -47,7 +53,7 @@ def doubts_alone(findings: Sequence[Finding]) -> Warnings:
 def doubts_of(context: PolicyContext) -> Warnings:
     """Of what a policy is to learn from by itself, without a cycle. Raises StageFailed."""
     settings, base = context.settings, context.base
-    found: list[Finding] = []
+    found = about_base(base, settings)
     if learns_from_pairs(settings):
         found += [*_number(len(context.pairs), settings), *about_pairs(base, settings.max_length, context.pairs)]
     if settings.method == "kto":

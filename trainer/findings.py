@@ -26,6 +26,7 @@ class Kind(StrEnum):
     EMPTY_ANSWERS = "empty_answers"
     TOO_LONG = "too_long"
     NO_BETTER_THAN_A_COIN = "no_better_than_a_coin"
+    SIZE_TOO_SMALL = "size_too_small"
 
 
 class Severity(StrEnum):

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.contracts.manifests import Interval
+from infra.sizes import Size
 from tests.support.training import make_message, make_pair, make_prompt
 from trainer.checks import (
     check_accuracy,
@@ -18,6 +19,8 @@ from trainer.checks import (
     check_number,
     check_pairs,
     check_prompts,
+    check_room,
+    check_size,
     check_thumbs,
     effective,
 )
@@ -222,6 +225,22 @@ def test_a_reward_model_that_a_coin_might_equal_is_doubted() -> None:
     assert "53% of held-out raters' choices (46% to 60%, 12 raters)" in coin.message
     assert check_accuracy(Interval(value=0.6, lo=0.51, hi=0.69, n=12)) is None
     assert check_accuracy(None) is None
+
+
+def test_prompts_without_room_for_an_answer_are_told() -> None:
+    left_out = check_room(7, 10)
+    assert left_out is not None
+    assert (left_out.kind, left_out.severity) == (Kind.TOO_LONG, WARN)
+    assert left_out.message.startswith("3 of 10 prompts leave no room")
+    assert check_room(10, 10) is None
+
+
+@pytest.mark.parametrize(("billions", "size", "told"), [(7, "small", True), (7, "medium", False), (70, "large", False)])
+def test_a_base_larger_than_its_size_says_is_told(billions: int, size: Size, told: bool) -> None:
+    finding = check_size(billions * 10**9, size)
+    assert (finding is not None) is told
+    if finding:
+        assert finding.message.startswith("the base has 7 B parameters, and trainer.size=small is meant for 0.1 to 5 B")
 
 
 @given(WEIGHTS)

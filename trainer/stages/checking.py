@@ -4,7 +4,7 @@ from infra.settings import TrainerSettings
 from trainer import data
 from trainer.checks import check_pairs
 from trainer.data import read_table
-from trainer.doubts import about_demonstrations, about_pairs, about_prompts, about_thumbs
+from trainer.doubts import about_base, about_demonstrations, about_pairs, about_prompts, about_thumbs
 from trainer.errors import StageFailed
 from trainer.findings import Finding, Kind, Warnings, settled
 from trainer.methods.policy import SAMPLING
@@ -19,7 +19,8 @@ def check_data(material: Material) -> Warnings:
     start = start_of(material)
     settings = material.settings.model_copy(update={"method": chosen_method(material, start).method})
     judged = _thumbs(material, start) if settings.method == "kto" else _pairs(material, settings, start)
-    findings = [*judged, *_shown(material), *(_asked(material) if settings.method in SAMPLING else [])]
+    asked = _asked(material) if settings.method in SAMPLING else []
+    findings = [*judged, *_shown(material), *asked, *about_base(material.base, settings)]
     return settled(findings, tolerated=tuple(Kind) if settings.data_checks == "warn" else ())
 
 

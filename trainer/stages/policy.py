@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 from infra.registry.cycles import CycleState
 from infra.settings import TrainerSettings
 from trainer import data
-from trainer.checks import check_accuracy
+from trainer.checks import check_accuracy, check_room
 from trainer.cycle import Result
 from trainer.data import Prompt, read_table
 from trainer.errors import StageFailed
@@ -36,6 +36,7 @@ class Task:
     start: Start
     anchor: Path | None
     champion: Path | None
+    prompts: Sequence[Prompt]  # to sample from
     seed: int
 
     @property
@@ -67,7 +68,8 @@ def policy(material: Material, part: Path, progress: StageProgress) -> Result:
     settings = material.settings.model_copy(update={"method": choice.method})
     sft = material.holding.work.at(CycleState.SFT) / "adapter"
     champion = material.adapter_files(start.parent) if start.parent else None
-    task = Task(settings, start, sft if sft.is_dir() else None, champion, seed)
+    prompts = _prompts(material) if choice.method in SAMPLING else []
+    task = Task(settings, start, sft if sft.is_dir() else None, champion, prompts, seed)
     warnings = _doubts(material, task)
     with _attached(material, task):
         result = _train(material, task, progress)
@@ -86,8 +88,11 @@ def policy(material: Material, part: Path, progress: StageProgress) -> Result:
 
 
 def _doubts(material: Material, task: Task) -> Warnings:
-    doubt = check_accuracy(reward_accuracy(material)) if task.samples else None
-    return settled([doubt] if doubt else [])
+    if not task.samples:
+        return []
+    asked = len(read_table(material.dataset, "prompts", "train"))
+    found = (check_accuracy(reward_accuracy(material)), check_room(len(task.prompts), asked))
+    return settled([finding for finding in found if finding])
 
 
 @contextmanager
@@ -147,7 +152,7 @@ def _rows(material: Material, task: Task) -> dict[str, Any]:
         found["unpaired"] = data.unpaired(unseen_rows(material, task.start, "unpaired"))
     if task.settings.method == "ppo" and task.settings.ppo_ptx:
         found["demonstrations"] = data.demonstrations(read_table(material.dataset, "demonstrations", "train"))
-    return {**found, "prompts": _prompts(material)} if task.samples else found
+    return {**found, "prompts": task.prompts}
 
 
 def _prompts(material: Material) -> list[Prompt]:

@@ -9,6 +9,7 @@ import pytest
 
 from infra.ports import Ports
 from infra.registry.cycles import CycleState
+from infra.sizes import MOST_PARAMETERS
 from tests.support.cycles import cycle_row
 from tests.support.datasets import Tables, make_snapshotted_cycle, make_tables
 from tests.support.tiny_cycles import make_tiny_ports, result_of, train
@@ -162,6 +163,18 @@ def test_a_reward_model_that_may_be_a_coin_is_told_where_the_policy_leans_on_it(
     assert train(ports, cycle_id) is CycleState.GATING
     kept = result_of(ports, cycle_id, CycleState.POLICY)["warnings"]
     assert [warning["kind"] for warning in kept] == ["no_better_than_a_coin"]
+
+
+def test_prompts_that_are_left_out_and_a_base_too_large_for_its_size_are_told(
+    ports: Ports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(MOST_PARAMETERS, "small", 1_000)
+    tables = make_tables()
+    tables["prompts"]["train"].append({"prompt": [{"role": "user", "content": "cosine " * 120}], "prompt_id": "long"})
+    cycle_id = make_snapshotted_cycle(ports, tables, reward_epochs=3)
+    assert train(ports, cycle_id) is CycleState.GATING
+    found = [result_of(ports, cycle_id, state)["warnings"] for state in (CycleState.SFT, CycleState.POLICY)]
+    assert [[warning["kind"] for warning in kept] for kept in found] == [["size_too_small"], ["too_long"]]
 
 
 def test_ordinary_data_leaves_no_warnings(ports: Ports) -> None:
