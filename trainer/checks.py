@@ -153,8 +153,8 @@ def _mostly_ties(pairs: int, ties: int) -> Finding | None:
 def _raters(what: str, rows: Sequence[tuple[str, float]]) -> Finding | None:
     """By weight. Rows that name nobody are taken for one person's each."""
     by_rater: dict[Hashable, float] = defaultdict(float)
-    for number, (rater, weight) in enumerate(rows):
-        by_rater[rater or number] += weight
+    for place, (rater, weight) in enumerate(rows):
+        by_rater[rater or place] += weight
     number = effective(by_rater.values())
     said = f"{len(rows)} {what} are by {len(by_rater)} raters, by weight as good as {number:.1f}"
     if number >= FEW_RATERS:
