@@ -29,12 +29,15 @@ def check_pairs(pairs: Sequence[Preference], ties: Sequence[Tie] = ()) -> list[F
     """What speaks against learning from these choices."""
     if not pairs:
         return _all_ties(len(ties))
-    opinions = [_choice(pair) for pair in pairs]
+    asked = [_asked(pair.prompt) for pair in pairs]
+    sides = [(_text(pair.chosen), _text(pair.rejected)) for pair in pairs]
+    differ = [row for row in zip(asked, sides, pairs, strict=True) if row[1][0] != row[1][1]]
+    opinions = [((prompt, frozenset(two)), two[0] < two[1], pair.weight) for prompt, two, pair in differ]
     found = (
-        _same_answers(sum(_text(pair.chosen) == _text(pair.rejected) for pair in pairs), len(pairs)),
-        _contradictions("pairs", [one for one in opinions if one is not None]),
+        _same_answers(len(pairs) - len(differ), len(pairs)),
+        _contradictions("pairs", opinions),
         _raters("pairs", [(pair.rater, pair.weight) for pair in pairs]),
-        check_prompts([pair.prompt for pair in pairs], [pair.weight for pair in pairs]),
+        _prompts(asked, [pair.weight for pair in pairs]),
         _empty("pairs", [_is_empty(pair.chosen) or _is_empty(pair.rejected) for pair in pairs]),
         _mostly_ties(len(pairs), len(ties)),
     )
@@ -45,13 +48,15 @@ def check_thumbs(thumbs: Sequence[Unpaired]) -> list[Finding]:
     """What speaks against learning from these thumbs."""
     if not thumbs:
         return []
+    asked = [_asked(row.prompt) for row in thumbs]
+    opinions = [
+        ((prompt, _text(row.completion)), row.label, row.weight) for prompt, row in zip(asked, thumbs, strict=True)
+    ]
     found = (
         _labels(sum(row.label for row in thumbs), len(thumbs)),
-        _contradictions(
-            "thumbs", [((_asked(row.prompt), _text(row.completion)), row.label, row.weight) for row in thumbs]
-        ),
+        _contradictions("thumbs", opinions),
         _raters("thumbs", [(row.rater, row.weight) for row in thumbs]),
-        check_prompts([row.prompt for row in thumbs], [row.weight for row in thumbs]),
+        _prompts(asked, [row.weight for row in thumbs]),
         _empty("thumbs", [_is_empty(row.completion) for row in thumbs]),
     )
     return [finding for finding in found if finding]
@@ -60,24 +65,15 @@ def check_thumbs(thumbs: Sequence[Unpaired]) -> list[Finding]:
 def check_demonstrations(rows: Sequence[Demonstration]) -> list[Finding]:
     """What speaks against imitating these."""
     found = (
-        check_prompts([row.prompt for row in rows], [row.weight for row in rows]),
+        _prompts([_asked(row.prompt) for row in rows], [row.weight for row in rows]),
         _empty("demonstrations", [_is_empty(row.completion) for row in rows]),
     )
     return [finding for finding in found if finding]
 
 
-def check_prompts(prompts: Sequence[Prompt], weights: Sequence[float] | None = None) -> Finding | None:
-    """Whether it is one question over and over."""
-    by_prompt: dict[str, float] = defaultdict(float)
-    for prompt, weight in zip(prompts, weights or [1.0] * len(prompts), strict=True):
-        by_prompt[_asked(prompt)] += weight
-    number = effective(by_prompt.values())
-    said = f"{len(prompts)} rows ask {len(by_prompt)} different prompts, by weight as good as {number:.1f}"
-    if not prompts or number >= FEW_PROMPTS:
-        return None
-    if number < LEAST_PROMPTS:
-        return Finding(Kind.ONE_PROMPT, Severity.REFUSE, f"{said}: one question teaches one answer; collect others")
-    return Finding(Kind.FEW_PROMPTS, Severity.WARN, f"{said}: what is learnt may hold for these alone")
+def check_prompts(prompts: Sequence[Prompt]) -> Finding | None:
+    """Whether there is more than one question to ask a policy."""
+    return _prompts([_asked(prompt) for prompt in prompts], [1.0] * len(prompts))
 
 
 def check_number(rows: int, least: int, what: str, setting: str) -> Finding | None:
@@ -183,11 +179,18 @@ def _contradictions(what: str, opinions: Sequence[Opinion]) -> Finding | None:
     return Finding(Kind.CONTRADICTORY, Severity.WARN, f"{said}: people agree more often than that")
 
 
-def _choice(pair: Preference) -> Opinion | None:
-    """None where both answers are the same: that asks nothing."""
-    chosen, rejected = _text(pair.chosen), _text(pair.rejected)
-    asked = (_asked(pair.prompt), frozenset((chosen, rejected)))
-    return None if chosen == rejected else (asked, chosen < rejected, pair.weight)
+def _prompts(asked: Sequence[str], weights: Sequence[float]) -> Finding | None:
+    """Whether it is one question over and over."""
+    by_prompt: dict[str, float] = defaultdict(float)
+    for prompt, weight in zip(asked, weights, strict=True):
+        by_prompt[prompt] += weight
+    number = effective(by_prompt.values())
+    said = f"{len(asked)} rows ask {len(by_prompt)} different prompts, by weight as good as {number:.1f}"
+    if not asked or number >= FEW_PROMPTS:
+        return None
+    if number < LEAST_PROMPTS:
+        return Finding(Kind.ONE_PROMPT, Severity.REFUSE, f"{said}: one question teaches one answer; collect others")
+    return Finding(Kind.FEW_PROMPTS, Severity.WARN, f"{said}: what is learnt may hold for these alone")
 
 
 def _same_answers(same: int, pairs: int) -> Finding | None:
@@ -220,11 +223,13 @@ def _by_share(kind: Kind, count: int, total: int, message: str) -> Finding | Non
 
 
 def _asked(prompt: Prompt) -> str:
+    """One string per conversation, tools included."""
     return json.dumps([list(prompt.messages), list(prompt.tools or ())], sort_keys=True)
 
 
 def _text(answer: Message) -> str:
-    return json.dumps([answer.get("content"), answer.get("tool_calls")], sort_keys=True)
+    content, calls = answer.get("content"), answer.get("tool_calls")
+    return content if isinstance(content, str) and not calls else json.dumps([content, calls], sort_keys=True)
 
 
 def _is_empty(answer: Message) -> bool:

@@ -254,3 +254,22 @@ def test_weights_count_as_at_most_as_many_as_there_are_and_at_least_as_one(weigh
 def test_equal_weights_count_as_many_as_there_are(number: int, weight: float) -> None:
     assert effective([weight] * number) == pytest.approx(number)
     assert effective([]) == 0
+
+
+@given(st.permutations(range(30)), st.floats(0.1, 10))
+@settings(deadline=None)
+def test_neither_the_order_of_rows_nor_the_unit_of_weights_matters(order: list[int], unit: float) -> None:
+    pairs = make_pairs(20, rater="mia")
+    rows = [*pairs, *(swapped(pair, "max") for pair in pairs[:10])]
+    kinds = [(finding.kind, finding.severity) for finding in check_pairs(rows)]
+    other = check_pairs([replace(rows[place], weight=unit) for place in order])
+    assert [(finding.kind, finding.severity) for finding in other] == kinds
+
+
+@given(st.lists(st.integers(0, 3), min_size=2, max_size=12))
+@settings(deadline=None)
+def test_a_weight_of_two_is_the_row_twice(raters: list[int]) -> None:
+    """For a row that somebody is named for; what names nobody counts as one person's each."""
+    rows = [replace(pair, rater=f"r{raters[n]}") for n, pair in enumerate(make_pairs(len(raters)))]
+    twice, heavy = check_pairs([*rows, rows[0]]), check_pairs([replace(rows[0], weight=2.0), *rows[1:]])
+    assert found(twice) == found(heavy)
