@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from infra.contracts.manifests import Interval
 from trainer.choice import Holdings, freshness, propose
@@ -46,6 +48,30 @@ def test_a_pair_is_worth_two_thumbs() -> None:
 @pytest.mark.parametrize(("up", "down"), [(1_000, 0), (0, 1_000), (991, 9)])
 def test_thumbs_of_nearly_one_kind_are_not_what_to_learn_from(up: int, down: int) -> None:
     assert propose(make_holdings(pairs=50, up=up, down=down)).method != "kto"
+
+
+@given(
+    st.builds(
+        Holdings,
+        pairs=st.integers(0, 10_000),
+        up=st.integers(0, 10_000),
+        down=st.integers(0, 10_000),
+        prompts=st.integers(0, 100),
+        fresh=st.none() | st.floats(0, 1),
+        accuracy=st.none() | st.floats(0, 1).map(lambda at: Interval(value=at, lo=at - 0.1, hi=at + 0.1, n=9)),
+    )
+)
+@settings(deadline=None)
+def test_whatever_it_holds_nothing_is_leaned_on_that_is_not_there(held: Holdings) -> None:
+    found = propose(held)
+    if found.method == "kto":
+        assert min(held.up, held.down) > 0
+    elif found.method == "grpo":
+        assert held.prompts > 0
+        assert held.accuracy is not None
+        assert held.accuracy.lo > 0.5
+    else:
+        assert found.method == "dpo"
 
 
 def made_by(*writers: str | None, weight: float = 1.0) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from infra.settings import TrainerSettings
 from trainer import data
 from trainer.checks import check_pairs
+from trainer.cycle import FOLLOWING
 from trainer.data import read_table
 from trainer.doubts import about_base, about_demonstrations, about_pairs, about_prompts, about_thumbs
 from trainer.errors import StageFailed
@@ -12,6 +13,7 @@ from trainer.stages.choosing import chosen_method
 from trainer.stages.material import Material
 from trainer.stages.start import Start, start_of, unseen_rows
 from trainer.warm_start import learns_from_pairs
+from trainer.workdir import WorkDir
 
 
 def check_data(material: Material) -> Warnings:
@@ -22,6 +24,12 @@ def check_data(material: Material) -> Warnings:
     asked = _asked(material) if settings.method in SAMPLING else []
     findings = [*judged, *_shown(material), *asked, *about_base(material.base, settings)]
     return settled(findings, tolerated=tuple(Kind) if settings.data_checks == "warn" else ())
+
+
+def kept_warnings(work: WorkDir) -> Warnings:
+    """Of every stage that is finished, in their order: what a report tells."""
+    results = [work.result(state) or {} for state in FOLLOWING]
+    return [warning for result in results for warning in result.get("warnings", [])]
 
 
 def _thumbs(material: Material, start: Start) -> list[Finding]:

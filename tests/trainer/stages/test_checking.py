@@ -14,6 +14,7 @@ from tests.support.cycles import cycle_row
 from tests.support.datasets import Tables, make_snapshotted_cycle, make_tables
 from tests.support.tiny_cycles import make_tiny_ports, result_of, train
 from trainer.errors import StageFailed
+from trainer.stages.checking import kept_warnings
 from trainer.workdir import work_dir
 
 pytestmark = pytest.mark.training
@@ -175,6 +176,7 @@ def test_prompts_that_are_left_out_and_a_base_too_large_for_its_size_are_told(
     assert train(ports, cycle_id) is CycleState.GATING
     found = [result_of(ports, cycle_id, state)["warnings"] for state in (CycleState.SFT, CycleState.POLICY)]
     assert [[warning["kind"] for warning in kept] for kept in found] == [["size_too_small"], ["too_long"]]
+    assert kept_warnings(work_dir(ports.home, cycle_id)) == [*found[0], *found[1]]
 
 
 def test_ordinary_data_leaves_no_warnings(ports: Ports) -> None:
