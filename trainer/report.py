@@ -43,6 +43,7 @@ def report(manifest: AdapterManifest, evidence: Evidence) -> dict[str, Any]:
         "alias",
         "cycle_id",
         "method",
+        "method_reason",
         "init",
         "anchor",
         "parent",
@@ -55,6 +56,7 @@ def report(manifest: AdapterManifest, evidence: Evidence) -> dict[str, Any]:
         "champion": evidence.champion,
         "measured": {name: interval.model_dump() for name, interval in intervals.items() if interval},
         "metrics": manifest.metrics,
+        "warnings": [warning.model_dump(mode="json") for warning in manifest.warnings],
         "regressions": {"cases": len(evidence.regressions), "passed": sum(r.passed for r in evidence.regressions)},
     }
 
@@ -63,6 +65,7 @@ def page(found: dict[str, Any]) -> str:
     about = {**found["about"], "champion": found["champion"]}
     tables = [
         _table(("", ""), [(name, value) for name, value in about.items() if value is not None]),
+        _table(("warning", ""), [(warning["kind"], warning["message"]) for warning in found["warnings"]]),
         _table(("measured", "value", "interval"), [_measured(*item) for item in found["measured"].items()]),
         _table(("metric", "value"), [(name, f"{value:.4g}") for name, value in found["metrics"].items()]),
     ]

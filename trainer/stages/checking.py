@@ -1,5 +1,6 @@
 """What a cycle's dataset is asked before anything is trained on it: too little, or degenerate, ends the cycle here."""
 
+from infra.contracts.manifests import DataWarning
 from infra.settings import TrainerSettings
 from trainer import data
 from trainer.checks import check_pairs
@@ -26,10 +27,10 @@ def check_data(material: Material) -> Warnings:
     return settled(findings, tolerated=tuple(Kind) if settings.data_checks == "warn" else ())
 
 
-def kept_warnings(work: WorkDir) -> Warnings:
-    """Of every stage that is finished, in their order: what a report tells."""
+def kept_warnings(work: WorkDir) -> list[DataWarning]:
+    """Of every stage that is finished, in their order: what manifest and report tell."""
     results = [work.result(state) or {} for state in FOLLOWING]
-    return [warning for result in results for warning in result.get("warnings", [])]
+    return [DataWarning.model_validate(warning) for result in results for warning in result.get("warnings", [])]
 
 
 def _thumbs(material: Material, start: Start) -> list[Finding]:
@@ -46,7 +47,7 @@ def _pairs(material: Material, settings: TrainerSettings, start: Start) -> list[
         return check_pairs([], ties)
     _enough(material, Start(), len(rows), "preference pairs", "min_pairs")
     if learns_from_pairs(settings):
-        rows = start.unseen(rows)
+        rows = unseen_rows(material, start, "preference")
         _enough(material, start, len(rows), "preference pairs", "min_pairs")
     return about_pairs(material.base, material.settings.max_length, data.preferences(rows), ties)
 

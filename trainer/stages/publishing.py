@@ -14,6 +14,7 @@ from trainer.cycle import Fields, Result
 from trainer.progress import StageProgress
 from trainer.publish import EVIDENCE, MANIFEST, adapter_path, closure, code_version, reward_path, write_contract
 from trainer.report import write_report
+from trainer.stages.checking import kept_warnings
 from trainer.stages.material import Material
 
 ROLES = ("reward", "judge")
@@ -79,6 +80,8 @@ def _manifest(material: Material, reward_model: str | None) -> AdapterManifest:
         anchor=sft.get("anchor", BASE_VERSION),
         reward_model=reward_model,
         method=policy["method"],
+        method_reason=policy["method_reason"],
+        warnings=kept_warnings(work),
         seeds=policy["seeds"],
         settings={**settings.model_dump(mode="json"), "method": policy["method"]},  # as to repeat it, `auto` or not
         code_version=code_version(),

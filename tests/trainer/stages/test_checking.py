@@ -12,9 +12,8 @@ from infra.registry.cycles import CycleState
 from infra.sizes import MOST_PARAMETERS
 from tests.support.cycles import cycle_row
 from tests.support.datasets import Tables, make_snapshotted_cycle, make_tables
-from tests.support.tiny_cycles import make_tiny_ports, result_of, train
+from tests.support.tiny_cycles import make_tiny_ports, manifest_of, result_of, train
 from trainer.errors import StageFailed
-from trainer.stages.checking import kept_warnings
 from trainer.workdir import work_dir
 
 pytestmark = pytest.mark.training
@@ -135,7 +134,9 @@ def test_an_operator_may_train_on_it_all_the_same_and_the_doubts_stay(ports: Por
     assert train(ports, cycle_id) is CycleState.GATING
     kept = result_of(ports, cycle_id, CycleState.SFT)["warnings"]
     assert [warning["kind"] for warning in kept] == ["one_rater"]
-    assert "40 pairs are by 1 raters" in kept[0]["message"]
+    assert [warning.model_dump() for warning in manifest_of(ports, cycle_id).warnings] == kept
+    assert ports.artifacts.read_json(f"reports/{cycle_id}/report.json")["warnings"] == kept
+    assert b"40 pairs are by 1 raters" in ports.artifacts.read(f"reports/{cycle_id}/report.html")
 
 
 def test_where_all_pairs_are_the_judge_s_a_method_that_needs_a_reward_model_says_so(ports: Ports) -> None:
@@ -176,7 +177,7 @@ def test_prompts_that_are_left_out_and_a_base_too_large_for_its_size_are_told(
     assert train(ports, cycle_id) is CycleState.GATING
     found = [result_of(ports, cycle_id, state)["warnings"] for state in (CycleState.SFT, CycleState.POLICY)]
     assert [[warning["kind"] for warning in kept] for kept in found] == [["size_too_small"], ["too_long"]]
-    assert kept_warnings(work_dir(ports.home, cycle_id)) == [*found[0], *found[1]]
+    assert [warning.kind for warning in manifest_of(ports, cycle_id).warnings] == ["size_too_small", "too_long"]
 
 
 def test_ordinary_data_leaves_no_warnings(ports: Ports) -> None:

@@ -2,24 +2,27 @@
 
 import json
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from infra.clock import now
-from infra.contracts.manifests import Verdict
+from infra.contracts.manifests import DatasetManifest, Verdict
 from infra.ports import Ports
 from infra.registry import adapters
 from infra.registry.cycles import CycleState
 from infra.settings import ServingSettings, TrainerSettings
 from serving.gates import GATES
 from serving.gates.subject import Subject
-from tests.support.cycles import cycle_row
+from tests.support.cycles import cycle_row, hold
 from tests.support.datasets import Rows, Tables, make_snapshotted_cycle, make_tables
 from tests.support.tiny_cycles import end, evidence_of, make_tiny_ports, manifest_of, published, result_of, serve, train
+from trainer.cycle import Holding
 from trainer.errors import StageFailed
+from trainer.stages.material import Material
+from trainer.stages.start import Start, unseen_rows
 from trainer.workdir import work_dir
 
 pytestmark = pytest.mark.training
@@ -32,37 +35,41 @@ def ports(tmp_path: Path) -> Iterator[Ports]:
     made.close()
 
 
-def make_thumbs(count: int = 40, **overrides: Any) -> Rows:
+def make_thumbs(count: int = 40, when: str = "once") -> Rows:
     return [
         {
             "prompt": [{"role": "user", "content": f"What does f{number} do?"}],
             "completion": [{"role": "assistant", "content": "a list" if number % 2 else "cosine of x when called"}],
             "label": bool(number % 2),
             "rater": f"rater-{number % 8}",
-            **overrides,
+            "pair_id": f"{when} thumb {number}",
+            "occurred_at": now(),
         }
         for number in range(count)
     ]
 
 
-def thumbs_only(**overrides: Any) -> Tables:
-    return {"unpaired": {"train": make_thumbs(**overrides)}, "prompts": make_tables()["prompts"]}
+def thumbs_only() -> Tables:
+    return {"unpaired": {"train": make_thumbs()}, "prompts": make_tables()["prompts"]}
 
 
-def cast(tables: Tables, at: datetime, **overrides: Any) -> Tables:
-    """Every judgement at this moment."""
-    for table in ("preference", "unpaired"):
-        for row in tables.get(table, {}).get("train", []):
-            row.update({"occurred_at": at, **overrides})
-    return tables
+def judged(when: str, pairs: int = 60, thumbs: int = 40, **overrides: Any) -> Tables:
+    """Pairs and thumbs of one time, whose names nobody else's have."""
+    tables = make_tables(pairs)
+    for row in tables["preference"]["train"]:
+        row.update({"pair_id": f"{when} {row['pair_id']}", "occurred_at": now(), **overrides})
+    return {**tables, "unpaired": {"train": make_thumbs(thumbs, when)}}
+
+
+def pairs_by(writer: str) -> Tables:
+    """Pairs alone, both sides of each by this version."""
+    return {**judged("now", versions={"chosen": writer, "rejected": writer}), "unpaired": {"train": []}}
 
 
 def together(one: Tables, two: Tables) -> Tables:
-    """Judgements of both."""
-    return {
-        **one,
-        "preference": {**one["preference"], "train": one["preference"]["train"] + two["preference"]["train"]},
-    }
+    """Judgements of both times."""
+    tables = ("preference", "unpaired")
+    return {**one, **{table: {"train": one[table]["train"] + two[table]["train"]} for table in tables}}
 
 
 def history_of(ports: Ports, cycle_id: str) -> list[dict[str, float]]:
@@ -71,9 +78,9 @@ def history_of(ports: Ports, cycle_id: str) -> list[dict[str, float]]:
     return found
 
 
-def make_champion(ports: Ports, tables: Tables | None = None, **settings: Any) -> str:
-    """The version of a cycle that serves now."""
-    cycle_id = make_snapshotted_cycle(ports, tables or cast(make_tables(), now() - timedelta(days=2)), **settings)
+def make_champion(ports: Ports) -> str:
+    """The version of a cycle on what was judged before; it serves now."""
+    cycle_id = make_snapshotted_cycle(ports, judged("before"))
     train(ports, cycle_id)
     version = published(ports, cycle_id).version
     end(ports, cycle_id)
@@ -115,10 +122,7 @@ def test_dpo_without_a_reward_model_goes_through_the_cycle(ports: Ports) -> None
 def test_from_the_champion_only_what_is_new_to_it_is_learnt_and_it_is_the_reference(ports: Ports, method: str) -> None:
     """A step over the old rows too would be a longer history; what it is held to is where it starts."""
     champion = make_champion(ports)
-    later = now() + timedelta(minutes=1)
-    old, new = cast(make_tables(), now() - timedelta(days=2)), cast(make_tables(pairs=24, seed=1), later)
-    thumbs = [*make_thumbs(occurred_at=now() - timedelta(days=2)), *make_thumbs(16, occurred_at=later)]
-    tables = {**together(old, new), "unpaired": {"train": thumbs}}
+    tables = together(judged("before"), judged("since", pairs=24, thumbs=16))
     cycle_id = make_snapshotted_cycle(ports, tables, method=method, init="champion", preference_batch=4)
     assert train(ports, cycle_id) is CycleState.GATING
     assert manifest_of(ports, cycle_id).parent == champion
@@ -129,8 +133,8 @@ def test_from_the_champion_only_what_is_new_to_it_is_learnt_and_it_is_the_refere
 
 def test_the_same_cycle_from_the_anchor_takes_all_rows(ports: Ports) -> None:
     make_champion(ports)
-    old, new = cast(make_tables(), now() - timedelta(days=2)), cast(make_tables(pairs=24, seed=1), now())
-    cycle_id = make_snapshotted_cycle(ports, together(old, new), method="dpo", preference_batch=4)
+    tables = together(judged("before"), judged("since", pairs=24))
+    cycle_id = make_snapshotted_cycle(ports, tables, method="dpo", preference_batch=4)
     train(ports, cycle_id)
     assert manifest_of(ports, cycle_id).parent is None
     assert len(history_of(ports, cycle_id)) == 14
@@ -139,9 +143,7 @@ def test_the_same_cycle_from_the_anchor_takes_all_rows(ports: Ports) -> None:
 @pytest.mark.parametrize(("method", "what"), [("dpo", "preference pairs"), ("kto", "lone thumbs")])
 def test_without_anything_new_a_cycle_from_the_champion_says_so(ports: Ports, method: str, what: str) -> None:
     champion = make_champion(ports)
-    old = now() - timedelta(days=2)
-    tables = {**cast(make_tables(), old), "unpaired": {"train": make_thumbs(occurred_at=old)}}
-    cycle_id = make_snapshotted_cycle(ports, tables, method=method, init="champion")
+    cycle_id = make_snapshotted_cycle(ports, judged("before"), method=method, init="champion")
     with pytest.raises(
         StageFailed, match=rf"has 0 {what} to train on that {champion} hasn't learnt from .*init=anchor"
     ):
@@ -149,9 +151,25 @@ def test_without_anything_new_a_cycle_from_the_champion_says_so(ports: Ports, me
     assert cycle_row(ports, cycle_id).state == CycleState.SFT
 
 
+@pytest.mark.parametrize(("cast_at", "unseen"), [("before the cut", 0), ("after it", 40)])
+def test_of_an_erased_dataset_all_that_was_cast_before_its_cut_counts_as_learnt(
+    ports: Ports, cast_at: str, unseen: int
+) -> None:
+    """Its files are gone in part, so that nobody can tell by name."""
+    champion = make_champion(ports)
+    with ports.database.transaction() as session:
+        (dataset_id,) = adapters.manifest_of(adapters.get(session, champion)).dataset_ids
+        cut = DatasetManifest.model_validate(adapters.get_dataset(session, "default", dataset_id).manifest).as_of
+        adapters.mark_erased(session, "default", dataset_id)
+    at = cut - timedelta(seconds=1) if cast_at == "before the cut" else cut + timedelta(seconds=1)
+    cycle_id = make_snapshotted_cycle(ports, judged("since", occurred_at=at), method="dpo", init="champion")
+    holding = Holding(ports.database, cycle_id, hold(ports, cycle_id, "trainer"), work_dir(ports.home, cycle_id))
+    assert len(unseen_rows(Material(ports, holding), Start(champion), "preference")) == unseen
+
+
 def test_samples_are_drawn_from_the_champion_on_all_prompts_though_nothing_is_new(ports: Ports) -> None:
     champion = make_champion(ports)
-    cycle_id = make_snapshotted_cycle(ports, cast(make_tables(), now() - timedelta(days=2)), init="champion")
+    cycle_id = make_snapshotted_cycle(ports, judged("before"), init="champion")
     assert train(ports, cycle_id) is CycleState.GATING
     assert manifest_of(ports, cycle_id).parent == champion
 
@@ -179,10 +197,9 @@ def test_a_policy_may_learn_from_the_pairs_first_and_then_from_samples(ports: Po
 
 def test_a_warm_start_from_the_champion_takes_new_pairs(ports: Ports) -> None:
     make_champion(ports)
-    old = cast(make_tables(), now() - timedelta(days=2))
-    new = cast(make_tables(pairs=24, seed=1), now() + timedelta(minutes=1))
+    tables = together(judged("before"), judged("since", pairs=24))
     wanted = {"init": "champion", "policy_warm_start": "dpo", "preference_batch": 4}
-    cycle_id = make_snapshotted_cycle(ports, together(old, new), **wanted)
+    cycle_id = make_snapshotted_cycle(ports, tables, **wanted)
     train(ports, cycle_id)
     assert ["warm_start/loss" in step for step in history_of(ports, cycle_id)] == [True] * 4 + [False] * 2
 
@@ -191,12 +208,8 @@ def test_a_warm_start_from_the_champion_takes_new_pairs(ports: Ports) -> None:
     ("tables", "method", "reason"),
     [
         (thumbs_only(), "kto", "40 lone thumbs (20 up) say more than 0 pairs"),
-        (cast(make_tables(), now(), versions={"chosen": "base", "rejected": "base"}), "dpo", "40 pairs"),
-        (
-            cast(make_tables(), now(), versions={"chosen": "old", "rejected": "old"}),
-            "grpo",
-            "0% are the champion's own",
-        ),
+        (pairs_by("base"), "dpo", "40 pairs, 100% fresh"),
+        (pairs_by("old"), "grpo", "40 pairs of which 0% are the champion's own"),
     ],
 )
 def test_where_it_is_left_to_the_data_the_method_and_its_reason_are_kept(
