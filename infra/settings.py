@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from infra.sizes import BY_SIZE, Size
+
 PREFIX = "THUMBWHEEL_"
 HOME_VARIABLE = "THUMBWHEEL_HOME"
 CONFIG_VARIABLE = "THUMBWHEEL_CONFIG"
@@ -191,7 +193,12 @@ class FeedbackSettings(Section):
 
 class TrainerSettings(Section):
     port: int = Field(0, ge=0, le=65535, description="Port of the worker's metrics and health; 0 picks a free one.")
-    method: Literal["ppo", "grpo", "rloo", "dpo", "kto"] = Field("grpo", description="How the policy is trained.")
+    method: Literal["auto", "ppo", "grpo", "rloo", "dpo", "kto"] = Field(
+        "grpo", description="How the policy is trained; auto: as each cycle's data speaks for."
+    )
+    size: Size = Field(
+        "small", description="How large the base is: sets learning rates, batches and steps that aren't set by name."
+    )
     init: Literal["anchor", "champion"] = Field("anchor", description="What a cycle's policy starts from.")
     threads: int = Field(1, ge=1, description="CPU threads of torch beside a running engine.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="What trains: a GPU where there is one.")
@@ -211,7 +218,12 @@ class TrainerSettings(Section):
     )
     sampler: Literal["engine", "transformers"] = Field("engine", description="Who writes the training samples.")
     seed: int = Field(0, ge=0, description="Seed of every random choice in a cycle.")
-    min_pairs: int = Field(50, ge=1, description="Fewer pairs than this start no cycle.")
+    min_pairs: int = Field(50, ge=1, description="Fewer pairs than this start no cycle, but KTO's.")
+    min_thumbs: int = Field(100, ge=2, description="Fewer lone thumbs than this start no cycle of KTO.")
+    data_checks: Literal["refuse", "warn"] = Field(
+        "refuse",
+        description="What a cycle does where its data can teach nothing good: one rater, one prompt, coin flips.",
+    )
     threshold_pairs: int = Field(0, ge=0, description="A cycle starts by itself after this many new pairs; 0: never.")
     schedule_s: float = Field(0, ge=0, description="A cycle starts by itself this often, in seconds; 0: never.")
     sweep_s: float = Field(2, gt=0, description="How often cycles without a live worker are looked for.")
@@ -244,7 +256,10 @@ class TrainerSettings(Section):
     reward_compare: bool = Field(
         False, description="Also train the reward model's other variant (features or none), only to compare both."
     )
-    policy_learning_rate: float = Field(2e-5, gt=0, description="Policy learning rate.")
+    policy_warm_start: Literal["none", "dpo"] = Field(
+        "none", description="What GRPO, RLOO and PPO start with: DPO on the pairs, or nothing."
+    )
+    policy_learning_rate: float = Field(1e-5, gt=0, description="Policy learning rate.")
     policy_steps: int = Field(50, ge=1, description="Policy steps per cycle.")
     policy_prompts: int = Field(16, ge=1, description="Prompts per policy step.")
     policy_samples: int = Field(8, ge=2, description="Samples per prompt and step.")
@@ -276,7 +291,7 @@ class TrainerSettings(Section):
         0, ge=0, description="KL to the anchor, nats per answer, that PPO's coefficient is steered to; 0: it stays."
     )
     ppo_ptx: float = Field(0, ge=0, description="Weight of demonstrations mixed into PPO's updates; 0: none.")
-    preference_learning_rate: float = Field(2e-5, gt=0, description="Learning rate of DPO and KTO.")
+    preference_learning_rate: float = Field(1e-5, gt=0, description="Learning rate of DPO and KTO.")
     preference_epochs: int = Field(1, ge=1, description="Passes of DPO and KTO over the rows.")
     preference_batch: int = Field(16, ge=1, description="Rows per step of DPO and KTO.")
     dpo_beta: float = Field(0.1, gt=0, description="How strongly DPO holds the policy to its reference.")
@@ -290,6 +305,14 @@ class TrainerSettings(Section):
         "", description="JSONL of exact checks {name, messages, contains_all, contains_any}; empty: none."
     )
     regression_samples: int = Field(1, ge=1, description="Answers per regression case and version; 1 decodes greedily.")
+
+    @model_validator(mode="after")
+    def suits_its_size(self) -> Self:
+        """What is set by name stays, and alone counts as set."""
+        for name, value in BY_SIZE[self.size].items():
+            if name not in self.model_fields_set:
+                object.__setattr__(self, name, value)
+        return self
 
 
 NOT_PER_CYCLE = frozenset(
@@ -390,7 +413,8 @@ def describe_settings(settings: Settings, environ: dict[str, str] | None = None)
     for section_name in ("infra", "gateway", "feedback", "trainer", "serving"):
         section: Section = getattr(settings, section_name)
         for name, field in type(section).model_fields.items():
-            source = next((told for told, found in sources.items() if name in found.get(section_name, {})), "default")
+            unsaid = _unsaid(section, name)
+            source = next((told for told, found in sources.items() if name in found.get(section_name, {})), unsaid)
             told = variable(section_name, name) if source == ENVIRONMENT else source
             value, default = shown(getattr(section, name)), shown(field.default)
             yield Setting(f"{section_name}.{name}", value, told, default, field.description or "")
@@ -402,6 +426,13 @@ def shown(value: Any) -> Any:
         return value
     secret = value.get_secret_value()
     return URL_PASSWORD.sub(MASK, secret) if "://" in secret or not secret else MASK
+
+
+def _unsaid(section: Section, name: str) -> str:
+    """Where a value comes from that nobody set by name."""
+    if isinstance(section, TrainerSettings) and name in BY_SIZE[section.size]:
+        return f"size={section.size}"
+    return "default"
 
 
 def variable(section: str, name: str) -> str:

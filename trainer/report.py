@@ -16,7 +16,7 @@ from trainer.report_costs import bill
 from trainer.report_page import page
 
 JSON, HTML, METRICS = "report.json", "report.html", "metrics"
-ABOUT = ("version", "alias", "cycle_id", "method", "init", "created_at")
+ABOUT = ("version", "alias", "cycle_id", "method", "method_reason", "init", "created_at")
 LINEAGE = (
     "parent", "anchor", "reward_model", "base_revision", "dataset_ids", "dataset_sha256", "sha256", "rank", "seeds",
     "code_version",

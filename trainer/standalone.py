@@ -13,13 +13,15 @@ from trainer import data
 from trainer.checkpoints import Checkpoints
 from trainer.costs import COST, Meter
 from trainer.data import Preference, Tie
+from trainer.doubts import about_demonstrations, about_pairs, doubts_alone, doubts_of
 from trainer.files import TABLES, fingerprint, rows_of
+from trainer.findings import Warnings
 from trainer.fitting import Fitted, Used, fit, used
 from trainer.hardware import open_base
 from trainer.history import Trained
 from trainer.methods import reward as reward_method
 from trainer.methods import sft as sft_method
-from trainer.methods.policy import PolicyContext, policy_method
+from trainer.methods.policy import PolicyContext
 from trainer.model import Base, attach_fresh, save_adapter
 from trainer.progress import Progress, StageProgress
 from trainer.reward_metrics import describe
@@ -27,6 +29,8 @@ from trainer.rewarding import DESCRIPTION, RewardModel
 from trainer.sinks import Sinks, open_sinks
 from trainer.stages.reward import OTHER_VARIANT, judged
 from trainer.transformers_sampler import TransformersSampler
+from trainer.warm_start import learns_from_pairs
+from trainer.warm_start import train_policy as train_by_method
 
 METRICS, CHECKPOINTS = "metrics.jsonl", "checkpoints"
 
@@ -82,6 +86,7 @@ def train(job: Job, report: Progress) -> dict[str, Any]:
 def train_sft(job: Job, base: Base, progress: StageProgress) -> Found:
     rows = data.demonstrations(rows_of(job.dataset, "demonstrations", "train"))
     fitted = fit(base, rows, lambda row: [row.completion], job.settings.max_length)
+    warnings = doubts_alone(about_demonstrations(base, job.settings.max_length, rows))
     attach_fresh(base, "sft", job.settings, job.settings.seed)
     trained = sft_method.train(
         base,
@@ -92,7 +97,7 @@ def train_sft(job: Job, base: Base, progress: StageProgress) -> Found:
         progress=progress,
         checkpoints=_checkpoints(job, base),
     )
-    return _saved(job, base, "sft", trained), used(job.settings.sft_epochs, fitted)
+    return _saved(job, base, "sft", trained, warnings), used(job.settings.sft_epochs, fitted)
 
 
 def train_reward(job: Job, base: Base, progress: StageProgress) -> Found:
@@ -100,9 +105,10 @@ def train_reward(job: Job, base: Base, progress: StageProgress) -> Found:
     held_out = data.preferences(rows_of(job.dataset, "preference", "test"))
     pairs, ties = _judgements(job, base)
     features = job.settings.reward_features
+    warnings = doubts_alone(about_pairs(base, job.settings.max_length, pairs.rows, ties.rows))
     trained = _fit_reward(job, base, pairs, ties, features=features, progress=progress)
     metrics = describe(judged(trained, held_out))
-    found = {"sha256": trained.save(job.out, metrics), "features": features, "metrics": metrics}
+    found = {"sha256": trained.save(job.out, metrics), "features": features, "metrics": metrics, "warnings": warnings}
     if held_out:
         part = progress.part(OTHER_VARIANT)
         other = _fit_reward(job, base, pairs, ties, features=not features, progress=part)
@@ -130,8 +136,9 @@ def train_policy(job: Job, base: Base, progress: StageProgress) -> Found:
             checkpoints=_checkpoints(job, base),
             **fields,
         )
-        trained = policy_method(settings.method)(context)
-    return _saved(job, base, "policy", trained), rows
+        warnings = doubts_of(context)
+        trained = train_by_method(context, reference=None)
+    return _saved(job, base, "policy", trained, warnings), rows
 
 
 TRAINERS: dict[str, Callable[[Job, Base, StageProgress], Found]] = {"sft": train_sft, "reward": train_reward}
@@ -156,11 +163,12 @@ def _checkpoints(job: Job, base: Base) -> Checkpoints:
     return Checkpoints(job.out / CHECKPOINTS, identity, job.settings.checkpoint_s, writes=base.world.leads)
 
 
-def _saved(job: Job, base: Base, adapter: str, trained: Trained) -> dict[str, Any]:
+def _saved(job: Job, base: Base, adapter: str, trained: Trained, warnings: Warnings) -> dict[str, Any]:
     """Only now the checkpoints may go."""
     sha256 = save_adapter(base, adapter, job.out)
     shutil.rmtree(job.out / CHECKPOINTS, ignore_errors=True)
-    return {"sha256": sha256, "metrics": trained.metrics, **({"stopped": trained.stopped} if trained.stopped else {})}
+    found = {"sha256": sha256, "metrics": trained.metrics, "warnings": warnings}
+    return {**found, "stopped": trained.stopped} if trained.stopped else found
 
 
 def _summary(job: Job, rows: Used, tally: Tally, seconds: dict[str, float]) -> dict[str, Any]:
@@ -189,11 +197,12 @@ def _rows(job: Job, base: Base) -> tuple[Used, dict[str, Any]]:
         fitted = fit(base, thumbs, lambda row: [row.completion], settings.max_length)
         return used(settings.preference_epochs, fitted), {"unpaired": fitted.rows}
     room = settings.max_length - settings.policy_max_new_tokens
+    judged = _pairs(job, base).rows if learns_from_pairs(settings) else []
     shown = data.demonstrations(rows_of(source, "demonstrations", "train")) if settings.ppo_ptx else []
     asked = data.prompts(rows_of(source, "prompts", "train"))
     prompts = data.fitting(base.tokenizer, asked, room)
     left_out = +Counter(too_long=len(asked) - len(prompts))
-    return Used(len(prompts), 0, left_out), {"prompts": prompts, "demonstrations": shown}
+    return Used(len(prompts), 0, left_out), {"prompts": prompts, "demonstrations": shown, "pairs": judged}
 
 
 def _pairs(job: Job, base: Base) -> Fitted[Preference]:

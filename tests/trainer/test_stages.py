@@ -6,26 +6,23 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from infra.contracts.manifests import AdapterManifest, Evidence
-from infra.database.tables import AdapterRow
 from infra.ports import Ports
-from infra.registry import adapters, cycles, fleet, leases
+from infra.registry import adapters
 from infra.registry.cycles import CycleState
 from infra.settings import SettingsError, TrainerSettings
 from tests.support.cycles import cycle_row, hold
 from tests.support.datasets import make_snapshotted_cycle, make_tables
 from tests.support.home import make_ports
-from tests.support.routing import make_table
+from tests.support.tiny_cycles import Killed, end, make_tiny_ports, published, serve, train
 from tests.support.tiny_model import Kind
 from tests.support.tiny_training import tiny_environment
-from trainer.cycle import FOLLOWING, Holding, Stage, run_stages
+from trainer.cycle import FOLLOWING
 from trainer.errors import StageFailed
 from trainer.launch import child_command
-from trainer.stages.table import open_stages
 from trainer.workdir import work_dir
 
 pytestmark = pytest.mark.training
@@ -49,31 +46,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Ports, s
     ports.close()
 
 
-def make_tiny_ports(directory: Path, **settings: Any) -> Ports:
-    return make_ports(directory / "home", **tiny_environment(directory, **settings))
-
-
-class Killed(BaseException):
-    """Stands for kill -9: nothing in the trainer catches it."""
-
-
-def die(part: Path, _progress: object) -> dict[str, Any]:
-    (part / "half").write_text("half")
-    raise Killed
-
-
-def train(ports: Ports, cycle_id: str, *, dies_in: CycleState | None = None) -> CycleState:
-    lease = hold(ports, cycle_id, "trainer", ttl_s=600)
-    holding = Holding(ports.database, cycle_id, lease, work_dir(ports.home, cycle_id))
-    try:
-        with open_stages(ports, holding) as stages:
-            return run_stages(holding, {**stages, **({dies_in: Stage(die)} if dies_in else {})})
-    except Killed:
-        with ports.database.transaction() as session:
-            leases.release(session, lease)
-        raise
-
-
 def train_in_child(ports: Ports, cycle_id: str, directory: Path) -> None:
     """As the worker does it, under another PYTHONHASHSEED."""
     lease = hold(ports, cycle_id, "trainer", ttl_s=600)
@@ -90,28 +62,6 @@ def hashes_of(ports: Ports, cycle_id: str) -> dict[str, str]:
     found = {role: model["sha256"] for role, model in reward["models"].items()}
     manifest = adapters.manifest_of(published(ports, cycle_id))
     return {**found, "sft": anchor.get("sha256", ""), "adapter": manifest.sha256}
-
-
-def end(ports: Ports, cycle_id: str) -> None:
-    lease = hold(ports, cycle_id, "serving")
-    with ports.database.transaction() as session:
-        cycles.advance(session, lease, cycle_id, CycleState.ACCEPTED)
-        leases.release(session, lease)
-
-
-def serve(ports: Ports, version: str) -> None:
-    """The routing table sends everything to this version."""
-    with ports.database.transaction() as session:
-        lease = leases.acquire(session, "controller", "serving", 60)
-        assert lease is not None
-        fleet.publish_routing(session, lease, make_table(champion=version))
-
-
-def published(ports: Ports, cycle_id: str) -> AdapterRow:
-    version = cycle_row(ports, cycle_id).version
-    assert version is not None
-    with ports.database.reading() as session:
-        return adapters.get(session, version)
 
 
 def test_a_cycle_trains_measures_and_publishes(trained: tuple[Ports, str]) -> None:

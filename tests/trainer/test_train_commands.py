@@ -6,16 +6,19 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet
 import pytest
+import structlog
 import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
 from infra.base_model import NotAModel, file_sha256
+from infra.logs import log_as_command
 from infra.settings import SettingsError
 from tests.support.datasets import make_tables, write_dataset
 from tests.support.tiny_model import make_tiny_model
@@ -29,9 +32,12 @@ SHORT = [
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No service, no database: training needs files alone."""
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No service, no database: training needs files alone. Warnings go to standard error, as of every command."""
     monkeypatch.setenv("THUMBWHEEL_HOME", str(tmp_path / "home"))
+    log_as_command()
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
@@ -255,6 +261,31 @@ def test_a_policy_is_trained_straight_from_judgements_in_trl_s_format(tmp_path: 
     found = run_json("train", method, "--base", model, "--dataset", rows, "--out", tmp_path / "out", *SHORT)
     assert found["metrics"]["rewards/margins" if method == "dpo" else "kl"] is not None
     assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.training
+def test_what_is_doubtful_about_the_rows_is_told_at_once_and_beside_the_result(tmp_path: Path, model: Path) -> None:
+    rows = write_rows(tmp_path / "rows.jsonl", [{"prompt": "Hi", "chosen": "a list", "rejected": "x"}] * 10)
+    result = run("train", "dpo", "--model", model, "--data", rows, "--out", tmp_path / "out", *SHORT, "--json")
+    kept = json.loads(result.stdout)["warnings"]
+    assert [warning["kind"] for warning in kept] == ["few_rows", "one_prompt"]
+    assert "there are 10 preference pairs to train on" in result.stderr
+
+
+def test_rows_that_teach_nothing_are_refused(tmp_path: Path, model: Path) -> None:
+    up = [{"prompt": f"What does f{number} do?", "completion": "a list", "label": True} for number in range(20)]
+    rows = write_rows(tmp_path / "rows.jsonl", up)
+    said = refused("train", "kto", "--model", model, "--data", rows, "--out", tmp_path / "out", *SHORT)
+    assert "20 of 20 thumbs are up, 0 down" in said
+    assert not (tmp_path / "out" / "adapter_model.safetensors").exists()
+
+
+@pytest.mark.training
+def test_a_policy_is_warmed_up_on_pairs_before_it_samples(tmp_path: Path, model: Path, dataset: Path) -> None:
+    run("train", "reward", "--model", model, "--data", dataset, "--out", tmp_path / "reward", *SHORT)
+    words = ["--model", model, "--data", dataset, "--reward", tmp_path / "reward", "--out", tmp_path / "out"]
+    found = run_json("train", "grpo", *words, *SHORT, "--set", "policy_warm_start=dpo")
+    assert {"warm_start/rewards/margins", "objective/kl"} <= found["metrics"].keys()
 
 
 def answered(text: str) -> dict[str, str]:

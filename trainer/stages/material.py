@@ -14,6 +14,7 @@ from infra.ports import Ports
 from infra.registry import adapters, fleet
 from infra.settings import TrainerSettings
 from trainer import data
+from trainer.checkpoints import Checkpoints
 from trainer.costs import Meter
 from trainer.cycle import Holding
 from trainer.data import Prompt, read_table
@@ -119,6 +120,16 @@ class Material:
         target = self.holding.work.at(f"fetched-{version}")
         with self.meter.loading():
             return target if target.is_dir() else self.ports.artifacts.fetch(adapter_path(version), target)
+
+    def checkpoints(self, name: str) -> Checkpoints:
+        """Of one training of this cycle; they go with the cycle's directory."""
+        identity = {
+            "dataset": self.dataset_manifest.sha256,
+            "base": self.base.revision,
+            "settings": self.settings.model_dump(mode="json"),
+        }
+        root = self.holding.work.root / "checkpoints" / name
+        return Checkpoints(root, identity, self.settings.checkpoint_s, writes=self.base.world.leads)
 
     @property
     def samples_name(self) -> str:

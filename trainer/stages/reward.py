@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 
+from infra.settings import TrainerSettings
 from trainer import data
 from trainer.batches import encode
 from trainer.cycle import Result
@@ -37,6 +38,9 @@ class Task:
 
 def reward(material: Material, part: Path, progress: StageProgress) -> Result:
     pairs = data.preferences(read_table(material.dataset, "preference", "train"))
+    if (skipped := _too_few(pairs, material.settings)) is not None:
+        log.warning("reward_skipped", reason=skipped)
+        return {"models": {}, "metrics": {}, "accuracy": None, "skipped": skipped}
     ties = data.ties(read_table(material.dataset, "ties", "train"))
     share, seed, features = material.settings.judge_share, material.settings.seed, material.settings.reward_features
     models = {
@@ -53,6 +57,15 @@ def reward(material: Material, part: Path, progress: StageProgress) -> Result:
         other = _train(material, part, task, pairs, ties, progress.part(OTHER_VARIANT))
         metrics[OTHER_VARIANT] = {"features": not features, **other["metrics"]}
     return {"models": models, "metrics": metrics, "accuracy": metrics["reward"].get("accuracy")}
+
+
+def _too_few(pairs: Sequence[Preference], settings: TrainerSettings) -> str | None:
+    """Why there will be no reward model: a policy that learns from thumbs or pairs themselves needs none."""
+    if len(pairs) < settings.min_pairs:
+        return f"{len(pairs)} preference pairs, trainer.min_pairs asks for {settings.min_pairs}"
+    if not any(map(not_judges(settings.judge_share), (pair.rater for pair in pairs))):
+        return f"all {len(pairs)} preference pairs are by raters of the judge (trainer.judge_share)"
+    return None
 
 
 def _train(
