@@ -30,11 +30,9 @@ def check_pairs(pairs: Sequence[Preference], ties: Sequence[Tie] = ()) -> list[F
     if not pairs:
         return _all_ties(len(ties))
     asked = [_asked(pair.prompt) for pair in pairs]
-    sides = [(_text(pair.chosen), _text(pair.rejected)) for pair in pairs]
-    differ = [row for row in zip(asked, sides, pairs, strict=True) if row[1][0] != row[1][1]]
-    opinions = [((prompt, frozenset(two)), two[0] < two[1], pair.weight) for prompt, two, pair in differ]
+    opinions = [opinion for opinion in map(_choice, asked, pairs) if opinion is not None]
     found = (
-        _same_answers(len(pairs) - len(differ), len(pairs)),
+        _same_answers(len(pairs) - len(opinions), len(pairs)),
         _contradictions("pairs", opinions),
         _raters("pairs", [(pair.rater, pair.weight) for pair in pairs]),
         _prompts(asked, [pair.weight for pair in pairs]),
@@ -191,6 +189,12 @@ def _prompts(asked: Sequence[str], weights: Sequence[float]) -> Finding | None:
     if number < LEAST_PROMPTS:
         return Finding(Kind.ONE_PROMPT, Severity.REFUSE, f"{said}: one question teaches one answer; collect others")
     return Finding(Kind.FEW_PROMPTS, Severity.WARN, f"{said}: what is learnt may hold for these alone")
+
+
+def _choice(asked: str, pair: Preference) -> Opinion | None:
+    """None where both answers are the same: that asks nothing."""
+    chosen, rejected = _text(pair.chosen), _text(pair.rejected)
+    return None if chosen == rejected else ((asked, frozenset((chosen, rejected))), chosen < rejected, pair.weight)
 
 
 def _same_answers(same: int, pairs: int) -> Finding | None:

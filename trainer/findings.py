@@ -45,8 +45,8 @@ class Finding:
 
 Warnings = list[dict[str, str]]  # {kind, message}: JSON, as stages keep it
 
+# Whoever trains on a file of their own may want just this; in a cycle it would reach everybody's assistant.
 ONE_S_OWN = frozenset({Kind.FEW_ROWS, Kind.ONE_RATER, Kind.ONE_PROMPT})
-"""Whoever trains on a file of their own may want just this; in a cycle it would reach everybody's assistant."""
 
 
 def settled(findings: Iterable[Finding], *, tolerated: Collection[Kind] = ()) -> Warnings:
