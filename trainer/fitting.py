@@ -14,8 +14,9 @@ Row = TypeVar("Row", Demonstration, Preference, Tie, Unpaired)
 
 @dataclass(frozen=True, slots=True)
 class Fitted(Generic[Row]):
-    """`tokens`: of the kept rows once through, each answer with its prompt."""
+    """`tokens`: of the kept rows once through, each answer with its prompt. `given` are all, for who asks about them."""
 
+    given: list[Row]
     rows: list[Row]
     tokens: int
     left_out: Counter[str] = field(default_factory=Counter)
@@ -23,9 +24,9 @@ class Fitted(Generic[Row]):
 
 def fit(base: Base, rows: Iterable[Row], answers: Callable[[Row], Sequence[Message]], longest: int) -> Fitted[Row]:
     """Leaves out what weighs nothing, and what has more than `longest` tokens: it would be cut, and its end matters."""
-    kept: list[Row] = []
+    given, kept = list(rows), list[Row]()
     tokens, left_out = 0, Counter[str]()
-    for row in rows:
+    for row in given:
         lengths = [len(encode(base, row.prompt, answer)) for answer in answers(row)]
         if row.weight <= 0:
             left_out["weightless"] += 1
@@ -34,7 +35,7 @@ def fit(base: Base, rows: Iterable[Row], answers: Callable[[Row], Sequence[Messa
         else:
             kept.append(row)
             tokens += sum(lengths)
-    return Fitted(kept, tokens, left_out)
+    return Fitted(given, kept, tokens, left_out)
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,7 @@ def train_reward(job: Job, base: Base, progress: StageProgress) -> Found:
     held_out = data.preferences(rows_of(job.dataset, "preference", "test"))
     pairs, ties = _judgements(job, base)
     features = job.settings.reward_features
-    warnings = doubts_alone(about_pairs(base, job.settings.max_length, pairs.rows, ties.rows))
+    warnings = doubts_alone(about_pairs(base, job.settings.max_length, pairs.given, ties.given))
     trained = _fit_reward(job, base, pairs, ties, features=features, progress=progress)
     metrics = describe(judged(trained, held_out))
     found = {"sha256": trained.save(job.out, metrics), "features": features, "metrics": metrics, "warnings": warnings}
@@ -191,13 +191,13 @@ def _rows(job: Job, base: Base) -> tuple[Used, dict[str, Any]]:
     settings, source = job.settings, job.dataset
     if settings.method == "dpo":
         pairs = _pairs(job, base)
-        return used(settings.preference_epochs, pairs), {"pairs": pairs.rows}
+        return used(settings.preference_epochs, pairs), {"pairs": pairs.given}
     if settings.method == "kto":
         thumbs = data.unpaired(rows_of(source, "unpaired", "train"))
         fitted = fit(base, thumbs, lambda row: [row.completion], settings.max_length)
-        return used(settings.preference_epochs, fitted), {"unpaired": fitted.rows}
+        return used(settings.preference_epochs, fitted), {"unpaired": fitted.given}
     room = settings.max_length - settings.policy_max_new_tokens
-    judged = _pairs(job, base).rows if learns_from_pairs(settings) else []
+    judged = _pairs(job, base).given if learns_from_pairs(settings) else []
     shown = data.demonstrations(rows_of(source, "demonstrations", "train")) if settings.ppo_ptx else []
     asked = data.prompts(rows_of(source, "prompts", "train"))
     prompts = data.fitting(base.tokenizer, asked, room)
