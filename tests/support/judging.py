@@ -1,7 +1,7 @@
 """Pairs for a judge: short answers and long ones, of which people who like length choose the long."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -28,12 +28,12 @@ def said(at: int, side: str) -> str:
     return f"Answer {at}." + (" And this is why it is so." if side == "b" else "")
 
 
-def chats(count: int, *, start: int = 0, **header: Any) -> list[Event]:
-    """Two answers to each of these questions, of people who consent."""
+def chats(count: int, *, start: int = 0, prefix: str = "r", **header: Any) -> list[Event]:
+    """Two answers to each of these questions, of people who consent; `prefix` begins their handles."""
     return [
         Event(
-            make_inference(f"r{at}{side}", prompt=f"Question {at}?", texts=[said(at, side)]),
-            f"inference r{at}{side}",
+            make_inference(f"{prefix}{at}{side}", prompt=f"Question {at}?", texts=[said(at, side)]),
+            f"inference {prefix}{at}{side}",
             {"rater": f"owner-{at % 3}", "occurred_at": moment(60 * at), **header},
         )
         for at in range(start, start + count)
@@ -41,13 +41,11 @@ def chats(count: int, *, start: int = 0, **header: Any) -> list[Event]:
     ]
 
 
-def votes(
-    count: int, *, raters: Sequence[str] = ("ann", "ben", "cia"), wrong: Callable[[int], bool] = bool
-) -> list[Event]:
-    """Each of these people chooses the longer answer of each pair, but where `wrong` says so."""
+def votes(count: int, *, raters: Sequence[str] = ("ann", "ben", "cia"), wrong: Collection[int] = ()) -> list[Event]:
+    """Each of these people chooses the longer answer of each pair, but of those that are `wrong`."""
     return [
         Event(
-            make_comparison(f"r{at}a", f"r{at}b", "a" if wrong is not bool and wrong(at) else "b"),
+            make_comparison(f"r{at}a", f"r{at}b", "a" if at in wrong else "b"),
             f"{rater} on {at}",
             {"rater": rater, "occurred_at": moment(60 * at + 10)},
         )

@@ -2,9 +2,9 @@
 
 import asyncio
 import json
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,29 +72,25 @@ def completion(content: object) -> str:
 @contextmanager
 def running_judge(judge: ScriptedJudge) -> Iterator[ScriptedJudge]:
     """Serves on a free port until the block ends; `judge.url` says where."""
-    loop, ready = asyncio.new_event_loop(), threading.Event()
+    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+    with ThreadPoolExecutor(1) as pool:
+        serving = pool.submit(asyncio.run, _serve(judge, started))
+        loop, stop = started.result(10)
+        try:
+            yield judge
+        finally:
+            loop.call_soon_threadsafe(stop.set)
+            serving.result(10)
+
+
+async def _serve(judge: ScriptedJudge, started: "Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]") -> None:
     app = web.Application(client_max_size=64 << 20)
     app.router.add_post("/v1/chat/completions", judge.complete)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-
-    async def start() -> None:
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0][:2]
-        judge.url = f"http://{host}:{port}/v1"
-        ready.set()
-
-    def serve() -> None:
-        loop.run_until_complete(start())
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-        loop.close()
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    ready.wait(10)
-    try:
-        yield judge
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
+    runner, stop = web.AppRunner(app, shutdown_timeout=0.1), asyncio.Event()
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    judge.url = f"http://{host}:{port}/v1"
+    started.set_result((asyncio.get_running_loop(), stop))
+    await stop.wait()
+    await runner.cleanup()

@@ -59,7 +59,7 @@ def test_without_people_to_be_told_by_its_rows_weigh_nothing_and_the_manifest_sa
 
 
 def test_a_judge_that_disagrees_with_people_weighs_nothing(room: Room) -> None:
-    room.append([*chats(40), *votes(40, wrong=lambda at: at % 2 == 0)])
+    room.append([*chats(40), *votes(40, wrong=range(0, 40, 2))])
     room.consume()
     manifest, unit = judged(room, **FIRST)
     assert manifest.weights["models"][unit]["agreement"] == 0.5
@@ -99,4 +99,4 @@ def test_the_judges_votes_go_with_whoever_is_erased_under_its_name(room: Room) -
     room.consume()
     assert room.eraser().turn() == 1
     assert not room.artifacts.exists(f"datasets/{TENANT}/{manifest.dataset_id}/weights/raters.parquet")
-    assert "models" not in str(room.build(**FIRST).weights.get("models")) or not room.build(**FIRST).weights["models"]
+    assert room.build(**FIRST).weights["models"] == {}

@@ -1,6 +1,7 @@
 """What may pass is asked again, what will not is said at once, and the key is told to nobody else."""
 
 import asyncio
+import socket
 from typing import Any
 
 import pytest
@@ -79,15 +80,7 @@ def test_a_reply_without_text_is_unclear(body: str) -> None:
 
 
 def test_an_answer_that_never_comes_is_given_up() -> None:
-    async def listen() -> None:
-        server = await asyncio.start_server(lambda _reader, _writer: asyncio.sleep(30), "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        silent = make_settings(
-            judge_url=f"http://127.0.0.1:{port}/v1", judge_model="m", judge_timeout_s=0.05, judge_attempts=1
-        )
-        async with open_endpoint(silent, None) as opened:
-            with pytest.raises(JudgeAway):
-                await opened.complete(HELLO, {})
-        server.close()
-
-    asyncio.run(listen())
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        never = ScriptedJudge(url=f"http://127.0.0.1:{silent.getsockname()[1]}/v1")
+        with pytest.raises(JudgeAway, match="did not answer"):
+            ask(never, judge_timeout_s=0.05, judge_attempts=1)

@@ -18,7 +18,7 @@ from tests.support.scripted_judge import ScriptedJudge, always_first, longer, ru
 def stored(room: Room) -> Counter[tuple[str, str | None]]:
     """Votes by source and rater."""
     with room.database.reading() as session:
-        return Counter(session.execute(select(VoteEventRow.source, VoteEventRow.rater)).tuples())
+        return Counter((row.source, row.rater) for row in session.scalars(select(VoteEventRow)))
 
 
 def test_votes_arrive_in_the_store_as_a_models(room: Room) -> None:
@@ -65,15 +65,7 @@ def test_the_same_texts_under_other_handles_are_the_same_question(room: Room) ->
     room.consume()
     with running_judge(ScriptedJudge()) as judge:
         run_judge(room, judge)
-        again = [
-            event.__class__(
-                event.body.model_copy(update={"response_id": f"{event.body.response_id}2"}),
-                f"{event.name}2",
-                event.header,
-            )  # type: ignore[union-attr]  # chats are inferences
-            for event in chats(1)
-        ]
-        room.append(again)
+        room.append(chats(1, prefix="again"))
         room.consume()
         assert not run_judge(room, judge).votes
 
@@ -116,10 +108,7 @@ def test_a_refused_key_stops_the_run_at_once(room: Room) -> None:
     room.append(chats(6))
     room.consume()
     with running_judge(ScriptedJudge(key="sk-right")) as judge:
-        judge.key, right = "sk-right", judge
-        right.script.clear()
-        judge_with_wrong_key = ScriptedJudge(url=judge.url, key="sk-wrong")
-        tally = run_judge(room, judge_with_wrong_key, judge_concurrency=1)
+        tally = run_judge(room, ScriptedJudge(url=judge.url, key="sk-wrong"), judge_concurrency=1)
     assert "answered 401" in tally.stopped
     assert len(judge.requests) == 1
     assert stored(room) == {}
