@@ -103,6 +103,10 @@ class GatewaySettings(Section):
     host: str = Field("127.0.0.1", description="Address the gateway listens on.")
     port: int = Field(8080, ge=0, le=65535, description="Port the gateway listens on; 0 picks a free one.")
     alias: str = Field("assistant", description="The model name that clients ask for.")
+    offer_queries: bool = Field(
+        False,
+        description="Whether raters get questions that training chose: a consenting person's prompt, shown to others.",
+    )
     cors_origins: tuple[str, ...] = Field((), description="Browser origins that may vote with an answer's token.")
     consent_default: bool = Field(
         False, description="Whether an answer may be trained on where the request says nothing."
