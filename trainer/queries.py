@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from infra.artifacts import ArtifactStore, dump_json
-from infra.contracts.manifests import AdapterManifest
 from infra.contracts.queries import Queries, Query, QueryAnswer, queries_path
 from trainer.data import Prompt
 
@@ -39,6 +39,16 @@ class Owner:
 
     rater: str | None = None
     segment: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """The version that the questions come with, and when they were made."""
+
+    version: str
+    alias: str
+    tenant: str
+    created_at: datetime
 
 
 def disagreement(margins_QM: Floats) -> Floats:
@@ -75,15 +85,15 @@ def can_be_shown(candidate: Candidate) -> bool:
 
 
 def make_queries(
-    candidates: Sequence[Candidate], margins_QM: Floats, known: Mapping[str, Owner], manifest: AdapterManifest, *,
+    candidates: Sequence[Candidate], margins_QM: Floats, known: Mapping[str, Owner], occasion: Occasion, *,
     most: int, per_prompt: int = 1,
 ) -> Queries:  # fmt: skip
-    """Of the version of `manifest`. `known` are the owners by prompt id: what is in no dataset could not be erased."""
+    """`known` are the owners by prompt id: what is in no dataset could not be erased, and is not asked about."""
     usable = [q for q, one in enumerate(candidates) if can_be_shown(one) and one.prompt.prompt_id in known]
     ids = [candidates[q].prompt.prompt_id for q in usable]
     chosen = [usable[at] for at in choose(margins_QM[usable], ids, most=most, per_prompt=per_prompt)]
     return Queries(
-        version=manifest.version, alias=manifest.alias, tenant=manifest.tenant, created_at=manifest.created_at,
+        version=occasion.version, alias=occasion.alias, tenant=occasion.tenant, created_at=occasion.created_at,
         members=margins_QM.shape[1], candidates=len(usable),
         queries=[_query(candidates[q], margins_QM[q], known[candidates[q].prompt.prompt_id]) for q in chosen],
     )  # fmt: skip

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from infra.artifacts import ArtifactStore
 from infra.contracts.queries import Queries, QueryAnswer, queries_path
-from tests.support.manifests import make_adapter_manifest
+from tests.support.queries import OCCASION
 from trainer.data import Prompt
 from trainer.queries import Candidate, Owner, can_be_shown, choose, disagreement, make_queries, owners, publish
 
@@ -72,13 +72,13 @@ def test_what_a_rater_cannot_read_and_compare_is_not_asked(candidate: Candidate)
     assert can_be_shown(make_candidate())
     assert not can_be_shown(candidate)
     known = {"p1": Owner()}
-    assert not make_queries([candidate], np.array([[1.0, -1.0]]), known, make_adapter_manifest(), most=5).queries
+    assert not make_queries([candidate], np.array([[1.0, -1.0]]), known, OCCASION, most=5).queries
 
 
 def test_a_question_names_the_owner_of_its_prompt_and_how_far_it_is_disputed() -> None:
     known = owners([{"prompt_id": "p1", "rater": "mia-hash", "segment": "de"}])
     margins_QM = np.array([[np.log(3.0), -np.log(3.0)]])
-    made = make_queries([make_candidate()], margins_QM, known, make_adapter_manifest(), most=5)
+    made = make_queries([make_candidate()], margins_QM, known, OCCASION, most=5)
     (query,) = made.queries
     assert (query.owner, query.segment, query.prompt) == ("mia-hash", "de", HELLO.messages)
     assert (query.preference, query.disagreement) == pytest.approx((0.5, 0.0625))
@@ -86,16 +86,14 @@ def test_a_question_names_the_owner_of_its_prompt_and_how_far_it_is_disputed() -
 
 
 def test_a_prompt_that_no_dataset_has_could_not_be_erased_and_is_not_asked_about() -> None:
-    made = make_queries([make_candidate()], np.array([[1.0, -1.0]]), {}, make_adapter_manifest(), most=5)
+    made = make_queries([make_candidate()], np.array([[1.0, -1.0]]), {}, OCCASION, most=5)
     assert (made.queries, made.candidates) == ([], 0)
 
 
 def test_the_same_pair_is_the_same_question_and_another_text_another() -> None:
     known = {"p1": Owner()}
     ids = [
-        make_queries([make_candidate(a=text)], np.array([[1.0, -1.0]]), known, make_adapter_manifest(), most=1)
-        .queries[0]
-        .query_id
+        make_queries([make_candidate(a=text)], np.array([[1.0, -1.0]]), known, OCCASION, most=1).queries[0].query_id
         for text in ("Good day.", "Good day.", "Good night.")
     ]
     assert ids[0] == ids[1] != ids[2]
@@ -103,8 +101,6 @@ def test_the_same_pair_is_the_same_question_and_another_text_another() -> None:
 
 def test_what_is_published_is_what_gateways_read(tmp_path: Path) -> None:
     store = ArtifactStore(str(tmp_path))
-    made = make_queries(
-        [make_candidate()], np.array([[1.0, -1.0]]), {"p1": Owner("mia-hash")}, make_adapter_manifest(), most=1
-    )
+    made = make_queries([make_candidate()], np.array([[1.0, -1.0]]), {"p1": Owner("mia-hash")}, OCCASION, most=1)
     publish(store, made)
     assert Queries.model_validate_json(store.read(queries_path(made.version))) == made
