@@ -1,6 +1,6 @@
 """Questions of training, and the version that they came with."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from infra.artifacts import dump_json
@@ -10,10 +10,8 @@ from infra.ports import Ports
 from infra.registry import adapters
 from tests.support.manifests import make_adapter_manifest
 from tests.support.stack import ALIAS, TENANT
-from trainer.queries import Occasion
 
 VERSION = "assistant-1-aaaaaaaa"
-OCCASION = Occasion(VERSION, ALIAS, TENANT, datetime(2026, 3, 10, 12, tzinfo=UTC))
 
 
 def make_query(name: str = "one", **overrides: Any) -> Query:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from infra.artifacts import ArtifactStore
 from infra.contracts.queries import Queries, QueryAnswer, queries_path
-from tests.support.queries import OCCASION
+from tests.support.occasion import OCCASION
 from trainer.data import Prompt
 from trainer.queries import Candidate, Owner, can_be_shown, choose, disagreement, make_queries, owners, publish
 

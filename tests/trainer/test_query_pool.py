@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.support.queries import OCCASION
+from tests.support.occasion import OCCASION
 from trainer.data import Prompt
 from trainer.queries import Owner, make_queries
 from trainer.query_pool import pool

@@ -141,3 +141,11 @@ def test_a_models_votes_start_no_cycle(room: Room) -> None:
     with room.database.reading() as session:
         assert fleet.pair_count(session, TENANT, ALIAS) == 2
         assert len(session.scalars(select(VoteRow)).all()) == 2 + 5
+
+
+def test_a_server_that_knows_no_schema_answers_with_a_letter(room: Room) -> None:
+    room.append(chats(2))
+    room.consume()
+    with running_judge(ScriptedJudge(form="letter")) as judge:
+        assert run_judge(room, judge, judge_format="letter").votes == {"b": 2}
+        assert all("response_format" not in request for request in judge.requests)
