@@ -105,6 +105,10 @@ class GatewaySettings(Section):
     host: str = Field("127.0.0.1", description="Address the gateway listens on.")
     port: int = Field(8080, ge=0, le=65535, description="Port the gateway listens on; 0 picks a free one.")
     alias: str = Field("assistant", description="The model name that clients ask for.")
+    offer_queries: bool = Field(
+        False,
+        description="Whether raters get questions that training chose: a consenting person's prompt, shown to others.",
+    )
     cors_origins: tuple[str, ...] = Field((), description="Browser origins that may vote with an answer's token.")
     consent_default: bool = Field(
         False, description="Whether an answer may be trained on where the request says nothing."
@@ -159,6 +163,33 @@ class FeedbackSettings(Section):
         {}, description="Shares by segment that training shall see, as de=0.5,en=0.5; empty: as they come."
     )
     segment_weight_max: float = Field(5, ge=1, description="Most that a rare segment's judgements are multiplied by.")
+    ai_shared_min: int = Field(
+        50, ge=1, description="A model's votes weigh nothing before people decided this many of its questions."
+    )
+    ai_weight_max: float = Field(
+        1, ge=0, description="Most that one vote of a model weighs; a person of whom nothing is known weighs 1."
+    )
+    ai_share: float = Field(
+        1, ge=0, description="Most that the votes of all models weigh together, as a multiple of what people's weigh."
+    )
+    judge_url: str = Field(
+        "", description="OpenAI-compatible endpoint that `thumbwheel judge` asks, as https://HOST/v1; empty: none."
+    )
+    judge_model: str = Field("", description="The model that is asked there.")
+    judge_key_variable: str = Field(
+        "", description="Name of the environment variable that holds that endpoint's key; empty: it needs none."
+    )
+    judge_constitution: str = Field(
+        "", description="Text file with the principles that the judge is given; empty: those that come along."
+    )
+    judge_format: Literal["json_schema", "letter"] = Field(
+        "json_schema",
+        description="How it answers: JSON held to a schema, or one letter where a server knows no schema.",
+    )
+    judge_max_tokens: int = Field(512, ge=1, description="Most tokens of one answer, thinking included.")
+    judge_concurrency: int = Field(8, ge=1, description="Requests to the judge at one time.")
+    judge_timeout_s: float = Field(60, gt=0, description="Longest wait for one answer of the judge.")
+    judge_attempts: int = Field(4, ge=1, description="How often one question is sent before the run stops.")
     too_fast_share: float = Field(
         0.25, ge=0, description="A vote faster than this share of the reading time is dropped."
     )
@@ -404,6 +435,14 @@ def load_settings(home: Path | None = None, environ: dict[str, str] | None = Non
         return Settings(home=root, **merged)
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
+
+
+def secret_named(name: str, environ: Mapping[str, str] | None = None) -> SecretStr:
+    """The secret in the environment variable that a setting names; raises SettingsError where it holds none."""
+    value = (os.environ if environ is None else environ).get(name, "")
+    if not value:
+        raise SettingsError(f"the environment variable {name}, which a setting names, is not set")
+    return SecretStr(value)
 
 
 def describe_settings(settings: Settings, environ: dict[str, str] | None = None) -> Iterator[Setting]:

@@ -16,6 +16,7 @@ from trainer.errors import TrainerError
 from trainer.weights import Factors
 
 Message = dict[str, Any]
+AI = "ai"  # `source` of rows that a model judged
 CORRECTION = "correction"  # `source` of rows that a person's own text won
 
 
@@ -250,5 +251,5 @@ def _judgement(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "weight": _weight(row),
         "source": str(row.get("source") or "human"),
-        "rater": str(row.get("rater") or ""),
+        "rater": "" if row.get("source") == AI else str(row.get("rater") or ""),  # a model is no rater to hold out
     }
