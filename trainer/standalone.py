@@ -11,7 +11,7 @@ import torch
 
 from infra.settings import SettingsError, TrainerSettings
 from trainer import data
-from trainer.costs import COST, Meter
+from trainer.costs import Meter
 from trainer.data import Preference, Tie
 from trainer.files import TABLES, rows_of
 from trainer.fitting import Fitted, Used, fit, used
@@ -20,6 +20,7 @@ from trainer.methods import sft as sft_method
 from trainer.methods.policy import PolicyContext, policy_method
 from trainer.model import Base, attach_fresh, load_base, save_adapter
 from trainer.progress import Progress, StageProgress
+from trainer.report_costs import COST
 from trainer.reward_metrics import describe
 from trainer.rewarding import DESCRIPTION, RewardModel
 from trainer.sinks import Sinks, open_sinks
