@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-COST = "cost"  # where a stage's result holds it
+from trainer.report_costs import COST
 
 
 @dataclass

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from infra.registry.cycles import TRAINER_STATES, CycleState
-from trainer.costs import COST
 
+COST = "cost"  # where a stage's result holds what it spent
 STAGES = (
     CycleState.QUEUED,
     CycleState.SNAPSHOTTING,

@@ -11,7 +11,7 @@ from typing import Any
 from infra.settings import SettingsError, TrainerSettings
 from trainer import data
 from trainer.checkpoints import Checkpoints
-from trainer.costs import COST, Meter
+from trainer.costs import Meter
 from trainer.data import Preference, Tie
 from trainer.doubts import about_demonstrations, about_pairs, doubts_alone, doubts_of
 from trainer.files import TABLES, fingerprint, rows_of
@@ -24,6 +24,7 @@ from trainer.methods import sft as sft_method
 from trainer.methods.policy import PolicyContext
 from trainer.model import Base, attach_fresh, save_adapter
 from trainer.progress import Progress, StageProgress
+from trainer.report_costs import COST
 from trainer.reward_metrics import describe
 from trainer.rewarding import DESCRIPTION, RewardModel
 from trainer.sinks import Sinks, open_sinks
