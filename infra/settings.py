@@ -212,15 +212,47 @@ class TrainerSettings(Section):
     judge_share: float = Field(
         0.3, ge=0, lt=1, description="Share of raters whose votes train the judge instead of the reward model."
     )
+    guard_share: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="Share of raters whose votes train the guard, which watches the policy's stage.",
+    )
     reward_rank: int = Field(16, ge=1, description="Rank of the reward model's LoRA.")
     reward_learning_rate: float = Field(1e-4, gt=0, description="Reward model learning rate.")
     reward_epochs: int = Field(1, ge=1, description="Reward model passes over the pairs.")
-    reward_batch: int = Field(16, ge=1, description="Pairs per reward model step.")
+    reward_batch: int = Field(16, ge=1, description="Judgements per reward model step: pairs, or whole rankings.")
     reward_features: bool = Field(
         False, description="The head also sees log-probability features under the adapter-free base."
     )
     reward_compare: bool = Field(
         False, description="Also train the reward model's other variant (features or none), only to compare both."
+    )
+    reward_margin_scale: float = Field(
+        1.0,
+        ge=0,
+        description="Scores are to differ by this times a row's `margin`; 0 leaves margins out.",
+    )
+    reward_style_control: bool = Field(
+        False,
+        description="Length, headers, lists and bold explain choices beside the score, not in it.",
+    )
+    center_rewards_coefficient: float = Field(
+        0, ge=0, description="Weight of the squared sum of a pair's scores in the reward model's loss; 0: none."
+    )
+    reward_members: int = Field(
+        1,
+        ge=1,
+        description="Reward models in the ensemble, each of a seed, an order and a draw of raters of its own.",
+    )
+    reward_score: Literal["mean", "worst", "uncertainty"] = Field(
+        "mean", description="An ensemble's score: its members' mean, their least, or the mean less their disagreement."
+    )
+    reward_uncertainty_weight: float = Field(
+        1.0, ge=0, description="Times the members' standard deviation, taken from the mean by reward_score uncertainty."
+    )
+    conversation_discount: float = Field(
+        0.9, gt=0, le=1, description="Feedback on a whole conversation: each turn's part of it over the next turn's."
     )
     policy_learning_rate: float = Field(2e-5, gt=0, description="Policy learning rate.")
     policy_steps: int = Field(50, ge=1, description="Policy steps per cycle.")
@@ -265,6 +297,12 @@ class TrainerSettings(Section):
         "", description="JSONL of exact checks {name, messages, contains_all, contains_any}; empty: none."
     )
     regression_samples: int = Field(1, ge=1, description="Answers per regression case and version; 1 decodes greedily.")
+
+    @model_validator(mode="after")
+    def somebody_teaches_the_reward_model(self) -> Self:
+        if self.judge_share + self.guard_share >= 1:
+            raise ValueError("judge_share and guard_share leave no raters to the reward model")
+        return self
 
 
 NOT_PER_CYCLE = frozenset({"port", "sweep_s", "threshold_pairs", "schedule_s"})  # the worker's, not a cycle's

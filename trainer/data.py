@@ -34,7 +34,10 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """One rater's strict choice. `weight` scales its loss."""
+    """One rater's strict choice. `weight` scales its loss, `margin` is how strong it was said to be.
+
+    `event` is the same in all rows that one judgement made: a ranking of K answers is K(K-1)/2 of them.
+    """
 
     prompt: Prompt
     chosen: Message
@@ -42,6 +45,9 @@ class Preference:
     weight: float = 1.0
     source: str = "human"
     rater: str = ""
+    segment: str = ""
+    event: str = ""
+    margin: float = 0.0
     pair_id: str = ""
 
     @property
@@ -61,6 +67,7 @@ class Tie:
     weight: float = 1.0
     source: str = "human"
     rater: str = ""
+    event: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +113,9 @@ def preferences(rows: Iterable[dict[str, Any]]) -> list[Preference]:
             chosen=_answer(row, "chosen"),
             rejected=_answer(row, "rejected"),
             pair_id=str(row.get("pair_id") or ""),
+            segment=str(row.get("segment") or ""),
+            event=_event(row),
+            margin=_margin(row),
             **_judgement(row),
         )
         for row in map(_with_prompt, rows)
@@ -119,6 +129,7 @@ def ties(rows: Iterable[dict[str, Any]]) -> list[Tie]:
             completion_a=_answer(row, "completion_a"),
             completion_b=_answer(row, "completion_b"),
             kind=str(row.get("kind") or "tie"),
+            event=_event(row),
             **_judgement(row),
         )
         for row in rows
@@ -244,6 +255,20 @@ def _weight(row: dict[str, Any]) -> float:
     if not isinstance(weight, int | float) or not 0 <= weight < math.inf:
         raise BadRow(f"column weight of a row is no weight: {weight}")
     return float(weight)
+
+
+def _margin(row: dict[str, Any]) -> float:
+    margin = row.get("margin")
+    if margin is None:
+        return 0.0
+    if not isinstance(margin, int | float) or not math.isfinite(margin):
+        raise BadRow(f"column margin of a row is no number: {margin}")
+    return float(margin)
+
+
+def _event(row: dict[str, Any]) -> str:
+    """The events that the row is made of; empty where a file doesn't say."""
+    return " ".join(str(event) for event in row.get("source_event_ids") or ())
 
 
 def _judgement(row: dict[str, Any]) -> dict[str, Any]:

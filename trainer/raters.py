@@ -1,7 +1,9 @@
-"""Who teaches whom: the judge of a policy learns from raters that its reward model never saw."""
+"""Who teaches whom: the judge and the guard of a policy learn from raters that its reward model never saw."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+
+import numpy as np
 
 RaterFilter = Callable[[str | None], bool]
 
@@ -22,3 +24,15 @@ def judges(share: float) -> RaterFilter:
 
 def not_judges(share: float) -> RaterFilter:
     return lambda rater: not is_judges(rater, share)
+
+
+def guards(judge_share: float, guard_share: float) -> RaterFilter:
+    """Those beside the judge's; the reward model's are then `not_judges(judge_share + guard_share)`."""
+    return lambda rater: is_judges(rater, judge_share + guard_share) and not is_judges(rater, judge_share)
+
+
+def draw(raters: Iterable[str], seed: int) -> dict[str, int]:
+    """How often each is drawn when as many as there are get drawn with replacement: the bootstrap over raters."""
+    names = sorted(set(raters))
+    picked = np.random.default_rng(seed).integers(0, len(names), len(names))
+    return dict(zip(names, np.bincount(picked, minlength=len(names)).tolist(), strict=True))

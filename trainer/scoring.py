@@ -53,9 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _score(model: Path, reward: Path, conversations: list[dict[str, Any]]) -> list[float]:
     from trainer.model import load_base  # torch: only in the child
-    from trainer.rewarding import RewardModel
+    from trainer.rewards.ensemble import load_reward
 
-    judge = RewardModel.load(load_base(model), reward)
+    judge = load_reward(load_base(model), reward)
     return [float(score) for score in judge.score([(asked["prompt"], asked["completion"]) for asked in conversations])]
 
 

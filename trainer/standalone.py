@@ -17,9 +17,9 @@ from trainer.methods import sft as sft_method
 from trainer.methods.policy import PolicyContext, policy_method
 from trainer.model import Base, attach_fresh, load_base, save_adapter
 from trainer.progress import Progress
-from trainer.reward_metrics import describe
-from trainer.rewarding import DESCRIPTION, RewardModel
-from trainer.stages.reward import OTHER_VARIANT, judged
+from trainer.rewarding import DESCRIPTION, Reward
+from trainer.rewards.ensemble import load_reward
+from trainer.stages.reward import OTHER_VARIANT, measure
 from trainer.transformers_sampler import TransformersSampler
 
 Rows = list[dict[str, Any]]
@@ -64,7 +64,7 @@ def train_reward(model: Path, source: Path, out: Path, settings: TrainerSettings
     held_out = data.preferences(rows_of(source, "preference", "test"))
     features = settings.reward_features
     trained = _fit_reward(base, source, settings, features=features, progress=progress)
-    metrics = describe(judged(trained, held_out))
+    metrics = measure(trained, held_out)
     sha256 = trained.save(out, metrics)
     found = {"sha256": sha256, "features": features, "metrics": metrics}
     return {**found, OTHER_VARIANT: _compare(base, source, held_out, settings, progress)} if held_out else found
@@ -88,7 +88,7 @@ def train_policy(
             directory=Path(samples),
             samples_name="train-standalone",
             sampler=TransformersSampler(base),
-            reward=RewardModel.load(base, reward, "reward") if reward else None,
+            reward=load_reward(base, reward, "reward") if reward else None,
             progress=progress,
             **_rows(base, source, settings),
         )
@@ -118,10 +118,8 @@ def _open(model: Path, out: Path, settings: TrainerSettings) -> Base:
     return load_base(model)
 
 
-def _fit_reward(
-    base: Base, source: Path, settings: TrainerSettings, *, features: bool, progress: Progress
-) -> RewardModel:
-    return reward_method.train(
+def _fit_reward(base: Base, source: Path, settings: TrainerSettings, *, features: bool, progress: Progress) -> Reward:
+    return reward_method.train_ensemble(
         base,
         data.preferences(rows_of(source, "preference", "train")),
         data.ties(rows_of(source, "ties", "train")) if source.is_dir() else [],
@@ -142,4 +140,4 @@ def _compare(
         progress(step, total, {f"{OTHER_VARIANT}/{name}": value for name, value in metrics.items()})
 
     other = _fit_reward(base, source, settings, features=features, progress=report)
-    return {"features": features, "metrics": describe(judged(other, held_out))}
+    return {"features": features, "metrics": measure(other, held_out)}

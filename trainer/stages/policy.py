@@ -14,7 +14,8 @@ from trainer.errors import StageFailed
 from trainer.methods.policy import SAMPLING, PolicyContext, PolicyResult, policy_method
 from trainer.model import CONFIG, attach_fresh, load_adapter, remove_adapter, save_adapter
 from trainer.progress import StageProgress
-from trainer.rewarding import RewardModel
+from trainer.rewarding import Reward
+from trainer.rewards.ensemble import load_reward
 from trainer.stages.material import Material
 
 POLICY, ANCHOR = "policy", "anchor"
@@ -32,7 +33,7 @@ def policy(material: Material, part: Path, progress: StageProgress) -> Result:
     base, work, seed = material.base, material.holding.work, material.settings.seed + 2
     sft = work.at(CycleState.SFT) / "adapter"
     start = _start(material, sft if sft.is_dir() else None)
-    reward = RewardModel.load(base, work.at(CycleState.REWARD) / "reward")
+    reward = load_reward(base, work.at(CycleState.REWARD) / "reward")
     if sft.is_dir():
         load_adapter(base, ANCHOR, sft)
     _attach(material, start, seed)
@@ -61,9 +62,7 @@ def _attach(material: Material, start: Start, seed: int) -> None:
         load_adapter(material.base, POLICY, start.files)
 
 
-def _train(
-    material: Material, reward: RewardModel, anchor: str | None, seed: int, progress: StageProgress
-) -> PolicyResult:
+def _train(material: Material, reward: Reward, anchor: str | None, seed: int, progress: StageProgress) -> PolicyResult:
     prompts = material.prompts("train")
     if not prompts and material.settings.method in SAMPLING:
         raise StageFailed(

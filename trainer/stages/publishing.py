@@ -16,7 +16,7 @@ from trainer.publish import EVIDENCE, MANIFEST, adapter_path, closure, code_vers
 from trainer.report import write_report
 from trainer.stages.material import Material
 
-ROLES = ("reward", "judge")
+ROLES = ("reward", "judge", "guard")
 
 
 def publishing(material: Material, part: Path, progress: StageProgress) -> Result:
