@@ -72,7 +72,10 @@ class Tie:
 
 @dataclass(frozen=True, slots=True)
 class Unpaired:
-    """One answer that was found good or bad by itself."""
+    """One answer that was found good or bad by itself, or as turn `turn` of a conversation of `turns` that was.
+
+    `turns` is 0 where the verdict is about this answer alone.
+    """
 
     prompt: Prompt
     completion: Message
@@ -80,6 +83,8 @@ class Unpaired:
     weight: float = 1.0
     source: str = "human"
     rater: str = ""
+    turn: int = 0
+    turns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +143,13 @@ def ties(rows: Iterable[dict[str, Any]]) -> list[Tie]:
 
 def unpaired(rows: Iterable[dict[str, Any]]) -> list[Unpaired]:
     return [
-        Unpaired(prompt=_prompt(row), completion=_answer(row, "completion"), label=_label(row), **_judgement(row))
+        Unpaired(
+            prompt=_prompt(row),
+            completion=_answer(row, "completion"),
+            label=_label(row),
+            **_judgement(row),
+            **_place_in_conversation(row),
+        )
         for row in rows
     ]
 
@@ -264,6 +275,15 @@ def _margin(row: dict[str, Any]) -> float:
     if not isinstance(margin, int | float) or not math.isfinite(margin):
         raise BadRow(f"column margin of a row is no number: {margin}")
     return float(margin)
+
+
+def _place_in_conversation(row: dict[str, Any]) -> dict[str, Any]:
+    turn, turns = row.get("conversation_turn"), row.get("conversation_turns")
+    if turns is None:
+        return {}
+    if not isinstance(turn, int) or not isinstance(turns, int) or not 1 <= turn <= turns:
+        raise BadRow(f"columns conversation_turn and conversation_turns of a row are no place in one: {turn}, {turns}")
+    return {"turn": turn, "turns": turns}
 
 
 def _event(row: dict[str, Any]) -> str:

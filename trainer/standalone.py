@@ -11,6 +11,7 @@ import torch
 
 from infra.settings import SettingsError, TrainerSettings
 from trainer import data
+from trainer.conversations import credited
 from trainer.data import Preference, read_table
 from trainer.methods import reward as reward_method
 from trainer.methods import sft as sft_method
@@ -101,7 +102,8 @@ def _rows(base: Base, source: Path, settings: TrainerSettings) -> dict[str, Any]
     if settings.method == "dpo":
         return {"pairs": data.preferences(rows_of(source, "preference", "train"))}
     if settings.method == "kto":
-        return {"unpaired": data.unpaired(rows_of(source, "unpaired", "train"))}
+        rows = data.unpaired(rows_of(source, "unpaired", "train"))
+        return {"unpaired": credited(rows, settings.conversation_discount)}
     room = settings.max_length - settings.policy_max_new_tokens
     shown = data.demonstrations(rows_of(source, "demonstrations", "train")) if settings.ppo_ptx else []
     asked = data.prompts(rows_of(source, "prompts", "train"))

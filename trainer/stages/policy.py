@@ -8,6 +8,7 @@ from pathlib import Path
 from infra.contracts.routing import BASE_VERSION
 from infra.registry.cycles import CycleState
 from trainer import data
+from trainer.conversations import credited
 from trainer.cycle import Result
 from trainer.data import read_table
 from trainer.errors import StageFailed
@@ -82,7 +83,9 @@ def _train(material: Material, reward: Reward, anchor: str | None, seed: int, pr
         reward=reward,
         prompts=prompts,
         pairs=data.preferences(read_table(material.dataset, "preference", "train")),
-        unpaired=data.unpaired(read_table(material.dataset, "unpaired", "train")),
+        unpaired=credited(
+            data.unpaired(read_table(material.dataset, "unpaired", "train")), material.settings.conversation_discount
+        ),
         demonstrations=data.demonstrations(read_table(material.dataset, "demonstrations", "train")),
         progress=progress,
     )
