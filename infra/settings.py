@@ -243,7 +243,7 @@ class TrainerSettings(Section):
     reward_members: int = Field(
         1,
         ge=1,
-        description="Reward models in the ensemble, each of a seed, an order and a draw of raters of its own.",
+        description="Reward models in the ensemble, each of its own seed and order, and without a part of the raters.",
     )
     reward_score: Literal["mean", "worst", "uncertainty"] = Field(
         "mean", description="An ensemble's score: its members' mean, their least, or the mean less their disagreement."

@@ -21,15 +21,10 @@ def shares(turns: int, discount: float) -> list[float]:
     return (weights_T / weights_T.sum()).tolist() if turns else []
 
 
-def turn_rewards(own: Sequence[float], whole: float, discount: float) -> list[float]:
-    """What each turn earned: its own feedback, 0 where there was none, and its share of the whole conversation's."""
-    return [mine + share * whole for mine, share in zip(own, shares(len(own), discount), strict=True)]
-
-
 def credited(rows: Iterable[Unpaired], discount: float) -> list[Unpaired]:
-    """A conversation's verdict comes as a row for each of its turns: their weights become what one verdict weighs.
+    """A conversation's verdict comes as a row for each of its turns, whose weights become parts of that one verdict's.
 
-    The part of a turn whose row is missing is lost, not the other turns'.
+    Rows about one answer stay as they are. The part of a turn whose row is missing is lost, not given to other turns.
     """
     return [
         replace(row, weight=row.weight * shares(row.turns, discount)[row.turn - 1]) if row.turns else row

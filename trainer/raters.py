@@ -31,8 +31,13 @@ def guards(judge_share: float, guard_share: float) -> RaterFilter:
     return lambda rater: is_judges(rater, judge_share + guard_share) and not is_judges(rater, judge_share)
 
 
-def draw(raters: Iterable[str], seed: int) -> dict[str, int]:
-    """How often each is drawn when as many as there are get drawn with replacement: the bootstrap over raters."""
-    names = sorted(set(raters))
-    picked = np.random.default_rng(seed).integers(0, len(names), len(names))
-    return dict(zip(names, np.bincount(picked, minlength=len(names)).tolist(), strict=True))
+def left_out(units: Iterable[str], members: int, seed: int) -> list[frozenset[str]]:
+    """Whose votes each member of an ensemble does not see: each unit's by one member, in groups of like size.
+
+    As the delete-a-group jackknife does. A bootstrap would leave each member half of what the votes say (as many
+    equally weighted ones, n^2 / sum of squares), this leaves it all but one part in `members`. Of one unit nobody is
+    left out, since nothing would be left.
+    """
+    names = sorted(set(units))
+    order = np.random.default_rng(seed).permutation(len(names)) if len(names) > 1 else []
+    return [frozenset(names[place] for place in order[number::members]) for number in range(members)]

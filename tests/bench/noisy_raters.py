@@ -24,6 +24,7 @@ from tests.support.crowds import make_opinions
 from tests.support.tiny_model import make_tiny_model
 from tests.support.training import make_pair
 from tests.support.weighing import make_mass, make_policy
+from trainer.batches import encode
 from trainer.data import Preference
 from trainer.methods.reward import train_ensemble
 from trainer.model import Base, load_base
@@ -34,7 +35,7 @@ RESULT = Path(".thumbwheel/bench/noisy_raters.json")
 WORDS = tuple("abcdefghijklmnopqrstuvwx")
 ANSWER = 6  # words
 FLIPPED, CARELESS = 0.25, 0.20
-RATERS, PAIRS, VOTES_PER_PAIR, HELD_OUT = 40, 300, 3, 500
+RATERS, PAIRS, VOTES_PER_PAIR, HELD_OUT = 40, 300, 3, 2000
 LEAST_DIFFERENCE = 1.0  # in worth of words: closer answers are a matter of luck
 MEMBERS = 4
 SETTINGS: dict[str, Any] = {
@@ -92,14 +93,29 @@ def cast_votes(pairs: Sequence[Preference], rng: np.random.Generator, *, flipped
     return Votes(pairs, pair_V, rater_V, rng.random(len(rater_V)) < right_R[rater_V])
 
 
-def accuracy(model: Reward, pairs: Sequence[Preference]) -> float:
+@dataclass(frozen=True)
+class Accuracy:
+    """Over all held-out pairs; the share of pairs on which all members agree, and the accuracy on those."""
+
+    overall: float
+    agreed: float
+    where_agreed: float
+
+
+def accuracy(model: Reward, pairs: Sequence[Preference]) -> Accuracy:
     chosen, rejected = (
-        model.score([(pair.prompt, getattr(pair, side)) for pair in pairs]) for side in ("chosen", "rejected")
+        model.member_scores([encode(model.base, pair.prompt, getattr(pair, side)) for pair in pairs])
+        for side in ("chosen", "rejected")
     )
-    return float(np.where(chosen == rejected, 0.5, chosen > rejected).mean())
+    right_P = (model.combine(chosen) > model.combine(rejected)).numpy()
+    votes_P = (chosen > rejected).float().mean(1).numpy()
+    agreed_P = (votes_P == 0) | (votes_P == 1)
+    return Accuracy(float(right_P.mean()), float(agreed_P.mean()), float(right_P[agreed_P].mean()))
 
 
-def trained(base: Base, rows: Sequence[Preference], held_out: Sequence[Preference], seed: int, members: int) -> float:
+def trained(
+    base: Base, rows: Sequence[Preference], held_out: Sequence[Preference], seed: int, *, members: int = 1
+) -> Accuracy:
     settings = TrainerSettings.model_validate({**SETTINGS, "reward_members": members})
     model = train_ensemble(base, rows, [], name="reward", settings=settings, seed=seed, features=False)
     found = accuracy(model, held_out)
@@ -115,14 +131,18 @@ def measure(base: Base, seed: int) -> dict[str, float]:
     noisy = cast_votes(pairs, rng, flipped=FLIPPED, careless=CARELESS)
     even_V, weight_V = np.ones(len(noisy.pair_V)), noisy.weights()
     careless_V = noisy.rater_V < round(CARELESS * RATERS)
+    ensemble = trained(base, noisy.rows(even_V), held_out, seed, members=MEMBERS)
+    both = trained(base, noisy.rows(weight_V), held_out, seed, members=MEMBERS)
     return {
         "right votes": float(noisy.right_V.mean()),
         "weight of the careless": float(weight_V[careless_V].sum() / weight_V.sum()),
-        "clean votes": trained(base, clean.rows(even_V), held_out, seed, 1),
-        "noisy votes": trained(base, noisy.rows(even_V), held_out, seed, 1),
-        "with weights": trained(base, noisy.rows(weight_V), held_out, seed, 1),
-        "with an ensemble": trained(base, noisy.rows(even_V), held_out, seed, MEMBERS),
-        "with both": trained(base, noisy.rows(weight_V), held_out, seed, MEMBERS),
+        "clean votes": trained(base, clean.rows(even_V), held_out, seed).overall,
+        "noisy votes": trained(base, noisy.rows(even_V), held_out, seed).overall,
+        "with weights": trained(base, noisy.rows(weight_V), held_out, seed).overall,
+        "with an ensemble": ensemble.overall,
+        "with both": both.overall,
+        "with both, share on which members agree": both.agreed,
+        "with both, where members agree": both.where_agreed,
     }
 
 

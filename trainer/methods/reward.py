@@ -6,7 +6,7 @@ loss = sum(w * l) / sum(w). Davidson and not Rao-Kupper: with him the odds of wi
 whatever ties there are, so that scores mean the same with and without them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +21,7 @@ from trainer.losses.tokens import weighted_mean
 from trainer.model import Base, adapter_parameters, attach_adapter, using
 from trainer.optimizing import HEAD_RATE, apply_gradients, cosine, set_rates, shuffled_batches, threads
 from trainer.progress import Progress, silent
-from trainer.raters import draw
+from trainer.raters import left_out
 from trainer.rewarding import Head, Reward, RewardModel, bare_features
 from trainer.rewards.ensemble import Ensemble
 from trainer.rewards.rankings import Collated, Element, collate, elements
@@ -39,11 +39,10 @@ class Corpus:
     elements: Sequence[Element]
     features: Sequence[Tensor] | None
 
-    def drawn(self, factors: Mapping[str, float]) -> "Corpus":
-        """Each unit's judgements so many times as heavy; those of factor 0 are left out."""
-        kept = [place for place, element in enumerate(self.elements) if factors[element.unit] > 0]
-        weighed = [self.elements[place].times(factors[self.elements[place].unit]) for place in kept]
-        return Corpus(weighed, None if self.features is None else [self.features[place] for place in kept])
+    def without(self, units: Collection[str]) -> "Corpus":
+        kept = [place for place, element in enumerate(self.elements) if element.unit not in units]
+        features = None if self.features is None else [self.features[place] for place in kept]
+        return Corpus([self.elements[place] for place in kept], features)
 
     def features_of(self, picked: Sequence[int]) -> Tensor | None:
         """[A, feature], element by element."""
@@ -81,18 +80,15 @@ def train_ensemble(
     features: bool,
     progress: Progress = silent,
 ) -> Reward:
-    """`reward_members` models, each on a draw of raters with replacement; of one, a plain model on all of them."""
+    """`reward_members` models, each without a part of the raters; one is a plain model on all of them."""
     corpus, count = read_corpus(base, pairs, ties, settings, features=features), settings.reward_members
     if count == 1:
         return train_on(base, corpus, corpus, name=name, settings=settings, seed=seed, progress=progress)
     members = []
-    for number in range(count):
-        own = seed + number * MEMBERS_APART
-        drawn = corpus.drawn(draw((element.unit for element in corpus.elements), own))
-        report = _part(progress, number, count)
-        members.append(
-            train_on(base, drawn, corpus, name=f"{name}_{number}", settings=settings, seed=own, progress=report)
-        )
+    for number, units in enumerate(left_out((element.unit for element in corpus.elements), count, seed)):
+        own, report = seed + number * MEMBERS_APART, _part(progress, number, count)
+        theirs, called = corpus.without(units), f"{name}_{number}"
+        members.append(train_on(base, theirs, corpus, name=called, settings=settings, seed=own, progress=report))
     return Ensemble(members, settings.reward_score, settings.reward_uncertainty_weight)
 
 
