@@ -39,5 +39,7 @@ def left_out(units: Iterable[str], members: int, seed: int) -> list[frozenset[st
     left out, since nothing would be left.
     """
     names = sorted(set(units))
-    order = np.random.default_rng(seed).permutation(len(names)) if len(names) > 1 else []
+    if len(names) < 2:
+        return [frozenset()] * members
+    order = np.random.default_rng(seed).permutation(len(names)).tolist()
     return [frozenset(names[place] for place in order[number::members]) for number in range(members)]

@@ -1,0 +1,95 @@
+"""Whose votes train which model of the reward stage, and what its model cards say."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.training import make_base, make_pair, make_settings, make_short_pairs
+from trainer.data import Preference, Tie
+from trainer.methods import reward as method
+from trainer.raters import guards, judges
+from trainer.rewards.ensemble import Ensemble
+from trainer.stages.reward import Rows, Task, measure, tasks
+
+RATERS = [f"{number:032x}" for number in range(200)]
+
+
+def make_rows(count: int = 200, **overrides: Any) -> Rows:
+    return Rows([make_pair(rater=RATERS[number % len(RATERS)], **overrides) for number in range(count)], [])
+
+
+def roles(found: list[Task]) -> list[str]:
+    return [task.role for task in found]
+
+
+def test_every_rater_s_votes_train_one_of_the_three() -> None:
+    rows = make_rows()
+    found = tasks(make_settings(judge_share=0.3, guard_share=0.2), rows)
+    assert roles(found) == ["reward", "judge", "guard"]
+    assert sum(len(rows.of(task.raters).pairs) for task in found) == len(rows.pairs)
+    assert len({task.seed for task in found}) == 3
+
+
+def test_only_the_reward_model_is_an_ensemble() -> None:
+    found = tasks(make_settings(reward_members=4, guard_share=0.2), make_rows())
+    assert [task.members for task in found] == [4, 1, 1]
+
+
+def test_where_a_guard_s_raters_gave_too_few_pairs_they_teach_the_reward_model() -> None:
+    """A log line says that there will be no guard."""
+    rows = make_rows(100)
+    wanted, *beside = tasks(make_settings(judge_share=0.3, guard_share=0.02), rows)
+    assert roles(beside) == ["judge"]
+    assert all(wanted.raters(rater) for rater in RATERS if guards(0.3, 0.02)(rater))
+
+
+def test_the_judge_s_raters_never_teach_the_reward_model() -> None:
+    (wanted,) = tasks(make_settings(judge_share=0.3, guard_share=0.0), make_rows(10))
+    assert not any(wanted.raters(rater) for rater in RATERS if judges(0.3)(rater))
+
+
+def test_without_a_share_for_it_there_is_no_guard() -> None:
+    assert roles(tasks(make_settings(judge_share=0.3, guard_share=0.0), make_rows())) == ["reward", "judge"]
+
+
+def noisy_pairs(count: int, seed: int) -> list[Preference]:
+    """The shorter answer is liked by four in five."""
+    pairs = make_short_pairs(count, seed)
+    return [
+        make_pair(pair.rejected["content"], pair.chosen["content"], rater=pair.rater, segment="de")
+        if number % 5 == 0
+        else pair
+        for number, pair in enumerate(pairs)
+    ]
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_enough_held_out_pairs_leave_the_model_calibrated(tmp_path: Path, members: int) -> None:
+    settings = make_settings(
+        reward_members=members, reward_learning_rate=1e-2, reward_epochs=3, reward_style_control=members > 1
+    )
+    base, ties = make_base(tmp_path), list[Tie]()
+    model = method.train_ensemble(
+        base, make_short_pairs(96), ties, name="reward", settings=settings, seed=0, features=False
+    )
+    held_out = noisy_pairs(120, seed=1)
+    card = measure(model, held_out)
+    assert model.temperature == card["temperature"] > 1.5  # it never met noise, and is too sure
+    assert card["calibrated"]["log_loss"]["value"] < card["log_loss"]["value"]
+    assert "ece" not in card
+    assert card["accuracy_by_segment"].keys() == {"de"}
+    assert ("style_coefficients" in card) == (members > 1)
+    again = measure(model, held_out)
+    assert again["calibration_slope"]["value"] == pytest.approx(1.0, rel=1e-3)
+
+
+def test_few_held_out_pairs_leave_scores_as_they_are(tmp_path: Path) -> None:
+    base = make_base(tmp_path)
+    settings = make_settings(reward_members=2)
+    model = method.train_ensemble(base, make_short_pairs(24), [], name="r", settings=settings, seed=0, features=False)
+    card = measure(model, noisy_pairs(20, seed=1))
+    assert isinstance(model, Ensemble)
+    assert model.temperature == 1.0
+    assert "temperature" not in card
+    assert card["pairs"] == 20
