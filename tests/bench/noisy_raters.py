@@ -26,6 +26,7 @@ from tests.support.training import make_pair
 from tests.support.weighing import make_mass, make_policy
 from trainer.batches import encode
 from trainer.data import Preference
+from trainer.intervals import mean_interval
 from trainer.methods.reward import train_ensemble
 from trainer.model import Base, load_base
 from trainer.optimizing import threads
@@ -146,6 +147,13 @@ def measure(base: Base, seed: int) -> dict[str, float]:
     }
 
 
+def gains(found: Sequence[dict[str, float]]) -> dict[str, dict[str, Any]]:
+    """Over training on the same votes as they are, paired by seed; needs two seeds."""
+    compared = ("with weights", "with an ensemble", "with both")
+    intervals = {name: mean_interval([each[name] - each["noisy votes"] for each in found]) for name in compared}
+    return {name: interval.model_dump() for name, interval in intervals.items() if interval}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
@@ -156,7 +164,12 @@ def main() -> None:
         base = load_base(make_tiny_model(Path(directory) / "model"))
         found = [measure(base, seed) for seed in range(options.seeds)]
     settings = {**SETTINGS, "members": MEMBERS, "raters": RATERS, "pairs": PAIRS, "votes_per_pair": VOTES_PER_PAIR}
-    result = {"seeds": found, "settings": settings, "seconds": round(time.monotonic() - began, 1)}
+    result = {
+        "seeds": found,
+        "gains": gains(found),
+        "settings": settings,
+        "seconds": round(time.monotonic() - began, 1),
+    }
     RESULT.parent.mkdir(parents=True, exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
     if options.json:
@@ -168,6 +181,10 @@ def main() -> None:
             (name, *(f"{each[name]:.3f}" for each in found), f"{statistics.mean(each[name] for each in found):.3f}")
             for name in found[0]
         ],
+    )
+    print_table(
+        ("over noisy votes", "gain", "95%"),
+        [(name, f"{g['value']:+.3f}", f"{g['lo']:+.3f} to {g['hi']:+.3f}") for name, g in gains(found).items()],
     )
 
 

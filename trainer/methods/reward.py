@@ -204,7 +204,7 @@ def pairs_loss(
 
 
 def _style_control(whole: Collated) -> StyleControl:
-    return StyleControl(whole.style_PS, whole.weights_P * ~whole.tied_P).to(whole.style_PS.device)
+    return StyleControl(whole.style_PS, whole.weights_P * ~whole.tied_P)
 
 
 def _centre(model: RewardModel, everything: Corpus) -> None:

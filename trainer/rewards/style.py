@@ -58,7 +58,7 @@ def style_of(message: Mapping[str, Any], tokens: int) -> tuple[float, ...]:
 
 def _explaining(covariates_PS: Tensor, weights_P: Tensor) -> Tensor:
     """Newton's method on the weighted likelihood of "the first wins" with a normal prior; strict choices only."""
-    z_PS, w_P = covariates_PS.double().numpy(), weights_P.double().numpy()
+    z_PS, w_P = (tensor.double().cpu().numpy() for tensor in (covariates_PS, weights_P))
     found_S = np.zeros(z_PS.shape[1])
     precision = np.eye(len(found_S)) / PRIOR_DEVIATION**2
     for _ in range(STEPS):
@@ -69,4 +69,4 @@ def _explaining(covariates_PS: Tensor, weights_P: Tensor) -> Tensor:
         found_S += step_S
         if np.abs(step_S).max() < 1e-9:
             break
-    return torch.tensor(found_S, dtype=covariates_PS.dtype)
+    return torch.tensor(found_S, dtype=covariates_PS.dtype, device=covariates_PS.device)

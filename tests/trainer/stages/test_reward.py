@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 
 from tests.support.training import make_base, make_pair, make_settings, make_short_pairs
+from trainer.batches import encode
 from trainer.data import Preference, Tie
 from trainer.methods import reward as method
 from trainer.raters import guards, judges
 from trainer.rewards.ensemble import Ensemble
 from trainer.stages.reward import Rows, Task, measure, tasks
 
+SIDES = (lambda pair: pair.chosen, lambda pair: pair.rejected)
 RATERS = [f"{number:032x}" for number in range(200)]
 
 
@@ -93,3 +95,29 @@ def test_few_held_out_pairs_leave_scores_as_they_are(tmp_path: Path) -> None:
     assert model.temperature == 1.0
     assert "temperature" not in card
     assert card["pairs"] == 20
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_an_ensemble_s_card_has_its_members_and_how_often_they_agree(tmp_path: Path, members: int) -> None:
+    settings, held_out = make_settings(reward_members=members), make_short_pairs(20, seed=1)
+    model = method.train_ensemble(
+        make_base(tmp_path), make_short_pairs(48), [], name="r", settings=settings, seed=0, features=False
+    )
+    card = measure(model, held_out)
+    if members == 1:
+        assert "member_accuracy" not in card
+        return
+    chosen, rejected = (
+        model.member_scores([encode(model.base, pair.prompt, side) for pair, side in sides])
+        for sides in (zip(held_out, map(side, held_out), strict=True) for side in SIDES)
+    )
+    assert card["member_accuracy"] == pytest.approx((chosen > rejected).float().mean(0).tolist(), abs=0.051)
+    same = sum(len(set(row)) == 1 for row in (chosen > rejected).tolist()) / len(held_out)
+    assert card["member_agreement"] == pytest.approx(same, abs=0.051)
+
+
+def test_no_held_out_pairs_make_a_card_without_figures(tmp_path: Path) -> None:
+    settings = make_settings(reward_members=2)
+    base = make_base(tmp_path)
+    model = method.train_ensemble(base, make_short_pairs(16), [], name="r", settings=settings, seed=0, features=False)
+    assert measure(model, [])["pairs"] == 0
