@@ -179,7 +179,7 @@ class Learner:
             )
             loss.backward()
         norm = apply_gradients(self.optimizer, self._parameters)
-        return {**_metrics(scores_A.detach(), chosen), "loss": float(loss.detach()), "grad_norm": norm}
+        return {"loss": float(loss.detach()), **_metrics(scores_A.detach(), chosen), "grad_norm": norm}
 
 
 def pairs_loss(
