@@ -19,8 +19,9 @@ from trainer.methods.policy import PolicyContext, policy_method
 from trainer.model import Base, attach_fresh, load_base, save_adapter
 from trainer.progress import Progress
 from trainer.rewarding import DESCRIPTION, Reward
+from trainer.rewards.card import measure
 from trainer.rewards.ensemble import load_reward
-from trainer.stages.reward import OTHER_VARIANT, measure
+from trainer.stages.reward import OTHER_VARIANT
 from trainer.transformers_sampler import TransformersSampler
 
 Rows = list[dict[str, Any]]

@@ -6,8 +6,7 @@ loss = sum(w * l) / sum(w). Davidson and not Rao-Kupper: with him the odds of wi
 whatever ties there are, so that scores mean the same with and without them.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,38 +14,21 @@ from torch import Tensor, nn
 from infra.settings import TrainerSettings
 from trainer.batches import make_batch
 from trainer.data import Preference, Tie
-from trainer.errors import StageFailed
 from trainer.losses.preference import bradley_terry, centring_loss, tie_loss
 from trainer.losses.tokens import weighted_mean
 from trainer.model import Base, adapter_parameters, attach_adapter, using
 from trainer.optimizing import HEAD_RATE, apply_gradients, cosine, set_rates, shuffled_batches, threads
 from trainer.progress import Progress, silent
 from trainer.raters import left_out
-from trainer.rewarding import Head, Reward, RewardModel, bare_features
+from trainer.rewarding import Head, Reward, RewardModel
+from trainer.rewards.corpus import Corpus, read_corpus
 from trainer.rewards.ensemble import Ensemble
-from trainer.rewards.rankings import Collated, Element, collate, elements
+from trainer.rewards.rankings import Collated, collate
 from trainer.rewards.style import StyleControl
 
 FEATURES_RATE = 40.0  # three weights that tell right from wrong: at 10, 300 pairs end before they are found
 REFERENCES = 128  # judgements whose answers score 0 on average once training is over
 MEMBERS_APART = 1009  # between the seeds of an ensemble's members: no other seed of a cycle is so far away
-
-
-@dataclass(frozen=True, slots=True)
-class Corpus:
-    """What there is to learn from; features, [answer, feature] of each element, never change: the base is frozen."""
-
-    elements: Sequence[Element]
-    features: Sequence[Tensor] | None
-
-    def without(self, units: Collection[str]) -> "Corpus":
-        kept = [place for place, element in enumerate(self.elements) if element.unit not in units]
-        features = None if self.features is None else [self.features[place] for place in kept]
-        return Corpus([self.elements[place] for place in kept], features)
-
-    def features_of(self, picked: Sequence[int]) -> Tensor | None:
-        """[A, feature], element by element."""
-        return None if self.features is None else torch.cat([self.features[place] for place in picked])
 
 
 def train(
@@ -90,26 +72,6 @@ def train_ensemble(
         theirs, called = corpus.without(units), f"{name}_{number}"
         members.append(train_on(base, theirs, corpus, name=called, settings=settings, seed=own, progress=report))
     return Ensemble(members, settings.reward_score, settings.reward_uncertainty_weight)
-
-
-def read_corpus(
-    base: Base, pairs: Sequence[Preference], ties: Sequence[Tie], settings: TrainerSettings, *, features: bool
-) -> Corpus:
-    usable = [pair for pair in pairs if pair.sampled or not features]
-    found = elements(
-        base,
-        [*usable, *ties],
-        longest=settings.max_length,
-        margin_scale=settings.reward_margin_scale,
-        style=settings.reward_style_control,
-    )
-    if not found:
-        raise StageFailed("no preference pairs are left to train a reward model on")
-    if not features:
-        return Corpus(found, None)
-    with threads(settings.threads):
-        features_BF = bare_features(base, [answer for element in found for answer in element.answers])
-    return Corpus(found, features_BF.split([len(element.answers) for element in found]))
 
 
 def train_on(
@@ -159,7 +121,7 @@ class Learner:
         rate, lora = settings.reward_learning_rate, adapter_parameters(model.base, model.name)
         head = [*model.head.hidden.parameters(), model.head.log_tie, *(self.style.parameters() if self.style else ())]
         groups = [(lora, rate), (head, HEAD_RATE * rate), (features, FEATURES_RATE * rate)]
-        self._parameters: list[nn.Parameter] = [*lora, *head, *features]
+        self.parameters: list[nn.Parameter] = [*lora, *head, *features]
         self.optimizer = torch.optim.AdamW(
             [{"params": those, "lr": lr} for those, lr in groups if those], weight_decay=0.0
         )
@@ -178,7 +140,7 @@ class Learner:
                 centring=self._settings.center_rewards_coefficient,
             )
             loss.backward()
-        norm = apply_gradients(self.optimizer, self._parameters)
+        norm = apply_gradients(self.optimizer, self.parameters)
         return {"loss": float(loss.detach()), **_metrics(scores_A.detach(), chosen), "grad_norm": norm}
 
 

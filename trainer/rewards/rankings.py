@@ -91,7 +91,7 @@ def elements(
     """
     groups: dict[str, list[Row]] = {}
     for place, row in enumerate(rows):
-        judgement = f"{row.event} {row.rater} {row.prompt.prompt_id}" if row.event else str(place)
+        judgement = f"{row.event} {row.rater} {row.prompt.prompt_id}" if row.event else f"#{place}"
         groups.setdefault(judgement, []).append(row)
     found = []
     for judgement, group in groups.items():
