@@ -277,10 +277,16 @@ class TrainerSettings(Section):
     judge_share: float = Field(
         0.3, ge=0, lt=1, description="Share of raters whose votes train the judge instead of the reward model."
     )
+    guard_share: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="Share of raters whose votes train the guard, which watches the policy's stage.",
+    )
     reward_rank: int = Field(16, ge=1, description="Rank of the reward model's LoRA.")
     reward_learning_rate: float = Field(1e-4, gt=0, description="Reward model learning rate.")
     reward_epochs: int = Field(1, ge=1, description="Reward model passes over the pairs.")
-    reward_batch: int = Field(16, ge=1, description="Pairs per reward model step.")
+    reward_batch: int = Field(16, ge=1, description="Judgements per reward model step: pairs, or whole rankings.")
     reward_features: bool = Field(
         False, description="The head also sees log-probability features under the adapter-free base."
     )
@@ -291,6 +297,32 @@ class TrainerSettings(Section):
         "none", description="What GRPO, RLOO and PPO start with: DPO on the pairs, or nothing."
     )
     policy_learning_rate: float = Field(1e-5, gt=0, description="Policy learning rate.")
+    reward_margin_scale: float = Field(
+        1.0,
+        ge=0,
+        description="Scores are to differ by this times a row's `margin`; 0 leaves margins out.",
+    )
+    reward_style_control: bool = Field(
+        False,
+        description="Length, headers, lists and bold explain choices beside the score, not in it.",
+    )
+    center_rewards_coefficient: float = Field(
+        0, ge=0, description="Weight of the squared sum of a pair's scores in the reward model's loss; 0: none."
+    )
+    reward_members: int = Field(
+        1,
+        ge=1,
+        description="Reward models in the ensemble, each of its own seed and order, and without a part of the raters.",
+    )
+    reward_score: Literal["mean", "worst", "uncertainty"] = Field(
+        "mean", description="An ensemble's score: its members' mean, their least, or the mean less their disagreement."
+    )
+    reward_uncertainty_weight: float = Field(
+        1.0, ge=0, description="Times the members' standard deviation, taken from the mean by reward_score uncertainty."
+    )
+    conversation_discount: float = Field(
+        0.9, gt=0, le=1, description="Feedback on a whole conversation: each turn's part of it over the next turn's."
+    )
     policy_steps: int = Field(50, ge=1, description="Policy steps per cycle.")
     policy_prompts: int = Field(16, ge=1, description="Prompts per policy step.")
     policy_samples: int = Field(8, ge=2, description="Samples per prompt and step.")
@@ -343,6 +375,12 @@ class TrainerSettings(Section):
         for name, value in BY_SIZE[self.size].items():
             if name not in self.model_fields_set:
                 object.__setattr__(self, name, value)
+        return self
+
+    @model_validator(mode="after")
+    def somebody_teaches_the_reward_model(self) -> Self:
+        if self.judge_share + self.guard_share >= 1:
+            raise ValueError("judge_share and guard_share leave no raters to the reward model")
         return self
 
 

@@ -14,7 +14,7 @@ Row = TypeVar("Row", Demonstration, Preference, Tie, Unpaired)
 
 @dataclass(frozen=True, slots=True)
 class Fitted(Generic[Row]):
-    """`tokens`: of the kept rows once through, each answer with its prompt. `given` are all, for who asks about them."""
+    """`tokens`: of the kept rows once through, each answer with its prompt. `given` are all that there were."""
 
     given: list[Row]
     rows: list[Row]

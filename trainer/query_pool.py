@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infra.contracts.queries import QueryAnswer
-from trainer.batches import Encoded
 from trainer.data import Prompt
+from trainer.lines import Encoded
 from trainer.queries import Candidate, Floats
 from trainer.sampling import Sampled
 

@@ -11,6 +11,7 @@ from typing import Any
 from infra.settings import SettingsError, TrainerSettings
 from trainer import data
 from trainer.checkpoints import Checkpoints
+from trainer.conversations import credited
 from trainer.costs import Meter
 from trainer.data import Preference, Tie
 from trainer.doubts import about_demonstrations, about_pairs, doubts_alone, doubts_of
@@ -25,10 +26,11 @@ from trainer.methods.policy import PolicyContext
 from trainer.model import Base, attach_fresh, save_adapter
 from trainer.progress import Progress, StageProgress
 from trainer.report_costs import COST
-from trainer.reward_metrics import describe
-from trainer.rewarding import DESCRIPTION, RewardModel
+from trainer.rewarding import DESCRIPTION, Reward
+from trainer.rewards.card import measure
+from trainer.rewards.ensemble import load_reward
 from trainer.sinks import Sinks, open_sinks
-from trainer.stages.reward import OTHER_VARIANT, judged
+from trainer.stages.reward import OTHER_VARIANT
 from trainer.transformers_sampler import TransformersSampler
 from trainer.warm_start import learns_from_pairs
 from trainer.warm_start import train_policy as train_by_method
@@ -108,12 +110,12 @@ def train_reward(job: Job, base: Base, progress: StageProgress) -> Found:
     features = job.settings.reward_features
     warnings = doubts_alone(about_pairs(base, job.settings.max_length, pairs.given, ties.given))
     trained = _fit_reward(job, base, pairs, ties, features=features, progress=progress)
-    metrics = describe(judged(trained, held_out))
+    metrics = measure(trained, held_out)
     found = {"sha256": trained.save(job.out, metrics), "features": features, "metrics": metrics, "warnings": warnings}
     if held_out:
         part = progress.part(OTHER_VARIANT)
         other = _fit_reward(job, base, pairs, ties, features=not features, progress=part)
-        found[OTHER_VARIANT] = {"features": not features, "metrics": describe(judged(other, held_out))}
+        found[OTHER_VARIANT] = {"features": not features, "metrics": measure(other, held_out)}
     return found, used(job.settings.reward_epochs * (2 if held_out else 1), pairs, ties)
 
 
@@ -132,7 +134,7 @@ def train_policy(job: Job, base: Base, progress: StageProgress) -> Found:
             directory=Path(samples),
             samples_name="train-standalone",
             sampler=TransformersSampler(base),
-            reward=RewardModel.load(base, job.reward, "reward") if job.reward else None,
+            reward=load_reward(base, job.reward, "reward") if job.reward else None,
             progress=progress,
             checkpoints=_checkpoints(job, base),
             **fields,
@@ -194,7 +196,7 @@ def _rows(job: Job, base: Base) -> tuple[Used, dict[str, Any]]:
         pairs = _pairs(job, base)
         return used(settings.preference_epochs, pairs), {"pairs": pairs.given}
     if settings.method == "kto":
-        thumbs = data.unpaired(rows_of(source, "unpaired", "train"))
+        thumbs = credited(data.unpaired(rows_of(source, "unpaired", "train")), settings.conversation_discount)
         fitted = fit(base, thumbs, lambda row: [row.completion], settings.max_length)
         return used(settings.preference_epochs, fitted), {"unpaired": fitted.given}
     room = settings.max_length - settings.policy_max_new_tokens
@@ -227,8 +229,8 @@ def _make(out: Path) -> None:
 
 def _fit_reward(
     job: Job, base: Base, pairs: Fitted[Preference], ties: Fitted[Tie], *, features: bool, progress: Progress
-) -> RewardModel:
-    return reward_method.train(
+) -> Reward:
+    return reward_method.train_ensemble(
         base,
         pairs.rows,
         ties.rows,

@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -230,6 +231,22 @@ def test_checks_that_cannot_be_read_end_the_cycle_before_anything_is_trained(tmp
     with pytest.raises(SettingsError, match="wrong.jsonl, line 1"):
         train(ports, cycle_id)
     assert cycle_row(ports, cycle_id).state == CycleState.SFT
+
+
+@pytest.mark.parametrize("score", ["mean", "uncertainty"])
+def test_a_policy_learns_from_an_ensemble_and_a_guard_is_published_beside_it(ports: Ports, score: str) -> None:
+    """Two in five of those raters are the judge's, and one in four the guard's."""
+    wanted: dict[str, Any] = {"reward_members": 2, "reward_score": score, "guard_share": 0.25, "method": "ppo"}
+    cycle_id = make_snapshotted_cycle(ports, make_tables(pairs=300), **wanted)
+    assert train(ports, cycle_id) is CycleState.GATING
+    reward = work_dir(ports.home, cycle_id).result(CycleState.REWARD) or {}
+    assert reward["models"].keys() == {"reward", "judge", "guard"}
+    with ports.database.reading() as session:
+        rows = {row.name: row.path for row in adapters.reward_models(session, "default")}
+    for model in reward["models"].values():
+        assert ports.artifacts.is_ready(rows[model["name"]])
+    files = ports.artifacts.hashes(rows[reward["models"]["reward"]["name"]])
+    assert {f"member-{number}/adapter_model.safetensors" for number in (0, 1)} < files.keys()
 
 
 def test_demonstrations_make_an_anchor_of_their_own(ports: Ports) -> None:

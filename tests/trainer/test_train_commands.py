@@ -125,6 +125,31 @@ def test_pairs_from_a_file_have_no_raters_to_be_measured_on(tmp_path: Path, mode
 
 
 @pytest.mark.training
+def test_a_policy_may_learn_from_an_ensemble(tmp_path: Path, model: Path, dataset: Path) -> None:
+    shared: list[str | Path] = ["--model", model, "--data", dataset, *SHORT]
+    wanted = ["--set", "reward_members=2", "--set", "reward_score=worst"]
+    reward = run_json("train", "reward", *shared, *wanted, "--out", tmp_path / "reward")
+    assert len(reward["metrics"]["member_accuracy"]) == 2
+    for number in (0, 1):
+        assert (tmp_path / "reward" / f"member-{number}" / "adapter_model.safetensors").is_file()
+    ppo = run_json("train", "ppo", *shared, "--reward", tmp_path / "reward", "--out", tmp_path / "ppo")
+    assert "objective/kl" in ppo["metrics"]
+
+
+@pytest.mark.training
+def test_trl_s_margin_column_is_heeded(tmp_path: Path, model: Path) -> None:
+    """Three rows of one adapter each: no margins, margins, and margins that a setting leaves out."""
+    rows, hashes = make_tables(pairs=24)["preference"]["train"], []
+    for name, margin, scale in (("none", 0.0, 1), ("stated", 2.0, 1), ("left_out", 2.0, 0)):
+        file = write_rows(tmp_path / f"{name}.jsonl", [{**row, "margin": margin} for row in rows])
+        words: list[str | Path] = ["--model", model, "--data", file, "--out", tmp_path / name, *SHORT]
+        found = run_json("train", "reward", *words, "--set", "reward_epochs=3", "--set", f"reward_margin_scale={scale}")
+        hashes.append(found["sha256"])
+    assert hashes[0] != hashes[1]
+    assert hashes[0] == hashes[2]
+
+
+@pytest.mark.training
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 def test_rows_may_come_from_one_file(tmp_path: Path, model: Path, suffix: str) -> None:
     rows = tmp_path / f"rows{suffix}"

@@ -12,7 +12,7 @@ from trainer.errors import StageFailed
 from trainer.history import Trained
 from trainer.model import Base
 from trainer.progress import Progress, silent
-from trainer.rewarding import RewardModel
+from trainer.rewarding import Reward
 from trainer.sampling import Sampler
 
 METHODS = {  # the setting trainer.method -> the module with `train`
@@ -41,7 +41,7 @@ class PolicyContext:
     directory: Path
     samples_name: str
     sampler: Sampler | None = None
-    reward: RewardModel | None = None
+    reward: Reward | None = None
     prompts: Sequence[Prompt] = ()
     pairs: Sequence[Preference] = ()
     unpaired: Sequence[Unpaired] = ()
@@ -56,7 +56,7 @@ class PolicyContext:
         return self.sampler
 
     @property
-    def needed_reward(self) -> RewardModel:
+    def needed_reward(self) -> Reward:
         if self.reward is None:
             raise StageFailed(f"{self.settings.method} needs a reward model")
         return self.reward

@@ -20,7 +20,7 @@ from trainer.losses.policy import AdaptiveKL, Whole, ppo_loss
 from trainer.losses.tokens import masked_mean, masked_sum
 from trainer.methods.policy import PolicyContext
 from trainer.methods.sft import BATCH, Row, encoded_rows, sft_loss
-from trainer.rewarding import RewardModel
+from trainer.rewarding import Reward
 from trainer.updating import Forwarded, Learner, Loss, Scored, compared, figures, own_logprobs, train_on_samples
 from trainer.value import ValueModel
 
@@ -45,7 +45,7 @@ class Ppo(Learner):
         settings, reward = context.settings, context.reward
         self._pretraining = _pretraining(context)
         self.kl = AdaptiveKL(settings.policy_beta, settings.ppo_kl_target or None)
-        like = reward.name if isinstance(reward, RewardModel) else None
+        like = reward.name if isinstance(reward, Reward) else None
         self.values = ValueModel(context.base, f"{context.adapter}_value", settings, like=like, seed=context.seed)
 
     def study(self, scored: Scored) -> dict[str, float]:

@@ -12,6 +12,7 @@ from infra.registry.cycles import CycleState
 from infra.settings import TrainerSettings
 from trainer import data
 from trainer.checks import check_accuracy, check_room
+from trainer.conversations import credited
 from trainer.cycle import Result
 from trainer.data import Prompt, read_table
 from trainer.errors import StageFailed
@@ -20,7 +21,8 @@ from trainer.history import Trained
 from trainer.methods.policy import SAMPLING, PolicyContext
 from trainer.model import CONFIG, attach_fresh, load_adapter, remove_adapter, save_adapter
 from trainer.progress import StageProgress
-from trainer.rewarding import RewardModel
+from trainer.rewarding import Reward
+from trainer.rewards.ensemble import load_reward
 from trainer.stages.choosing import chosen_method, reward_accuracy
 from trainer.stages.material import Material
 from trainer.stages.start import Start, start_of, unseen_rows
@@ -137,12 +139,12 @@ def _train(material: Material, task: Task, progress: StageProgress) -> Trained:
             reward.close()
 
 
-def _reward(material: Material, task: Task) -> RewardModel:
+def _reward(material: Material, task: Task) -> Reward:
     """Loaded only where samples are scored. Raises StageFailed where there is none."""
     work = material.holding.work
     if (skipped := (work.result(CycleState.REWARD) or {}).get("skipped")) is not None:
         raise StageFailed(f"{task.settings.method} needs a reward model, and there is none: {skipped}")
-    return RewardModel.load(material.base, work.at(CycleState.REWARD) / "reward")
+    return load_reward(material.base, work.at(CycleState.REWARD) / "reward")
 
 
 def _rows(material: Material, task: Task) -> dict[str, Any]:
@@ -151,7 +153,8 @@ def _rows(material: Material, task: Task) -> dict[str, Any]:
     if learns_from_pairs(task.settings):
         found["pairs"] = data.preferences(unseen_rows(material, task.start, "preference"))
     if task.settings.method == "kto":
-        found["unpaired"] = data.unpaired(unseen_rows(material, task.start, "unpaired"))
+        thumbs = data.unpaired(unseen_rows(material, task.start, "unpaired"))
+        found["unpaired"] = credited(thumbs, task.settings.conversation_discount)
     if task.settings.method == "ppo" and task.settings.ppo_ptx:
         found["demonstrations"] = data.demonstrations(read_table(material.dataset, "demonstrations", "train"))
     return {**found, "prompts": task.prompts}

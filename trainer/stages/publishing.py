@@ -17,7 +17,7 @@ from trainer.report import Findings, write_report
 from trainer.stages.checking import kept_warnings
 from trainer.stages.material import Material
 
-ROLES = ("reward", "judge")
+ROLES = ("reward", "judge", "guard")
 TRAINING = (CycleState.SFT, CycleState.REWARD, CycleState.POLICY)
 
 

@@ -19,6 +19,7 @@ from trainer.methods.ppo import Ppo
 from trainer.model import Base, adapter_parameters, using
 from trainer.on_policy import Drawer
 from trainer.rewarding import Head, RewardModel
+from trainer.rewards.ensemble import Ensemble
 from trainer.updating import Scored, forward, score
 
 
@@ -52,6 +53,17 @@ def test_the_value_model_begins_with_what_the_reward_model_knows(tmp_path: Path)
         make_context(base, tmp_path, reward=RewardModel(base, "reward", Head(base.hidden_size, features=False)))
     )
     assert all(map(torch.equal, adapter_parameters(base, "reward"), adapter_parameters(base, "policy_value")))
+    learner.values.close()
+
+
+def test_of_an_ensemble_the_value_model_begins_with_the_first_member(tmp_path: Path) -> None:
+    base = make_talkative(tmp_path, "policy", "reward_0", "reward_1")
+    members = []
+    for number, name in enumerate(("reward_0", "reward_1")):
+        disturb(base, name, number)
+        members.append(RewardModel(base, name, Head(base.hidden_size, features=False)))
+    learner = Ppo(make_context(base, tmp_path, reward=Ensemble(members)))
+    assert all(map(torch.equal, adapter_parameters(base, "reward_0"), adapter_parameters(base, "policy_value")))
     learner.values.close()
 
 
