@@ -13,13 +13,22 @@ import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from infra.console import err, print_json, print_table
 from tests.bench.trainer_work import METHODS, MIXES, SIZES, Place, Work, make_work
@@ -36,7 +45,7 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 
-Run = dict[str, float]
+Run = dict[str, Any]
 
 
 class SideFailed(Exception):
@@ -47,57 +56,74 @@ def start(module: str, place: Place, threads: int) -> str:
     """Runs one process to its end; returns the last line that it wrote. Raises SideFailed."""
     environ = {**os.environ, **QUIET, "OMP_NUM_THREADS": str(threads), "HF_HOME": str(place.root / "cache")}
     argv = [sys.executable, "-m", f"tests.bench.{module}", str(place.root), place.key]
-    done = subprocess.run(argv, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(argv, env=environ, capture_output=True, text=True)
     if done.returncode:
         raise SideFailed(f"{module} {place.key}:\n{done.stderr}")
     return (done.stdout.strip().splitlines() or [""])[-1]
 
 
-def measure(root: Path, works: Sequence[Work], rounds: int) -> dict[str, dict[str, float]]:
-    """Each case on its own, so that a shorter run measures the same."""
-    found = {}
+def measure(root: Path, works: Sequence[Work], rounds: int) -> Iterator[tuple[str, Run]]:
+    """Case after case, each with its summary."""
     columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=err()) as progress:
         task = progress.add_task("", total=len(works) * (1 + len(SIDES) * rounds))
-
-        def run(module: str, place: Place, work: Work) -> str:
-            progress.update(task, description=f"{place.key} {module.removeprefix('trainer_')}")
-            line = start(module, place, work.threads)
-            progress.advance(task)
-            return line
-
         for work in works:
             place = Place(root, work.key)
             place.write(work)
-            run("trainer_rows", place, work)
-            runs: dict[str, list[Run]] = {side: [] for side in SIDES}
-            for _ in range(rounds):
-                for side in SIDES:
-                    runs[side].append(json.loads(run(f"trainer_{side}", place, work)))
-            found[work.key] = summary(tokens_of(place), runs)
-    return found
+            yield work.key, case(place, work, rounds, partial(_run, progress, task))
+
+
+def case(place: Place, work: Work, rounds: int, run: Callable[[str, Place], str]) -> Run:
+    """Sides take turns, ours first: it notes in which order it asked for prompts."""
+    run("trainer_rows", place)
+    modules = dict(zip(SIDES, ("trainer_ours", peer_of(work)), strict=True))
+    runs: dict[str, list[Run]] = {side: [] for side in SIDES}
+    for _ in range(rounds):
+        for side, module in modules.items():
+            runs[side].append(json.loads(run(module, place)))
+    return summary(tokens_of(place), runs)
+
+
+def _run(progress: Progress, task: TaskID, module: str, place: Place) -> str:
+    progress.update(task, description=f"{place.key} {module.removeprefix('trainer_')}")
+    line = start(module, place, place.work.threads)
+    progress.advance(task)
+    return line
+
+
+def peer_of(work: Work) -> str:
+    """TRL has no PPO any more: it is held against the sum of its parts."""
+    return "trainer_parts" if work.method == "ppo" else "trainer_peer"
 
 
 def tokens_of(place: Place) -> int:
     return int(sum(row["tokens"] for row in place.rows)) * place.work.passes
 
 
-def summary(tokens: int, runs: dict[str, list[Run]]) -> dict[str, float]:
-    """Medians; `ratio` is our tokens a second over the peer's."""
-    ours, peer = ({name: statistics.median(run[name] for run in runs[side]) for name in runs[side][0]} for side in SIDES)
+def summary(tokens: int, runs: dict[str, list[Run]]) -> Run:
+    """Medians; `ratio` is our tokens a second over the peer's, `cpu_ratio` the same of the processes' own time."""
+    ours, peer = (_medians(runs[side]) for side in SIDES)
+    parts = {"parts_s": _medians([run["parts"] for run in runs["peer"]])} if "parts" in runs["peer"][0] else {}
     return {
         "ratio": round(peer["seconds"] / ours["seconds"], 3),
+        "cpu_ratio": round(peer["cpu_s"] / ours["cpu_s"], 3),
         "tokens": tokens,
         **_side("", tokens, ours),
         **_side("peer_", tokens, peer),
         "loss_difference": abs(ours["loss"] - peer["loss"]) / max(abs(peer["loss"]), 1e-9),
+        **parts,
     }
 
 
-def _side(prefix: str, tokens: int, run: Run) -> dict[str, float]:
-    figures = {
+def _medians(runs: Sequence[Run]) -> Run:
+    return {name: statistics.median(run[name] for run in runs) for name in runs[0] if name != "parts"}
+
+
+def _side(prefix: str, tokens: int, run: Run) -> Run:
+    figures: Run = {
         "tokens_per_s": round(tokens / run["seconds"], 1),
         "seconds": round(run["seconds"], 4),
+        "cpu_s": round(run["cpu_s"], 4),
         "peak_mb": round(run["peak_mb"], 1),
         "grown_mb": round(run["grown_mb"], 1),
         "loss": run["loss"],
@@ -140,27 +166,28 @@ def main(arguments: list[str] | None = None) -> None:
         for mix in options.mixes
         for method in options.methods
     ]
-    with TemporaryDirectory(prefix="thumbwheel-bench-") as directory:
-        methods = measure(Path(directory), works, options.rounds)
+    methods: dict[str, Run] = {}
     found = {**machine(options.device, options.threads), "rounds": options.rounds, "methods": methods}
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    with TemporaryDirectory(prefix="thumbwheel-bench-") as directory:
+        for key, figures in measure(Path(directory), works, options.rounds):
+            methods[key] = figures
+            options.out.write_text(json.dumps(found, indent=1) + "\n")  # what was measured stays, whatever comes
+            err().print(f"{key}: {figures['ratio']} times TRL's tokens a second")
     if options.json:
         print_json(found)
     else:
         show(methods)
 
 
-def show(methods: dict[str, dict[str, float]]) -> None:
-    names = ("ratio", "tokens_per_s", "peer_tokens_per_s", "peak_mb", "peer_peak_mb", "loss", "peer_loss")
-    heads = ("ratio", "tokens/s", "TRL's", "peak MB", "TRL's", "loss", "TRL's")
-    print_table(
-        ("", *heads), [(key, *(_short(name, found[name]) for name in names)) for key, found in methods.items()]
-    )
+def show(methods: dict[str, Run]) -> None:
+    names = ("ratio", "cpu_ratio", "tokens_per_s", "peer_tokens_per_s", "peak_mb", "peer_peak_mb", "loss", "peer_loss")
+    heads = ("ratio", "of CPU time", "tokens/s", "TRL's", "peak MB", "TRL's", "loss", "TRL's")
+    print_table(("", *heads), [(key, *(_short(name, found[name]) for name in names)) for key, found in methods.items()])
 
 
 def _short(name: str, value: float) -> str:
-    digits = {"ratio": ".2f", "loss": ".5f", "peer_loss": ".5f"}.get(name, ",.0f")
+    digits = {"ratio": ".2f", "cpu_ratio": ".2f", "loss": ".5f", "peer_loss": ".5f"}.get(name, ",.0f")
     return format(value, digits)
 
 

@@ -16,12 +16,27 @@ TOKENISING = ("__call__", "apply_chat_template", "batch_decode")
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """`grown_mb` is the peak less what the loaded model took."""
+    """`grown_mb` is the peak less what the loaded model took; `cpu_s` the process's own time, with no one else's."""
 
     seconds: float
+    cpu_s: float
     loss: float
     peak_mb: float
     grown_mb: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Two clocks at once."""
+
+    seconds: float
+    cpu_s: float
+
+    def __add__(self, other: "Spent") -> "Spent":
+        return Spent(self.seconds + other.seconds, self.cpu_s + other.cpu_s)
+
+    def __sub__(self, other: "Spent") -> "Spent":
+        return Spent(self.seconds - other.seconds, self.cpu_s - other.cpu_s)
 
 
 class Meter:
@@ -29,7 +44,7 @@ class Meter:
 
     def __init__(self, device: str) -> None:
         self._device = device
-        self._seconds = self._aside = 0.0
+        self._spent = self._aside = Spent(0.0, 0.0)
         self._depth = 0
         self._loaded_mb = 0.0
 
@@ -46,7 +61,7 @@ class Meter:
     def on(self) -> Iterator[None]:
         began, aside = self._now(), self._aside
         yield
-        self._seconds += self._now() - began - (self._aside - aside)
+        self._spent += self._now() - began - (self._aside - aside)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -62,7 +77,11 @@ class Meter:
 
     def leave_out(self, seconds: float) -> None:
         """The same, where it was timed elsewhere."""
-        self._seconds -= seconds
+        self._spent -= Spent(seconds, seconds)
+
+    def add(self, other: "Meter") -> None:
+        """Another one's time too."""
+        self._spent += other._spent
 
     def leave_out_tokenising(self, tokenizer: Any) -> None:
         """From now on this tokenizer's own time does not count."""
@@ -72,7 +91,7 @@ class Meter:
 
     def read(self, loss: float) -> dict[str, float]:
         peak = self._peak_mb()
-        return asdict(Measured(self._seconds, loss, peak, peak - self._loaded_mb))
+        return asdict(Measured(self._spent.seconds, self._spent.cpu_s, loss, peak, peak - self._loaded_mb))
 
     def _left_out(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*arguments: Any, **named: Any) -> Any:
@@ -81,10 +100,10 @@ class Meter:
 
         return timed
 
-    def _now(self) -> float:
+    def _now(self) -> "Spent":
         if self._device == "cuda":
             torch.cuda.synchronize()
-        return time.perf_counter()
+        return Spent(time.perf_counter(), time.process_time())
 
     def _peak_mb(self) -> float:
         if self._device == "cuda":
@@ -94,7 +113,7 @@ class Meter:
 
 
 def warm(model: Any) -> None:
-    """One short row forward and back, and an optimizer's step: whatever loads late is there before anything is timed."""
+    """A short row forward and back, and an optimizer's step: what loads late is there before anything is timed."""
     ids = torch.arange(64, device=model.device)[None]
     states = model.get_input_embeddings()(ids).detach().requires_grad_()
     model(inputs_embeds=states).logits.float().mean().backward()

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from infra.settings import TrainerSettings
 from tests.bench.trainer_meter import Meter, warm
+from tests.bench.trainer_rows import reward_weights
 from tests.bench.trainer_work import (
     ALPHA,
     BETA,
@@ -31,7 +32,8 @@ from trainer.batches import Encoded
 from trainer.data import Demonstration, Preference, Prompt, Unpaired
 from trainer.methods import reward, sft
 from trainer.methods.policy import PolicyContext, policy_method
-from trainer.model import Base, load_adapter, load_base
+from trainer.model import Base, load_adapter, load_base, using
+from trainer.rewarding import Head, RewardModel
 from trainer.sampling import Sampled
 
 Row = dict[str, Any]
@@ -50,21 +52,35 @@ class Steps:
 
 
 class PreparedSampler:
-    """Hands out the answers that were made beforehand, and notes which prompts were asked for."""
+    """Hands out the answers that were made beforehand, as if the policy had said them, and notes who was asked for."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
-        self._rows = rows
+    def __init__(self, base: Base, rows: Sequence[Row]) -> None:
+        self._base, self._rows = base, rows
         self.asked: list[int] = []
 
     def sample(self, prompts: Sequence[Prompt], **_wanted: Any) -> list[list[Sampled]]:
-        self.asked += [int(prompt.prompt_id) for prompt in prompts]
-        return [_sampled(self._rows[int(prompt.prompt_id)]) for prompt in prompts]
+        picked = [int(prompt.prompt_id) for prompt in prompts]
+        self.asked += picked
+        with using(self._base, "policy"), torch.no_grad():
+            return [self._sampled(self._rows[at]) for at in picked]
 
     def publish(self, name: str, directory: Path) -> None:
         """Nobody samples from it."""
 
     def retire(self, name: str) -> None:
         """Nothing was kept."""
+
+    def _sampled(self, row: Row) -> list[Sampled]:
+        asked, drawn = row["prompt_ids"], zip(row["answer_ids"], row["answers"], strict=True)
+        return [Sampled(asked, ids, self._logprobs(asked, ids), "stop", text) for ids, text in drawn]
+
+    def _logprobs(self, asked: list[int], ids: list[int]) -> list[float]:
+        """The policy's as it is now, by plain transformers."""
+        whole = torch.tensor([asked + ids], device=self._base.device)
+        logits_TV = self._base.model(input_ids=whole).logits[0, -len(ids) - 1 : -1].float()
+        picked_T1 = torch.tensor(ids, device=self._base.device)[:, None]
+        found: list[float] = logits_TV.log_softmax(-1).gather(-1, picked_T1)[:, 0].tolist()
+        return found
 
 
 class GivenReward:
@@ -115,13 +131,22 @@ def train_reward(base: Base, place: Place, steps: Steps) -> None:
     reward.train(base, _pairs(place), [], name="reward", settings=settings, seed=0, features=False, progress=steps)
 
 
+def make_judge(base: Base, place: Place) -> RewardModel:
+    """PPO's, whose pass is timed with the rest."""
+    load_adapter(base, "reward", place.adapter)
+    judge = RewardModel(base, "reward", Head(base.hidden_size, features=False))
+    judge.head.hidden.weight.data.copy_(reward_weights(base.hidden_size))
+    return judge
+
+
 def train_policy(base: Base, place: Place, steps: Steps) -> None:
     work, rows = place.work, place.rows
-    sampler = PreparedSampler(rows)
+    sampler = PreparedSampler(base, rows)
     given: dict[str, Any] = {}
     if work.method in SAMPLING:
         prompts = [_prompt(row, str(at)) for at, row in enumerate(rows)]
-        given = {"sampler": sampler, "reward": GivenReward(rows), "prompts": prompts}
+        judge = make_judge(base, place) if work.method == "ppo" else GivenReward(rows)
+        given = {"sampler": sampler, "reward": judge, "prompts": prompts}
     elif work.method == "dpo":
         given = {"pairs": _pairs(place)}
     else:
@@ -161,11 +186,6 @@ def _prompt(row: Row, name: str = "") -> Prompt:
 
 def _message(text: str) -> dict[str, str]:
     return {"role": "assistant", "content": text}
-
-
-def _sampled(row: Row) -> list[Sampled]:
-    drawn = zip(row["answer_ids"], row["logprobs"], row["answers"], strict=True)
-    return [Sampled(row["prompt_ids"], ids, logprobs, "stop", text) for ids, logprobs, text in drawn]
 
 
 if __name__ == "__main__":

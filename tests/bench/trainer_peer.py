@@ -6,7 +6,6 @@ sampling, and whatever the tokenizer does, not counted.
 """
 
 import json
-import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -174,6 +173,7 @@ def main(place: Place) -> None:
     torch.set_num_threads(work.threads)
     meter, model = Meter(work.device), load_model(place)
     warm(model)
+    import_trl(f"trl.trainer.{NAMES[work.method].lower()}_trainer")  # before memory is looked at
     meter.begin()
     with TemporaryDirectory() as directory, warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -5,11 +5,10 @@ of random words; only lengths and sharing matter to speed, and nothing is fetche
 """
 
 import itertools
-import json
 import math
 import random
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tests.bench.trainer_work import ALPHA, LONGEST, PAIRED, RANK, SAMPLING, SIZES, Place, Size, Work
 from trainer.data import Prompt, encode_answer, encode_prompt
-from trainer.model import Base, adapter_parameters, attach_adapter, load_adapter, load_base, save_adapter, using
+from trainer.model import Base, adapter_parameters, attach_adapter, load_base, save_adapter
 from trainer.vocabulary import save_tokenizer, train_tokenizer
 
 SYLLABLES = [a + b for a, b in itertools.product("bdfgklmnprstvz", "aeiou")]
-DISTURBANCE = 0.02
+DISTURBANCE = 0.02  # of random normal numbers: some nats an answer
 CONVERSATION = 900  # most tokens of a whole one, before `scale`
 
 Row = dict[str, Any]
@@ -58,6 +57,11 @@ def build_adapter(base: Base, directory: Path) -> None:
     for parameter in adapter_parameters(base, "policy"):
         parameter.data.add_(DISTURBANCE * torch.randn(parameter.shape, generator=generator))
     save_adapter(base, "policy", directory)
+
+
+def reward_weights(width: int) -> torch.Tensor:
+    """[1, width], the head of PPO's reward model: what it has learned does not matter, only that it says something."""
+    return torch.randn(1, width, generator=torch.Generator().manual_seed(2)) / width**0.5
 
 
 class Writer:
@@ -105,7 +109,9 @@ def make_rows(work: Work, writer: Writer) -> list[Row]:
     """As many as the steps take. Half of KTO's are liked."""
     count = work.steps * work.batch
     if work.method in PAIRED:
-        return [{"prompt": writer.prompt(), "chosen": writer.answer(), "rejected": writer.answer()} for _ in range(count)]
+        return [
+            {"prompt": writer.prompt(), "chosen": writer.answer(), "rejected": writer.answer()} for _ in range(count)
+        ]
     if work.method in SAMPLING:
         return [
             {
@@ -145,19 +151,6 @@ def in_steps(work: Work, rows: list[Row]) -> list[Row]:
     return [row for step in steps for row in step]
 
 
-@torch.no_grad()
-def sampled_logprobs(base: Base, row: Row) -> list[list[float]]:
-    """What the policy itself says of each answer's tokens: the samples are its own, as far as anyone can tell."""
-    found = []
-    with using(base, "policy"):
-        for ids in row["answer_ids"]:
-            whole = torch.tensor([row["prompt_ids"] + ids], device=base.device)
-            logits_TV = base.model(input_ids=whole).logits[0, -len(ids) - 1 : -1].float()
-            picked_T1 = torch.tensor(ids, device=base.device)[:, None]
-            found.append(logits_TV.log_softmax(-1).gather(-1, picked_T1)[:, 0].tolist())
-    return found
-
-
 def build(place: Place) -> None:
     """Model and policy are made once for all cases of a size."""
     work = place.work
@@ -165,13 +158,9 @@ def build(place: Place) -> None:
     if not place.model.exists():
         build_model(place.model, SIZES[work.size])
         build_adapter(load_base(place.model), place.adapter)
-    base = load_base(place.model, device=work.device, dtype=work.dtype)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(place.model)
     made = make_rows(work, Writer(work, words(SIZES[work.size].vocab)))
-    rows = in_steps(work, [encode(base.tokenizer, row) for row in made])
-    if work.method in SAMPLING:
-        load_adapter(base, "policy", place.adapter)
-        rows = [{**row, "logprobs": sampled_logprobs(base, row)} for row in rows]
-    place.write_rows(rows)
+    place.write_rows(in_steps(work, [encode(tokenizer, row) for row in made]))
 
 
 if __name__ == "__main__":
