@@ -1,12 +1,13 @@
 """Our side of one case of the trainer benchmark, through the trainer's public functions; prints a JSON line."""
 
 import json
-import os
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import fmean
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -40,28 +41,36 @@ Row = dict[str, Any]
 
 
 class Steps:
-    """A progress that keeps every step's loss, and what sampling took."""
+    """Keeps each step's loss, which prompts were asked for, and what sampling took beside the sampler's own time."""
 
-    def __init__(self) -> None:
+    def __init__(self, meter: Meter) -> None:
         self.losses: list[float] = []
+        self.asked: list[int] = []
         self.sampling_s = 0.0
+        self._meter = meter
 
     def __call__(self, _step: int, _total: int, metrics: dict[str, float]) -> None:
         self.losses.append(metrics["loss"])
         self.sampling_s += metrics.get("time/sampling", 0.0)
 
+    @contextmanager
+    def sampling(self) -> Iterator[None]:
+        began = time.perf_counter()
+        with self._meter.aside():
+            yield
+        self.sampling_s -= time.perf_counter() - began
+
 
 class PreparedSampler:
     """Hands out the answers that were made beforehand, as if the policy had said them, and notes who was asked for."""
 
-    def __init__(self, base: Base, rows: Sequence[Row]) -> None:
-        self._base, self._rows = base, rows
-        self.asked: list[int] = []
+    def __init__(self, base: Base, rows: Sequence[Row], steps: Steps) -> None:
+        self._base, self._rows, self._steps = base, rows, steps
 
     def sample(self, prompts: Sequence[Prompt], **_wanted: Any) -> list[list[Sampled]]:
         picked = [int(prompt.prompt_id) for prompt in prompts]
-        self.asked += picked
-        with using(self._base, "policy"), torch.no_grad():
+        self._steps.asked += picked
+        with self._steps.sampling(), using(self._base, "policy"), torch.no_grad():
             return [self._sampled(self._rows[at]) for at in picked]
 
     def publish(self, name: str, directory: Path) -> None:
@@ -77,7 +86,7 @@ class PreparedSampler:
     def _logprobs(self, asked: list[int], ids: list[int]) -> list[float]:
         """The policy's as it is now, by plain transformers."""
         whole = torch.tensor([asked + ids], device=self._base.device)
-        logits_TV = self._base.model(input_ids=whole).logits[0, -len(ids) - 1 : -1].float()
+        logits_TV = self._base.model(input_ids=whole, logits_to_keep=len(ids) + 1).logits[0, :-1].float()
         picked_T1 = torch.tensor(ids, device=self._base.device)[:, None]
         found: list[float] = logits_TV.log_softmax(-1).gather(-1, picked_T1)[:, 0].tolist()
         return found
@@ -121,14 +130,16 @@ def settings_of(work: Work) -> TrainerSettings:
     )
 
 
-def train_sft(base: Base, place: Place, steps: Steps) -> None:
+def sft_run(base: Base, place: Place, steps: Steps) -> Callable[[], Any]:
     rows = [Demonstration(_prompt(row), _message(row["completion"])) for row in place.rows]
-    sft.train(base, rows, adapter="policy", settings=settings_of(place.work), seed=0, progress=steps)
+    return partial(sft.train, base, rows, adapter="policy", settings=settings_of(place.work), seed=0, progress=steps)
 
 
-def train_reward(base: Base, place: Place, steps: Steps) -> None:
+def reward_run(base: Base, place: Place, steps: Steps) -> Callable[[], Any]:
     settings = settings_of(place.work)
-    reward.train(base, _pairs(place), [], name="reward", settings=settings, seed=0, features=False, progress=steps)
+    return partial(
+        reward.train, base, _pairs(place), [], name="reward", settings=settings, seed=0, features=False, progress=steps
+    )
 
 
 def make_judge(base: Base, place: Place) -> RewardModel:
@@ -139,40 +150,44 @@ def make_judge(base: Base, place: Place) -> RewardModel:
     return judge
 
 
-def train_policy(base: Base, place: Place, steps: Steps) -> None:
+def policy_run(base: Base, place: Place, steps: Steps) -> Callable[[], Any]:
+    work = place.work
+    context = PolicyContext(
+        base, "policy", None, settings_of(work), 0, place.directory, "bench", progress=steps,
+        **_material(base, place, steps),
+    )  # fmt: skip
+    return partial(policy_method(work.method), context)
+
+
+def _material(base: Base, place: Place, steps: Steps) -> dict[str, Any]:
+    """What the method learns from."""
     work, rows = place.work, place.rows
-    sampler = PreparedSampler(base, rows)
-    given: dict[str, Any] = {}
     if work.method in SAMPLING:
-        prompts = [_prompt(row, str(at)) for at, row in enumerate(rows)]
         judge = make_judge(base, place) if work.method == "ppo" else GivenReward(rows)
-        given = {"sampler": sampler, "reward": judge, "prompts": prompts}
-    elif work.method == "dpo":
-        given = {"pairs": _pairs(place)}
-    else:
-        given = {"unpaired": [Unpaired(_prompt(row), _message(row["completion"]), row["label"]) for row in rows]}
-    with TemporaryDirectory() as directory:
-        context = PolicyContext(
-            base, "policy", None, settings_of(work), 0, Path(directory), "bench", progress=steps, **given
-        )
-        policy_method(work.method)(context)
-    place.order.write_text(json.dumps(sampler.asked))
+        prompts = [_prompt(row, str(at)) for at, row in enumerate(rows)]
+        return {"sampler": PreparedSampler(base, rows, steps), "reward": judge, "prompts": prompts}
+    if work.method == "dpo":
+        return {"pairs": _pairs(place)}
+    return {"unpaired": [Unpaired(_prompt(row), _message(row["completion"]), row["label"]) for row in rows]}
 
 
-TRAIN: dict[str, Callable[[Base, Place, Steps], None]] = {"sft": train_sft, "reward": train_reward}
+RUNS: dict[str, Callable[[Base, Place, Steps], Callable[[], Any]]] = {"sft": sft_run, "reward": reward_run}
 
 
 def main(place: Place) -> None:
     work = place.work
     torch.set_num_threads(work.threads)
-    base, meter, steps = load_base(place.model, device=work.device, dtype=work.dtype), Meter(work.device), Steps()
+    base, meter = load_base(place.model, device=work.device, dtype=work.dtype), Meter(work.device)
+    steps = Steps(meter)
     warm(base.model)
     load_adapter(base, "policy", place.adapter)
     meter.leave_out_tokenising(base.tokenizer)
+    train = RUNS.get(work.method, policy_run)(base, place, steps)
     meter.begin()
     with meter.on():
-        TRAIN.get(work.method, train_policy)(base, place, steps)
+        train()
     meter.leave_out(steps.sampling_s)
+    place.order.write_text(json.dumps(steps.asked))
     sys.stdout.write(json.dumps(meter.read(fmean(steps.losses))) + "\n")
 
 
@@ -189,9 +204,4 @@ def _message(text: str) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    if "BENCH_PROFILE" in os.environ:
-        import cProfile
-
-        cProfile.run("main(Place(Path(sys.argv[1]), sys.argv[2]))", os.environ["BENCH_PROFILE"])
-    else:
-        main(Place(Path(sys.argv[1]), sys.argv[2]))
+    main(Place(Path(sys.argv[1]), sys.argv[2]))

@@ -61,7 +61,7 @@ def build_adapter(base: Base, directory: Path) -> None:
 
 def reward_weights(width: int) -> torch.Tensor:
     """[1, width], the head of PPO's reward model: what it has learned does not matter, only that it says something."""
-    return torch.randn(1, width, generator=torch.Generator().manual_seed(2)) / width**0.5
+    return torch.randn(1, width, generator=torch.Generator().manual_seed(2)) * (1 / math.sqrt(width))
 
 
 class Writer:
