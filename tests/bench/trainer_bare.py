@@ -88,7 +88,8 @@ class Bare:
         """[B]"""
         states_BLH = self.hidden(batch, "reward")
         everyone = torch.arange(len(batch.last_B), device=self.device)
-        return (states_BLH[everyone, batch.last_B].float() @ self.reward_WH.T)[:, 0]
+        found: Tensor = (states_BLH[everyone, batch.last_B].float() @ self.reward_WH.T)[:, 0]
+        return found
 
 
 def batches(rows: Sequence[Sample], tokens: int) -> Iterator[list[int]]:
