@@ -173,7 +173,7 @@ def main(arguments: list[str] | None = None) -> None:
         for key, figures in measure(Path(directory), works, options.rounds):
             methods[key] = figures
             options.out.write_text(json.dumps(found, indent=1) + "\n")  # what was measured stays, whatever comes
-            err().print(f"{key}: {figures['ratio']} times TRL's tokens a second")
+            err().print(f"{key}: {figures['ratio']} times the peer's tokens a second")
     if options.json:
         print_json(found)
     else:
@@ -182,7 +182,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def show(methods: dict[str, Run]) -> None:
     names = ("ratio", "cpu_ratio", "tokens_per_s", "peer_tokens_per_s", "peak_mb", "peer_peak_mb", "loss", "peer_loss")
-    heads = ("ratio", "of CPU time", "tokens/s", "TRL's", "peak MB", "TRL's", "loss", "TRL's")
+    heads = ("ratio", "of CPU time", "tokens/s", "peer's", "peak MB", "peer's", "loss", "peer's")
     print_table(("", *heads), [(key, *(_short(name, found[name]) for name in names)) for key, found in methods.items()])
 
 
