@@ -126,7 +126,7 @@ def test_pairs_from_a_file_have_no_raters_to_be_measured_on(tmp_path: Path, mode
 
 @pytest.mark.training
 def test_a_policy_may_learn_from_an_ensemble(tmp_path: Path, model: Path, dataset: Path) -> None:
-    shared: list[str | Path] = ["--model", model, "--data", dataset, *SHORT]
+    shared: list[str | Path] = ["--base", model, "--dataset", dataset, *SHORT]
     wanted = ["--set", "reward_members=2", "--set", "reward_score=worst"]
     reward = run_json("train", "reward", *shared, *wanted, "--out", tmp_path / "reward")
     assert len(reward["metrics"]["member_accuracy"]) == 2
@@ -142,7 +142,7 @@ def test_trl_s_margin_column_is_heeded(tmp_path: Path, model: Path) -> None:
     rows, hashes = make_tables(pairs=24)["preference"]["train"], []
     for name, margin, scale in (("none", 0.0, 1), ("stated", 2.0, 1), ("left_out", 2.0, 0)):
         file = write_rows(tmp_path / f"{name}.jsonl", [{**row, "margin": margin} for row in rows])
-        words: list[str | Path] = ["--model", model, "--data", file, "--out", tmp_path / name, *SHORT]
+        words: list[str | Path] = ["--base", model, "--dataset", file, "--out", tmp_path / name, *SHORT]
         found = run_json("train", "reward", *words, "--set", "reward_epochs=3", "--set", f"reward_margin_scale={scale}")
         hashes.append(found["sha256"])
     assert hashes[0] != hashes[1]
@@ -291,7 +291,7 @@ def test_a_policy_is_trained_straight_from_judgements_in_trl_s_format(tmp_path: 
 @pytest.mark.training
 def test_what_is_doubtful_about_the_rows_is_told_at_once_and_beside_the_result(tmp_path: Path, model: Path) -> None:
     rows = write_rows(tmp_path / "rows.jsonl", [{"prompt": "Hi", "chosen": "a list", "rejected": "x"}] * 10)
-    result = run("train", "dpo", "--model", model, "--data", rows, "--out", tmp_path / "out", *SHORT, "--json")
+    result = run("train", "dpo", "--base", model, "--dataset", rows, "--out", tmp_path / "out", *SHORT, "--json")
     kept = json.loads(result.stdout)["warnings"]
     assert [warning["kind"] for warning in kept] == ["few_rows", "one_prompt"]
     assert "there are 10 preference pairs to train on" in result.stderr
@@ -300,15 +300,15 @@ def test_what_is_doubtful_about_the_rows_is_told_at_once_and_beside_the_result(t
 def test_rows_that_teach_nothing_are_refused(tmp_path: Path, model: Path) -> None:
     up = [{"prompt": f"What does f{number} do?", "completion": "a list", "label": True} for number in range(20)]
     rows = write_rows(tmp_path / "rows.jsonl", up)
-    said = refused("train", "kto", "--model", model, "--data", rows, "--out", tmp_path / "out", *SHORT)
+    said = refused("train", "kto", "--base", model, "--dataset", rows, "--out", tmp_path / "out", *SHORT)
     assert "20 of 20 thumbs are up, 0 down" in said
     assert not (tmp_path / "out" / "adapter_model.safetensors").exists()
 
 
 @pytest.mark.training
 def test_a_policy_is_warmed_up_on_pairs_before_it_samples(tmp_path: Path, model: Path, dataset: Path) -> None:
-    run("train", "reward", "--model", model, "--data", dataset, "--out", tmp_path / "reward", *SHORT)
-    words = ["--model", model, "--data", dataset, "--reward", tmp_path / "reward", "--out", tmp_path / "out"]
+    run("train", "reward", "--base", model, "--dataset", dataset, "--out", tmp_path / "reward", *SHORT)
+    words = ["--base", model, "--dataset", dataset, "--reward", tmp_path / "reward", "--out", tmp_path / "out"]
     found = run_json("train", "grpo", *words, *SHORT, "--set", "policy_warm_start=dpo")
     assert {"warm_start/rewards/margins", "objective/kl"} <= found["metrics"].keys()
 
