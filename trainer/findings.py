@@ -27,6 +27,7 @@ class Kind(StrEnum):
     TOO_LONG = "too_long"
     NO_BETTER_THAN_A_COIN = "no_better_than_a_coin"
     SIZE_TOO_SMALL = "size_too_small"
+    STOPPED_EARLY = "stopped_early"
 
 
 class Severity(StrEnum):
@@ -61,3 +62,8 @@ def settled(findings: Iterable[Finding], *, tolerated: Collection[Kind] = ()) ->
 
 def _tolerate(finding: Finding) -> Finding:
     return replace(finding, severity=Severity.WARN)
+
+
+def stopped_early(what: str, reason: str | None) -> Warnings:
+    """Of a training that ended before its last step; none of one that did not."""
+    return [{"kind": Kind.STOPPED_EARLY.value, "message": f"{what}: {reason}"}] if reason else []

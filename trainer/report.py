@@ -97,7 +97,7 @@ def report(findings: Findings) -> dict[str, Any]:
         "champion": evidence.champion,
         "state": None,
         "reason": None,
-        "warnings": [text for result in findings.results.values() for text in result.get("warnings", ())],
+        "warnings": manifest["warnings"],
         "data": {name: value for name, value in findings.dataset.model_dump(mode="json").items() if name in DATA},
         "reward_models": reward,
         "measured": _measured(evidence),

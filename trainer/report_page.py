@@ -32,7 +32,7 @@ def page(found: Found, metrics: Mapping[str, Sequence[Found]], samples: Sequence
     """`found` is report.json, `metrics` the lines of each metrics.jsonl by name."""
     sections = {
         "": _tiles(found),
-        "Warnings": "".join(f'<p class="warning">{escape(text)}</p>' for text in found["warnings"]),
+        "Warnings": "".join(f'<p class="warning">{escape(told["message"])}</p>' for told in found["warnings"]),
         "Gates": _gates(found),
         "Measured against the champion": _measured(found["measured"]) + _regressions(found["regressions"]),
         "Behaviour": _probes(found["probes"]),

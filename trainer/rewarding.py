@@ -70,6 +70,7 @@ class Reward(ABC):
     base: Base
     name: str
     temperature: float = 1.0
+    stopped: str | None = None  # why its training ended before its last step, if it did
 
     @property
     @abstractmethod

@@ -29,8 +29,8 @@ from tests.bench.trainer_work import (
     Place,
     Work,
 )
-from trainer.lines import Encoded
 from trainer.data import Demonstration, Preference, Prompt, Unpaired
+from trainer.lines import Encoded
 from trainer.methods import reward, sft
 from trainer.methods.policy import PolicyContext, policy_method
 from trainer.model import Base, load_adapter, load_base, using

@@ -70,8 +70,9 @@ def test_data_reward_models_and_lineage_are_those_of_the_manifests() -> None:
 
 
 def test_what_a_stage_warned_of_is_in_the_report() -> None:
-    results = make_results(sft={**make_cost(), "warnings": ["one rater gave 90% of the votes"]})
-    assert report(make_findings(results=results))["warnings"] == ["one rater gave 90% of the votes"]
+    told = {"kind": "few_raters", "message": "one rater gave 90% of the votes"}
+    findings = make_findings(manifest=make_adapter_manifest(cycle_id="7", warnings=[told]))
+    assert report(findings)["warnings"] == [told]
 
 
 def test_both_forms_and_the_metrics_are_stored_under_the_cycle(store: ArtifactStore) -> None:

@@ -155,7 +155,7 @@ def test_gates_that_are_not_decided_yet_are_not_passed() -> None:
 
 
 def test_a_warning_stands_above_all_figures() -> None:
-    found = {**report(make_findings()), "warnings": ["every vote is <up>"]}
+    found = {**report(make_findings()), "warnings": [{"kind": "one_label", "message": "every vote is <up>"}]}
     assert shown(found).index("every vote is &lt;up&gt;") < shown(found).index("Measured against")
 
 

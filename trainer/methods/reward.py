@@ -83,7 +83,9 @@ def train_ensemble(  # noqa: PLR0913  # as train
         members.append(
             train_on(base, theirs, corpus, name=called, settings=settings, seed=own, progress=report, checkpoints=kept)
         )
-    return Ensemble(members, settings.reward_score, settings.reward_uncertainty_weight)
+    ensemble = Ensemble(members, settings.reward_score, settings.reward_uncertainty_weight)
+    ensemble.stopped = "; ".join(member.stopped for member in members if member.stopped) or None
+    return ensemble
 
 
 def train_on(
@@ -121,7 +123,7 @@ def _fit(
     def step(index: int) -> Metrics:
         return learner.step(batches[index], cosine(index, len(batches)))
 
-    run_steps(len(batches), step, learner.state(), progress, checkpoints)
+    model.stopped = run_steps(len(batches), step, learner.state(), progress, checkpoints).stopped
     if learner.style is not None:
         model.style_coefficients = learner.style.report()
 

@@ -16,7 +16,7 @@ from trainer.conversations import credited
 from trainer.cycle import Result
 from trainer.data import Prompt, read_table
 from trainer.errors import StageFailed
-from trainer.findings import Warnings, settled
+from trainer.findings import Warnings, settled, stopped_early
 from trainer.history import Trained
 from trainer.methods.policy import SAMPLING, PolicyContext
 from trainer.model import CONFIG, attach_fresh, load_adapter, remove_adapter, save_adapter
@@ -86,7 +86,7 @@ def policy(material: Material, part: Path, progress: StageProgress) -> Result:
         "method_reason": choice.reason,
         "seeds": {"sft": seed - 2, "reward": seed - 2, "judge": seed - 1, "policy": seed},
         "metrics": result.metrics,
-        "warnings": warnings,
+        "warnings": [*warnings, *stopped_early("policy", result.stopped)],
     }
 
 

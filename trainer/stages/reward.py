@@ -12,6 +12,7 @@ from infra.settings import TrainerSettings
 from trainer import data
 from trainer.cycle import Result
 from trainer.data import Preference, Tie, read_table
+from trainer.findings import stopped_early
 from trainer.methods import reward as method
 from trainer.progress import Progress, StageProgress
 from trainer.publish import reward_name
@@ -63,7 +64,8 @@ def reward(material: Material, part: Path, progress: StageProgress) -> Result:
         other = Task(OTHER_VARIANT, wanted.raters, wanted.seed, not wanted.features)
         found = _train(material, part, other, rows, progress.part(OTHER_VARIANT))
         metrics[OTHER_VARIANT] = {"features": other.features, **found["metrics"]}
-    return {"models": models, "metrics": metrics, "accuracy": metrics["reward"].get("accuracy")}
+    warnings = [warning for model in models.values() for warning in model.pop("warnings")]
+    return {"models": models, "metrics": metrics, "accuracy": metrics["reward"].get("accuracy"), "warnings": warnings}
 
 
 def _too_few(rows: Rows, settings: TrainerSettings) -> str | None:
@@ -114,4 +116,5 @@ def _train(material: Material, part: Path, task: Task, rows: Rows, progress: Pro
     model.close()
     row = material.row
     name = reward_name(row.alias, row.cycle_id, task.role, sha256)
-    return {"name": name, "sha256": sha256, "features": task.features, "seed": task.seed, "metrics": metrics}
+    found = {"name": name, "sha256": sha256, "features": task.features, "seed": task.seed, "metrics": metrics}
+    return {**found, "warnings": stopped_early(task.role, model.stopped)}

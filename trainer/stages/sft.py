@@ -6,6 +6,7 @@ from infra.contracts.routing import BASE_VERSION
 from trainer import data
 from trainer.cycle import Result
 from trainer.data import read_table
+from trainer.findings import stopped_early
 from trainer.methods import sft as method
 from trainer.model import attach_fresh, remove_adapter, save_adapter
 from trainer.progress import StageProgress
@@ -37,4 +38,10 @@ def sft(material: Material, part: Path, progress: StageProgress) -> Result:
     sha256 = save_adapter(base, "sft", part / "adapter")
     remove_adapter(base, "sft")
     anchor = f"{material.row.alias}-{material.row.cycle_id}-sft-{sha256[:8]}"
-    return {"anchor": anchor, "sha256": sha256, "rows": len(rows), "metrics": found.metrics, "warnings": warnings}
+    return {
+        "anchor": anchor,
+        "sha256": sha256,
+        "rows": len(rows),
+        "metrics": found.metrics,
+        "warnings": [*warnings, *stopped_early("sft", found.stopped)],
+    }

@@ -124,9 +124,9 @@ def test_a_ranking_runs_each_answer_once_per_step(tmp_path: Path, monkeypatch: p
     texts, sizes = ("a", "a list", "a string", "a list of the cosine"), list[int]()
     ranking = [make_pair(a, b, event="vote-1", rater="r1") for a, b in combinations(texts, 2)]
 
-    def noted(rows: Sequence[Encoded], device: torch.device) -> Batch:
+    def noted(base: Base, rows: Sequence[Encoded]) -> Batch:
         sizes.append(len(rows))
-        return make_batch(rows, device)
+        return make_batch(base, rows)
 
     monkeypatch.setattr(reward, "make_batch", noted)
     train(make_base(tmp_path), ranking)

@@ -94,7 +94,7 @@ def test_lone_thumbs_alone_make_a_cycle_of_kto(ports: Ports) -> None:
     manifest, reward = manifest_of(ports, cycle_id), result_of(ports, cycle_id, CycleState.REWARD)
     assert reward["skipped"] == "0 preference pairs, trainer.min_pairs asks for 10"
     assert (manifest.method, manifest.reward_model, cycle_row(ports, cycle_id).reward_model) == ("kto", None, None)
-    assert ports.artifacts.read_json(f"reports/{cycle_id}/report.json")["about"]["reward_model"] is None
+    assert ports.artifacts.read_json(f"reports/{cycle_id}/report.json")["lineage"]["reward_model"] is None
 
 
 def test_gates_that_need_a_judge_are_undecided_without_one_and_never_fail_for_it(ports: Ports) -> None:
