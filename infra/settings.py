@@ -239,10 +239,6 @@ class TrainerSettings(Section):
     recompute: bool = Field(
         False, description="Gradient checkpointing: less memory, and a third more work in the backward."
     )
-    processes: int = Field(1, ge=1, description="Processes that train together on this machine (accelerate launch).")
-    accelerate_config: str = Field(
-        "", description="accelerate's own config file, for several machines or GPUs; it goes before processes."
-    )
     shard_base: bool = Field(False, description="FSDP: of several processes each keeps a part of the base's layers.")
     checkpoint_s: float = Field(
         30, ge=0, description="How often a training keeps where it stands, to go on from there when it was killed."

@@ -11,7 +11,7 @@ from torch.distributed.fsdp import fully_shard
 from infra.settings import TrainerSettings
 from trainer.errors import TrainerError
 from trainer.model import Base, load_base
-from trainer.world import world_of
+from trainer.world import World, world_of
 
 
 class NoSuchDevice(TrainerError):
@@ -24,17 +24,19 @@ def open_base(directory: Path, settings: TrainerSettings) -> Base:
     Raises NoSuchDevice, infra.base_model.NotAModel, UnsupportedModel.
     """
     torch.set_num_threads(settings.threads)
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise NoSuchDevice("trainer.device is cuda, and torch finds no GPU here")
-    cpu = settings.device == "cpu" or not torch.cuda.is_available()
-    state = PartialState(cpu=cpu)
-    dtype = ("float32" if cpu else "bfloat16") if settings.dtype == "auto" else settings.dtype
-    base = load_base(
-        directory, device=str(state.device), dtype=dtype, world=world_of(state), recomputes=settings.recompute
-    )
+    world, device = world_here(settings), PartialState().device
+    dtype = ("float32" if device.type == "cpu" else "bfloat16") if settings.dtype == "auto" else settings.dtype
+    base = load_base(directory, device=str(device), dtype=dtype, world=world, recomputes=settings.recompute)
     if settings.shard_base and base.world.size > 1:
         shard(base)
     return base
+
+
+def world_here(settings: TrainerSettings) -> World:
+    """Of this process, as `accelerate launch` or torchrun started it. Raises NoSuchDevice."""
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise NoSuchDevice("trainer.device is cuda, and torch finds no GPU here")
+    return world_of(PartialState(cpu=settings.device == "cpu" or not torch.cuda.is_available()))
 
 
 def shard(base: Base) -> None:

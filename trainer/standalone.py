@@ -3,7 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,13 +18,13 @@ from trainer.doubts import about_demonstrations, about_pairs, doubts_alone, doub
 from trainer.files import TABLES, fingerprint, rows_of
 from trainer.findings import Warnings
 from trainer.fitting import Fitted, Used, fit, used
-from trainer.hardware import open_base
+from trainer.hardware import open_base, world_here
 from trainer.history import Trained
 from trainer.methods import reward as reward_method
 from trainer.methods import sft as sft_method
 from trainer.methods.policy import PolicyContext
 from trainer.model import Base, attach_fresh, save_adapter
-from trainer.progress import Progress, StageProgress
+from trainer.progress import Progress, StageProgress, silent
 from trainer.report_costs import COST
 from trainer.rewarding import DESCRIPTION, Reward
 from trainer.rewards.card import measure
@@ -48,6 +48,12 @@ class Job:
     out: Path
     settings: TrainerSettings
     reward: Path | None = None
+    shared: Path | None = None
+
+    @property
+    def kept(self) -> Path:
+        """Where all of several processes read and the first one writes; `out` is each one's own."""
+        return self.shared or self.out
 
 
 @dataclass
@@ -77,6 +83,8 @@ def train(job: Job, report: Progress) -> dict[str, Any]:
     rows_of(job.dataset, TABLES[job.method], "train")  # what is wrong with a file is said before a model is loaded
     if job.reward is not None and not (job.reward / DESCRIPTION).is_file():
         raise SettingsError(f"--reward: {job.reward} is no reward model ({DESCRIPTION} is missing)")
+    if not world_here(job.settings).leads:
+        return _follow(job)
     meter, settings = Meter(), job.settings
     tally = Tally(settings.policy_prompts * settings.policy_samples)
     _make(job.out)
@@ -84,6 +92,13 @@ def train(job: Job, report: Progress) -> dict[str, Any]:
         progress = StageProgress(report, Sinks([tally, sinks]))
         done = meter.of(0.0, lambda: dict(zip(("found", "rows"), _train(job, meter, progress), strict=True)))
     return {**_summary(job, done["rows"], tally, done[COST]["seconds"]), **done["found"]}
+
+
+def _follow(job: Job) -> dict[str, Any]:
+    """As one of several processes that is not the first: does its share, and leaves nothing."""
+    with TemporaryDirectory() as own:
+        _train(replace(job, out=Path(own), shared=job.out), Meter(), StageProgress(silent))
+    return {}
 
 
 def train_sft(job: Job, base: Base, progress: StageProgress) -> Found:
@@ -116,6 +131,7 @@ def train_reward(job: Job, base: Base, progress: StageProgress) -> Found:
         part = progress.part(OTHER_VARIANT)
         other = _fit_reward(job, base, pairs, ties, features=not features, progress=part)
         found[OTHER_VARIANT] = {"features": not features, "metrics": measure(other, held_out)}
+    shutil.rmtree(job.out / CHECKPOINTS, ignore_errors=True)
     return found, used(job.settings.reward_epochs * (2 if held_out else 1), pairs, ties)
 
 
@@ -124,23 +140,22 @@ def train_policy(job: Job, base: Base, progress: StageProgress) -> Found:
     settings = job.settings
     attach_fresh(base, "policy", settings, settings.seed)
     rows, fields = _rows(job, base)
-    with TemporaryDirectory() as samples:
-        context = PolicyContext(
-            base=base,
-            adapter="policy",
-            anchor=None,
-            settings=settings,
-            seed=settings.seed,
-            directory=Path(samples),
-            samples_name="train-standalone",
-            sampler=TransformersSampler(base),
-            reward=load_reward(base, job.reward, "reward") if job.reward else None,
-            progress=progress,
-            checkpoints=_checkpoints(job, base),
-            **fields,
-        )
-        warnings = doubts_of(context)
-        trained = train_by_method(context, reference=None)
+    context = PolicyContext(
+        base=base,
+        adapter="policy",
+        anchor=None,
+        settings=settings,
+        seed=settings.seed,
+        directory=job.kept / CHECKPOINTS / "adapters",
+        samples_name="train-standalone",
+        sampler=TransformersSampler(base),
+        reward=load_reward(base, job.reward, "reward") if job.reward else None,
+        progress=progress,
+        checkpoints=_checkpoints(job, base),
+        **fields,
+    )
+    warnings = doubts_of(context)
+    trained = train_by_method(context, reference=None)
     return _saved(job, base, "policy", trained, warnings), rows
 
 
@@ -163,7 +178,7 @@ def _checkpoints(job: Job, base: Base) -> Checkpoints:
         "dataset": fingerprint(job.dataset),
         "reward": fingerprint(job.reward) if job.reward else None,
     }
-    return Checkpoints(job.out / CHECKPOINTS, identity, job.settings.checkpoint_s, writes=base.world.leads)
+    return Checkpoints(job.kept / CHECKPOINTS / "kept", identity, job.settings.checkpoint_s, writes=base.world.leads)
 
 
 def _saved(job: Job, base: Base, adapter: str, trained: Trained, warnings: Warnings) -> dict[str, Any]:
@@ -239,4 +254,5 @@ def _fit_reward(
         seed=job.settings.seed,
         features=features,
         progress=progress,
+        checkpoints=_checkpoints(job, base).part("with_features" if features else "bare"),
     )

@@ -166,6 +166,9 @@ def _newest(metrics: dict[str, float]) -> str:
 
 
 def _done(out: Path, found: dict[str, Any], *, json: bool) -> None:
+    """Of several processes the first one speaks."""
+    if not found:
+        return
     if json:
         print_json(found)
         return
