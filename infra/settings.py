@@ -359,6 +359,9 @@ class TrainerSettings(Section):
     kto_beta: float = Field(0.1, gt=0, description="How strongly KTO holds the policy to its reference.")
     policy_max_new_tokens: int = Field(256, ge=1, description="Longest training sample in tokens.")
     evaluate_prompts: int = Field(200, ge=1, description="Most gate prompts used by the evaluation.")
+    query_pairs: int = Field(
+        20, ge=0, description="Most questions for raters that a cycle makes where its reward models disagree; 0: none."
+    )
     evaluate_samples: int = Field(2, ge=1, description="Samples per gate prompt and version.")
     regression_file: str = Field(
         "", description="JSONL of exact checks {name, messages, contains_all, contains_any}; empty: none."

@@ -14,6 +14,7 @@ from trainer.cycle import Fields, Result
 from trainer.progress import StageProgress
 from trainer.publish import EVIDENCE, MANIFEST, adapter_path, closure, code_version, reward_path, write_contract
 from trainer.report import Findings, write_report
+from trainer.stages.asking import publish_queries
 from trainer.stages.checking import kept_warnings
 from trainer.stages.material import Material
 
@@ -25,6 +26,7 @@ def publishing(material: Material, part: Path, progress: StageProgress) -> Resul
     """Directories first, whole and hashed; nothing is known of them until the registry names them."""
     rewards = {role: _publish_reward(material, part, role) for role in ROLES if _trained(material, role)}
     _publish_anchor(material)
+    publish_queries(material)
     progress(1, 3, {})
     manifest = _publish_adapter(material, part, rewards.get("reward"))
     progress(2, 3, {})
