@@ -21,6 +21,7 @@ from trainer.history import Trained
 from trainer.methods.policy import SAMPLING, PolicyContext
 from trainer.model import CONFIG, attach_fresh, load_adapter, remove_adapter, save_adapter
 from trainer.progress import StageProgress
+from trainer.raters import RaterFilter, not_judges
 from trainer.rewarding import Reward
 from trainer.rewards.ensemble import load_reward
 from trainer.stages.choosing import chosen_method, reward_accuracy
@@ -149,15 +150,24 @@ def _reward(material: Material, task: Task) -> Reward:
 
 def _rows(material: Material, task: Task) -> dict[str, Any]:
     """The fields of a PolicyContext that this task learns from, and no other table is read."""
-    found: dict[str, Any] = {}
+    found, may_teach = dict[str, Any](), _teachers(material)
     if learns_from_pairs(task.settings):
-        found["pairs"] = data.preferences(unseen_rows(material, task.start, "preference"))
+        pairs = data.preferences(unseen_rows(material, task.start, "preference"))
+        found["pairs"] = [row for row in pairs if may_teach(row.rater)]
     if task.settings.method == "kto":
         thumbs = data.unpaired(unseen_rows(material, task.start, "unpaired"))
-        found["unpaired"] = credited(thumbs, task.settings.conversation_discount)
+        known = [row for row in thumbs if may_teach(row.rater)]
+        found["unpaired"] = credited(known, task.settings.conversation_discount)
     if task.settings.method == "ppo" and task.settings.ppo_ptx:
         found["demonstrations"] = data.demonstrations(read_table(material.dataset, "demonstrations", "train"))
     return {**found, "prompts": task.prompts}
+
+
+def _teachers(material: Material) -> RaterFilter:
+    """Nobody whose votes made the judge or the guard: the policy never meets those."""
+    settings, models = material.settings, (material.holding.work.result(CycleState.REWARD) or {})["models"]
+    guarded = settings.guard_share if "guard" in models else 0.0
+    return not_judges((settings.judge_share if "judge" in models else 0.0) + guarded)
 
 
 def _prompts(material: Material) -> list[Prompt]:

@@ -19,8 +19,13 @@ from serving.gates.subject import Subject
 from tests.support.cycles import cycle_row, hold
 from tests.support.datasets import Rows, Tables, make_snapshotted_cycle, make_tables
 from tests.support.tiny_cycles import end, evidence_of, make_tiny_ports, manifest_of, published, result_of, serve, train
+from trainer import warm_start
 from trainer.cycle import Holding
 from trainer.errors import StageFailed
+from trainer.history import Trained
+from trainer.methods.policy import PolicyContext
+from trainer.raters import is_judges
+from trainer.stages import policy
 from trainer.stages.material import Material
 from trainer.stages.start import Start, unseen_rows
 from trainer.workdir import work_dir
@@ -30,7 +35,8 @@ pytestmark = pytest.mark.training
 
 @pytest.fixture
 def ports(tmp_path: Path) -> Iterator[Ports]:
-    made = make_tiny_ports(tmp_path)
+    """Everybody teaches the policy: neither judge nor guard takes raters away."""
+    made = make_tiny_ports(tmp_path, judge_share=0, guard_share=0)
     yield made
     made.close()
 
@@ -113,7 +119,7 @@ def test_dpo_without_a_reward_model_goes_through_the_cycle(ports: Ports) -> None
     tables = make_tables()
     for row in tables["preference"]["train"]:
         row["rater"] = "mia"
-    cycle_id = make_snapshotted_cycle(ports, tables, method="dpo", data_checks="warn")
+    cycle_id = make_snapshotted_cycle(ports, tables, judge_share=0.3, method="dpo", data_checks="warn")
     assert train(ports, cycle_id) is CycleState.GATING
     assert manifest_of(ports, cycle_id).reward_model is None
 
@@ -230,3 +236,24 @@ def test_an_operator_overrules_the_rule(ports: Ports) -> None:
     train(ports, cycle_id)
     policy = result_of(ports, cycle_id, CycleState.POLICY)
     assert (policy["method"], policy["method_reason"]) == ("dpo", "set by name")
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_votes_that_made_the_judge_or_the_guard_never_teach_the_policy(
+    ports: Ports, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught: list[PolicyContext] = []
+
+    def noting(context: PolicyContext, *, reference: str | None) -> Trained:
+        taught.append(context)
+        return warm_start.train_policy(context, reference=reference)
+
+    monkeypatch.setattr(policy, "train_policy", noting)
+    tables = judged("now", pairs=300, thumbs=200)
+    cycle_id = make_snapshotted_cycle(ports, tables, method=method, judge_share=0.3, guard_share=0.2)
+    train(ports, cycle_id)
+    models = result_of(ports, cycle_id, CycleState.REWARD)["models"]
+    raters = {row.rater for row in (*taught[0].pairs, *taught[0].unpaired)}
+    assert models.keys() >= {"reward", "judge"}
+    assert raters
+    assert not any(is_judges(rater, 0.5 if "guard" in models else 0.3) for rater in raters)
