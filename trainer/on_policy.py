@@ -31,8 +31,13 @@ class Samples:
         return sum(len(row.answer) for row in self.rows) / len(self.rows)
 
 
-def draw_samples(context: PolicyContext, prompts: Sequence[Prompt], step: int) -> Samples:
-    """Publishes the adapter as it is now under `<samples_name>_<step>`, samples, and retires that name."""
+def draw_samples(
+    context: PolicyContext, prompts: Sequence[Prompt], step: int | Literal["start"], count: int | None = None
+) -> Samples:
+    """Publishes the adapter as it is now under `<samples_name>_<step>`, samples, and retires that name.
+
+    `count` answers a prompt, as many as the settings say where it is not given.
+    """
     name = f"{context.samples_name}_{step}"
     directory = context.directory / name
     sampler, settings = context.needed_sampler, context.settings
@@ -42,11 +47,11 @@ def draw_samples(context: PolicyContext, prompts: Sequence[Prompt], step: int) -
         drawn = sampler.sample(
             prompts,
             adapter=name,
-            n=settings.policy_samples,
+            n=count or settings.policy_samples,
             temperature=1.0,
             top_p=1.0,
             max_tokens=settings.policy_max_new_tokens,
-            seed=context.seed * 1_000_003 + step * 10_007,
+            seed=context.seed * 1_000_003 + (settings.policy_steps if step == "start" else step) * 10_007,
         )
     finally:
         sampler.retire(name)

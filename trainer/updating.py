@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trainer.batches import Batch, Encoded, all_logprobs, answer_logprobs, in_batches, make_batch, pad
+from trainer.guarding import Watch
 from trainer.history import Means, late_means
 from trainer.losses.policy import Forward, PolicyLoss, Whole, truncated_importance
 from trainer.losses.tokens import masked_mean
@@ -95,18 +96,23 @@ def train_on_samples(context: PolicyContext, learner: Learner) -> PolicyResult:
     parameters = adapter_parameters(context.base, context.adapter)
     optimizer = torch.optim.AdamW(parameters, lr=settings.policy_learning_rate, weight_decay=0.0)
     prompts = course(context.needed_prompts, settings.policy_prompts, seed=context.seed)
+    watch = Watch(context)
     with threads(settings.threads):
         for step in range(settings.policy_steps):
             began = time.monotonic()
             samples = draw_samples(context, next(prompts), step)
             sampled = time.monotonic()
             scored = score(context, samples)
+            watched = watch.look(samples, scored.kl_S)
+            if watch.stopped:
+                break
             studied = learner.study(scored)
-            metrics = {**_described(scored), **studied, **_update(context, learner, scored, optimizer, step)}
+            metrics = {**_described(scored), **watched, **studied, **_update(context, learner, scored, optimizer, step)}
             metrics |= {"time/sampling": sampled - began, "time/training": time.monotonic() - sampled}
             history.append(metrics)
             context.progress(step + 1, settings.policy_steps, metrics)
-    return PolicyResult(late_means(history), history)
+    watch.keep_best()
+    return PolicyResult(late_means(history), history, watch.stopped, tuple(watch.warnings))
 
 
 def score(context: PolicyContext, samples: Samples) -> Scored:

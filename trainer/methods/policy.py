@@ -29,6 +29,7 @@ class PolicyContext:
 
     `anchor` names the adapter that KL is taken to, None the bare base. Samples are drawn under the reserved names
     `<samples_name>_<step>`; an engine may never see one of them twice, so `samples_name` is unique to this attempt.
+    `held_out` is a reward model of other raters, which the guard watches.
     """
 
     base: Base
@@ -40,6 +41,7 @@ class PolicyContext:
     samples_name: str
     sampler: Sampler | None = None
     reward: RewardModel | None = None
+    held_out: RewardModel | None = None
     prompts: Sequence[Prompt] = ()
     pairs: Sequence[Preference] = ()
     unpaired: Sequence[Unpaired] = ()
@@ -67,10 +69,15 @@ class PolicyContext:
 
 @dataclass(frozen=True, slots=True)
 class PolicyResult:
-    """The adapter under training is on the base, ready to be saved. `history` has one entry per step."""
+    """The adapter under training is on the base, ready to be saved. `history` has one entry per step.
+
+    `stopped` is the guard's reason where it ended the training, `warnings` what it found worth a word.
+    """
 
     metrics: dict[str, float]
     history: list[dict[str, float]] = field(default_factory=list)
+    stopped: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 PolicyMethod = Callable[[PolicyContext], PolicyResult]
