@@ -38,7 +38,7 @@ class Verdict:
     best: bool
     stop: Cause | None = None
     reason: str = ""
-    warnings: tuple[str, ...] = ()
+    warnings: Mapping[str, str] = field(default_factory=dict)  # by what has drifted: a probe's name, or length
 
 
 @dataclass(slots=True)
@@ -51,10 +51,10 @@ class Turn:
     below: int = 0  # steps in a row on which the fall was beyond chance
 
     def add(self, gain: Gain, z: float) -> bool:
-        """Whether this is the best so far. Until the window is full every step is: the training has hardly begun."""
+        """Whether this is the best so far. At first the window is whatever there is, with a standard error to match."""
         self.recent.append(gain)
         self.now = Gain(fmean(one.value for one in self.recent), _pooled(self.recent))
-        if len(self.recent) < WINDOW or self.now.value >= self.best.value:
+        if len(self.recent) == 1 or self.now.value >= self.best.value:
             self.best, self.below = self.now, 0
             return True
         self.below = self.below + 1 if self.fall > z else 0
@@ -97,7 +97,7 @@ class Guard:
         if self._turned():
             return Verdict(best, Cause.TURN, self._lost(step), warnings)
         if warnings and self._settings.policy_guard_probes == "stop":
-            return Verdict(best, Cause.PROBE, f"step {step}: {warnings[0]}; {self._kept()}", warnings)
+            return Verdict(best, Cause.PROBE, f"step {step}: {', '.join(warnings.values())}; {self._kept()}", warnings)
         return Verdict(best, warnings=warnings)
 
     @property
@@ -125,22 +125,22 @@ class Guard:
     def _kept(self) -> str:
         return f"the policy that step {self.best_step} began with is kept"
 
-    def _drifts(self, seen: Observation) -> tuple[str, ...]:
+    def _drifts(self, seen: Observation) -> dict[str, str]:
         """Of the last steps' manner and length against the first ones'."""
         if len(self._first) < FIRST:
             self._first.append(seen)
         self._recent = [*self._recent[1 - FIRST :], seen]
         if len(self._recent) < FIRST:
-            return ()
+            return {}
         then, now = _mean(self._first), _mean(self._recent)
-        found = [
-            f"{name} went from {then.rates[name]:.0%} to {rate:.0%} of answers"
+        found = {
+            name: f"{name} went from {then.rates[name]:.0%} to {rate:.0%} of answers"
             for name, rate in now.rates.items()
-            if abs(rate - then.rates.get(name, rate)) > self._settings.policy_guard_drift
-        ]
+            if abs(rate - then.rates[name]) > self._settings.policy_guard_drift
+        }
         if not 1 / LENGTH_RATIO <= now.length / then.length <= LENGTH_RATIO:
-            found.append(f"answers went from {then.length:.0f} to {now.length:.0f} tokens")
-        return tuple(found)
+            found["length"] = f"answers went from {then.length:.0f} to {now.length:.0f} tokens"
+        return found
 
 
 def _mean(seen: list[Observation]) -> Observation:

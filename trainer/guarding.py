@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 
 class Watch:
-    """Of one training. `stopped` says why it is to end, empty while it is not; `warnings` are for its report."""
+    """Of one training. `stopped` says why it is to end, if it is; `warnings` has the latest of each kind."""
 
     def __init__(self, context: PolicyContext) -> None:
         self._context = context
@@ -28,7 +28,7 @@ class Watch:
         self._best: list[Tensor] = []
         self._starts: dict[str, float] = {}
         self.stopped = ""
-        self.warnings: list[str] = []
+        self.warnings: dict[str, str] = {}
 
     def look(self, samples: Samples, kl_S: Tensor) -> dict[str, float]:
         """Before the step's update: its figures for the history."""
@@ -59,10 +59,9 @@ class Watch:
     def _show(self, seen: Observation) -> Verdict:
         verdict = self._guard.observe(len(self._seen), seen)
         self._seen.append(seen)
-        for warning in verdict.warnings:
-            if warning not in self.warnings:
-                log.warning("policy_drifts", step=len(self._seen) - 1, warning=warning)
-        self.warnings = list(verdict.warnings)
+        for name in verdict.warnings.keys() - self.warnings.keys():
+            log.warning("policy_drifts", step=len(self._seen) - 1, warning=verdict.warnings[name])
+        self.warnings |= verdict.warnings
         return verdict
 
     def _observation(self, samples: Samples, kl_S: Tensor) -> Observation:

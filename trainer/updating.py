@@ -112,7 +112,7 @@ def train_on_samples(context: PolicyContext, learner: Learner) -> PolicyResult:
             history.append(metrics)
             context.progress(step + 1, settings.policy_steps, metrics)
     watch.keep_best()
-    return PolicyResult(late_means(history), history, watch.stopped, tuple(watch.warnings))
+    return PolicyResult(late_means(history), history, watch.stopped, tuple(watch.warnings.values()))
 
 
 def score(context: PolicyContext, samples: Samples) -> Scored:

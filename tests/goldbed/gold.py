@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tests.goldbed.world import MANNERS, fitting_words, said_words
 
 FITTING, WRONG, MANNER, REPEATED = 1.0, -0.6, -0.4, -0.4  # points a word
+NOTHING_SAID = -1.5  # an answer without a single fitting word
 SATURATION = 0.8  # each further fitting word is worth so much of the one before
 FREE_WORDS, TOO_LONG = 8, -0.03  # times the square of the words beyond
 DECISIVE = 2.0  # log-odds of a rater's choice per point
@@ -15,7 +16,7 @@ QUIRK = 1.2  # standard deviation of a rater's own points a word of manner
 
 
 def gold(thing: str, text: str) -> float:
-    """Fitting words count once and for less and less; wrong ones, manners, repetition and length cost."""
+    """Fitting words count once and for less and less; wrong ones, manners, repetition, length and silence cost."""
     words = said_words(text)
     fitting = fitting_words(thing)
     found = len(fitting.intersection(words))
@@ -25,6 +26,7 @@ def gold(thing: str, text: str) -> float:
     wrong = len({word for word in contents if word not in fitting})
     return (
         FITTING * (1 - SATURATION**found) / (1 - SATURATION)
+        + (0 if found else NOTHING_SAID)
         + WRONG * wrong
         + MANNER * manners
         + REPEATED * repeated
