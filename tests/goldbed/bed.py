@@ -32,7 +32,7 @@ class Size:
     corpus: int = 8000
     base_steps: int = 400
     demonstrations: int = 480
-    pairs: int = 1400
+    pairs: int = 2400
     raters: int = 8
     held_out_raters: int = 4  # of these, whose votes train the held-out reward model alone
 
@@ -69,7 +69,7 @@ def settings_for(**overrides: Any) -> TrainerSettings:
     """Rates that suit half a million parameters; no product defaults."""
     tiny = {
         "lora_rank": 8, "lora_alpha": 16, "sft_learning_rate": 2e-3, "sft_epochs": 1, "reward_rank": 8,
-        "reward_learning_rate": 1e-3, "reward_epochs": 3, "policy_learning_rate": 2e-3,
+        "reward_learning_rate": 1e-3, "reward_epochs": 4, "policy_learning_rate": 2e-3,
         "preference_learning_rate": 1e-3, "preference_epochs": 3, "policy_prompts": 8, "policy_samples": 8,
         "policy_minibatch": 64, "policy_max_new_tokens": LONGEST, "max_length": 64,
     }  # fmt: skip

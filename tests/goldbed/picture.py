@@ -1,5 +1,6 @@
 """Curves as SVG, small enough to be read as text: no plotting library draws a file without a browser here."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -82,11 +83,10 @@ def _axes(frame: Frame, x_name: str, y_name: str) -> list[str]:
 
 def ticks(low: float, high: float) -> list[float]:
     """Round numbers within, about five of them."""
-    rough = (high - low) / 5
-    scale = 10.0 ** (len(f"{int(rough)}") - 1) if rough >= 1 else 0.1 if rough >= 0.1 else 0.01
-    step = next(scale * factor for factor in (1, 2, 5, 10, 100) if scale * factor >= rough)
-    first = int(low // step)
-    return [round(number * step, 6) for number in range(first, first + 30) if low <= number * step <= high]
+    rough = (high - low) / 7
+    scale = 10.0 ** math.floor(math.log10(rough))
+    step = next(scale * factor for factor in (1, 2, 5, 10) if scale * factor >= rough)
+    return [round(number * step, 9) for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _line(frame: Frame, curve: Curve) -> str:
