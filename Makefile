@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UNFINISHED := $(VENV)/.unfinished
 
-.PHONY: setup demo test e2e check bench bench-ingest chaos chaos-outage servers services services-stop docs lock clean
+.PHONY: setup demo test e2e check bench bench-ingest goldbed chaos chaos-outage servers services services-stop docs lock clean
 
 setup: $(STAMP)
 
@@ -51,6 +51,12 @@ bench: setup
 # Kafka to PostgreSQL beside kafka-python alone, into .thumbwheel/bench/ingest.json
 bench-ingest: servers
 	$(BIN)/python -m tests.bench.ingest
+
+# What each method learns against a known gold reward, and when each starts to fool its reward model: make goldbed SEEDS="0"
+SEEDS ?= 0 1 2
+goldbed: setup
+	$(BIN)/python -m tests.goldbed.learning --seeds $(SEEDS)
+	$(BIN)/python -m tests.goldbed.overoptimise --seeds $(SEEDS)
 
 # Strikes every process and server under load, and counts: make chaos FAULTS=100 SEED=1
 FAULTS ?= 100

@@ -278,7 +278,7 @@ class TrainerSettings(Section):
     )
     policy_guard_probes: Literal["warn", "stop"] = Field("warn", description="What such a move does to the training.")
     policy_kl_budget: float = Field(
-        0, ge=0, description="Sampling methods end at more KL to the anchor than this, nats per answer; 0: no such end."
+        10.0, ge=0, description="Sampling methods end at more KL to the anchor, nats per answer; 0: no such end."
     )
     policy_max_new_tokens: int = Field(256, ge=1, description="Longest training sample in tokens.")
     evaluate_prompts: int = Field(200, ge=1, description="Most gate prompts used by the evaluation.")

@@ -51,15 +51,10 @@ class Turn:
     below: int = 0  # steps in a row on which the fall was beyond chance
 
     def add(self, gain: Gain, z: float) -> bool:
-        """Whether this is the best so far, by more than a standard error: else what is nearer to the start is kept.
-
-        (The one-standard-error rule of Breiman et al. 1984, Classification and Regression Trees, 3.4.3. Two reward
-        models of one base share some errors, so a policy should not move on for what may be chance.) At first the
-        window is whatever there is, with a standard error to match.
-        """
+        """Whether this is the best so far. At first the window is whatever there is, with a standard error to match."""
         self.recent.append(gain)
         self.now = Gain(fmean(one.value for one in self.recent), _pooled(self.recent))
-        if self.now.value - self.best.value >= math.hypot(self.best.se, self.now.se) or self.best is NOTHING:
+        if len(self.recent) == 1 or self.now.value >= self.best.value:
             self.best, self.below = self.now, 0
             return True
         self.below = self.below + 1 if self.fall > z else 0

@@ -69,9 +69,8 @@ def settings_for(**overrides: Any) -> TrainerSettings:
     """Rates that suit half a million parameters; no product defaults."""
     tiny = {
         "lora_rank": 8, "lora_alpha": 16, "sft_learning_rate": 2e-3, "sft_epochs": 1, "reward_rank": 8,
-        "reward_learning_rate": 1e-3, "reward_epochs": 4, "policy_learning_rate": 2e-3,
-        "preference_learning_rate": 1e-3, "preference_epochs": 3, "policy_prompts": 8, "policy_samples": 8,
-        "policy_minibatch": 64, "policy_max_new_tokens": LONGEST, "max_length": 64,
+        "reward_learning_rate": 1e-3, "reward_epochs": 4, "policy_prompts": 16, "policy_samples": 4,
+        "policy_guard_samples": 16, "policy_minibatch": 64, "policy_max_new_tokens": LONGEST, "max_length": 64,
     }  # fmt: skip
     return TrainerSettings.model_validate({**tiny, **overrides})
 

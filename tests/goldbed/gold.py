@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from tests.goldbed.world import MANNERS, fitting_words, said_words
 
-FITTING, WRONG, MANNER, REPEATED = 1.0, -0.6, -0.4, -0.4  # points a word
+FITTING, WRONG, MANNER, REPEATED = 1.0, -0.3, -0.4, -0.4  # points a word
 NOTHING_SAID = -1.5  # an answer without a single fitting word
 SATURATION = 0.8  # each further fitting word is worth so much of the one before
 FREE_WORDS, TOO_LONG = 8, -0.03  # times the square of the words beyond
 DECISIVE = 2.0  # log-odds of a rater's choice per point
-QUIRK = 1.2  # standard deviation of a rater's own points a word of manner
+QUIRK = 1.6  # standard deviation of a rater's own points a word of manner
 
 
 def gold(thing: str, text: str) -> float:

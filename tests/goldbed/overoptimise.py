@@ -21,6 +21,7 @@ from tests.goldbed.trajectory import Trajectory, follow
 
 STEPS = 70
 HARD: dict[str, Any] = {"method": "rloo", "policy_learning_rate": 1e-3, "policy_beta": 0.0}
+UNGUARDED: dict[str, Any] = {"policy_guard": False, "policy_kl_budget": 0}
 GOLD, PROXY, HELD_OUT, STOP, QUIET = "#d9a441", "#c8553d", "#2a7f62", "#22313f", "#8795a1"
 
 
@@ -105,7 +106,7 @@ def _trajectory(out: Path, seed: int) -> Trajectory:
     kept = out / f"trajectory-{seed}.json"
     if not kept.is_file():
         out.mkdir(parents=True, exist_ok=True)
-        kept.write_text(json.dumps(follow(out, seed, policy_steps=STEPS, policy_guard=False, **HARD).as_json()))
+        kept.write_text(json.dumps(follow(out, seed, policy_steps=STEPS, **HARD, **UNGUARDED).as_json()))
     return Trajectory.from_json(json.loads(kept.read_text()))
 
 

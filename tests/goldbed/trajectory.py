@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.goldbed.bed import START, Bed, make_bed, policy_context
+from tests.goldbed.bed import START, Bed, make_bed, policy_context, settings_for
 from tests.goldbed.measuring import measure
 from trainer.batches import Encoded
 from trainer.methods.policy import policy_method
@@ -84,7 +84,7 @@ class Noted:
 def follow(directory: Path, seed: int, **wanted: Any) -> Trajectory:
     """Trains as the settings say; with `policy_guard` off it goes on to its last step."""
     bed = make_bed(directory, seed)
-    noted, looks = Noted(bed, 8), [_look(bed, 0, START)]
+    noted, looks = Noted(bed, settings_for().policy_samples), [_look(bed, 0, START)]
 
     def progress(step: int, total: int, metrics: dict[str, float]) -> None:
         metrics["proxy_gain"] = noted.gains[-1]

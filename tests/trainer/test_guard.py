@@ -124,7 +124,7 @@ def test_beyond_the_budget_the_best_held_out_state_is_kept_not_the_last() -> Non
 
 
 def test_without_a_budget_no_kl_is_too_much() -> None:
-    assert watch(make_guard(), [seen(kl=1e6)] * 20)[0] is None
+    assert watch(make_guard(policy_kl_budget=0), [seen(kl=1e6)] * 20)[0] is None
 
 
 def test_without_a_held_out_reward_the_last_state_is_the_one_to_keep() -> None:
