@@ -264,6 +264,9 @@ class TrainerSettings(Section):
     policy_guard_z: float = Field(
         2.5, gt=0, description="Standard errors that the held-out reward loses from its best before it counts as lost."
     )
+    policy_guard_kl_price: float = Field(
+        0.05, ge=0, description="Log-odds of the held-out reward that a nat of KL to the anchor must be worth."
+    )
     policy_guard_patience: int = Field(
         5, ge=1, description="Steps in a row on which it must have lost so much before the training ends."
     )

@@ -90,7 +90,7 @@ class Guard:
         budget = self._settings.policy_kl_budget
         if budget and seen.kl > budget:
             return Verdict(best=False, stop=Cause.KL, reason=self._over_budget(step, seen.kl))
-        best = self._turn.add(seen.held_out or NOTHING, self._settings.policy_guard_z)
+        best = self._turn.add(self._worth(seen), self._settings.policy_guard_z)
         if best:
             self.best_step = step
         warnings = self._drifts(seen)
@@ -106,7 +106,13 @@ class Guard:
         return self._turn.now == self._turn.best
 
     def metrics(self) -> dict[str, float]:
-        return {"guard/held_out_mean": self._turn.now.value, "guard/best_step": float(self.best_step)}
+        return {"guard/worth": self._turn.now.value, "guard/best_step": float(self.best_step)}
+
+    def _worth(self, seen: Observation) -> Gain:
+        """What was gained less its price: far from the start two reward models of one base are wrong together."""
+        if seen.held_out is None:
+            return NOTHING
+        return Gain(seen.held_out.value - self._settings.policy_guard_kl_price * seen.kl, seen.held_out.se)
 
     def _turned(self) -> bool:
         return self._settings.policy_guard and self._turn.below >= self._settings.policy_guard_patience
@@ -114,8 +120,8 @@ class Guard:
     def _lost(self, step: int) -> str:
         turn = self._turn
         return (
-            f"step {step}: the held-out reward has turned: its gain over the start was {turn.best.value:.2f} and is"
-            f" {turn.now.value:.2f}, {turn.fall:.1f} standard errors less; {self._kept()}"
+            f"step {step}: the held-out reward has turned: its gain over the start, less its price in KL, was"
+            f" {turn.best.value:.2f} and is {turn.now.value:.2f}, {turn.fall:.1f} standard errors less; {self._kept()}"
         )
 
     def _over_budget(self, step: int, kl: float) -> str:

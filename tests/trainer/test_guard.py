@@ -51,7 +51,7 @@ def rise_and_fall(turn: int, after: int, slope: float) -> list[float]:
 def test_a_held_out_reward_that_never_falls_is_never_stopped(rises: list[int]) -> None:
     gains = [sum(rises[: step + 1]) for step in range(len(rises))]
     guard = make_guard()
-    stopped, said = watch(guard, [seen(gain) for gain in gains])
+    stopped, said = watch(guard, [seen(gain, kl=0.0) for gain in gains])
     assert stopped is None
     assert all(verdict.best for verdict in said)
     assert guard.still_gaining
@@ -74,7 +74,7 @@ def test_a_sudden_fall_stops_after_patience_and_keeps_what_was_before_it() -> No
     stopped, said = watch(guard, [seen(gain) for gain in [1.0] * 20 + [-5.0] * 10])
     assert (stopped, guard.best_step) == (22, 19)
     assert "the policy that step 19 began with is kept" in said[-1].reason
-    assert "its gain over the start was 1.00 and is -1.25" in said[-1].reason
+    assert "was 0.95 and is -1.30" in said[-1].reason
 
 
 def test_a_fall_that_is_made_good_again_stops_nothing() -> None:
@@ -102,6 +102,15 @@ def test_noise_alone_stops_one_that_stands_still_in_fewer_than_one_of_six_defaul
 def test_a_higher_z_stops_less_often() -> None:
     shares = [share_stopped([0.0] * 100, policy_guard_z=z) for z in (1.5, 2.5, 3.5)]
     assert shares[0] > shares[1] > shares[2]
+
+
+def test_a_gain_that_is_not_worth_its_kl_is_no_gain() -> None:
+    far = [seen(0.02 * step, kl=float(step)) for step in range(40)]
+    dear, free = make_guard(policy_guard_kl_price=0.1, policy_kl_budget=0), make_guard(policy_guard_kl_price=0)
+    assert watch(dear, far)[1][-1].stop is Cause.TURN
+    assert dear.best_step == 0
+    assert watch(free, far[:10])[0] is None
+    assert free.best_step == 9
 
 
 def test_a_guard_that_is_off_never_stops_a_turn() -> None:
