@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UNFINISHED := $(VENV)/.unfinished
 
-.PHONY: setup demo test e2e check bench bench-ingest bench-trainer chaos chaos-outage servers services services-stop docs lock clean
+.PHONY: setup demo test e2e check bench bench-ingest bench-trainer goldbed chaos chaos-outage servers services services-stop docs lock clean
 
 setup: $(STAMP)
 
@@ -57,6 +57,12 @@ bench-ingest: servers
 TRAINER := $(foreach name,METHODS SIZES MIXES ROUNDS STEPS DEVICE THREADS,$(if $($(name)),--$(shell echo $(name) | tr A-Z a-z) $($(name))))
 bench-trainer: $(if $(filter cuda,$(DEVICE)),,setup)
 	$(if $(filter cuda,$(DEVICE)),$(PYTHON),$(BIN)/python) -m tests.bench.trainer $(TRAINER)
+
+# What each method learns against a known gold reward, and when each starts to fool its reward model: make goldbed SEEDS="0"
+SEEDS ?= 0 1 2
+goldbed: setup
+	$(BIN)/python -m tests.goldbed.learning --seeds $(SEEDS)
+	$(BIN)/python -m tests.goldbed.overoptimise --seeds $(SEEDS)
 
 # Strikes every process and server under load, and counts: make chaos FAULTS=100 SEED=1
 FAULTS ?= 100

@@ -357,6 +357,31 @@ class TrainerSettings(Section):
     dpo_loss: Literal["sigmoid", "ipo"] = Field("sigmoid", description="DPO's loss, or IPO's.")
     dpo_label_smoothing: float = Field(0, ge=0, lt=0.5, description="Share of choices that DPO believes to be wrong.")
     kto_beta: float = Field(0.1, gt=0, description="How strongly KTO holds the policy to its reference.")
+    policy_guard: bool = Field(
+        True, description="Sampling methods end where a held-out reward model turns, if there is one; the best is kept."
+    )
+    policy_guard_z: float = Field(
+        2.5, gt=0, description="Standard errors that the held-out reward loses from its best before it counts as lost."
+    )
+    policy_guard_kl_price: float = Field(
+        0.05, ge=0, description="Log-odds of the held-out reward that a nat of KL to the anchor must be worth."
+    )
+    policy_guard_patience: int = Field(
+        5, ge=1, description="Steps in a row on which it must have lost so much before the training ends."
+    )
+    policy_guard_samples: int = Field(
+        4, ge=1, description="Answers per prompt, drawn before the first step, that the held-out reward starts from."
+    )
+    policy_guard_drift: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="A behaviour probe's rate that moves further since the first steps is a warning.",
+    )
+    policy_guard_probes: Literal["warn", "stop"] = Field("warn", description="What such a move does to the training.")
+    policy_kl_budget: float = Field(
+        10.0, ge=0, description="Sampling methods end at more KL to the anchor, nats per answer; 0: no such end."
+    )
     policy_max_new_tokens: int = Field(256, ge=1, description="Longest training sample in tokens.")
     evaluate_prompts: int = Field(200, ge=1, description="Most gate prompts used by the evaluation.")
     query_pairs: int = Field(

@@ -28,6 +28,7 @@ class Kind(StrEnum):
     NO_BETTER_THAN_A_COIN = "no_better_than_a_coin"
     SIZE_TOO_SMALL = "size_too_small"
     STOPPED_EARLY = "stopped_early"
+    DRIFTED = "drifted"
 
 
 class Severity(StrEnum):
@@ -67,3 +68,8 @@ def _tolerate(finding: Finding) -> Finding:
 def stopped_early(what: str, reason: str | None) -> Warnings:
     """Of a training that ended before its last step; none of one that did not."""
     return [{"kind": Kind.STOPPED_EARLY.value, "message": f"{what}: {reason}"}] if reason else []
+
+
+def drifted(texts: Iterable[str]) -> Warnings:
+    """How a policy's manner changed while it was trained."""
+    return [{"kind": Kind.DRIFTED.value, "message": text} for text in texts]

@@ -43,12 +43,14 @@ class Means:
 class Trained:
     """What was trained is on the base, ready to be saved. `history` has one entry per step.
 
-    `stopped` says why there are fewer of them than planned, if so; `metrics` are means over the last quarter.
+    `stopped` says why there are fewer of them than planned, if so; `metrics` are means over the last quarter;
+    `warnings` are what is worth a word to people.
     """
 
     metrics: Metrics
     history: list[Metrics] = field(default_factory=list)
     stopped: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def late_means(history: Sequence[Metrics]) -> Metrics:

@@ -13,6 +13,7 @@ import orjson
 import torch
 from torch import Tensor
 
+from trainer.data import Prompt
 from trainer.lines import Encoded
 from trainer.loop import Course
 from trainer.methods.policy import PolicyContext
@@ -21,6 +22,8 @@ from trainer.norms import Diverged
 from trainer.sampling import Sampled
 
 Drawn = Sequence[Sequence[Sampled]]
+
+START = -1  # the step of what is drawn before the first one
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,21 @@ class Drawer:
         drawn = self._known(step)
         if drawn is None:
             with self._published(step):
-                drawn = self._collect(step, self._sample(step))
+                drawn = self._collect(step, self._sample(step), self._prompts[step])
         self._held.pop(step, None)
+        return as_samples(drawn)
+
+    @property
+    def asked(self) -> list[Prompt]:
+        """Every prompt that some step asks, once."""
+        return list({id(prompt): prompt for step in self._prompts for prompt in step}.values())
+
+    def start(self, prompts: Sequence[Prompt], count: int) -> Samples:
+        """Before the first step: `count` answers to each of these."""
+        drawn: Drawn | None = self._context.checkpoints.samples(START)
+        if drawn is None:
+            with self._published(START):
+                drawn = self._collect(START, self._answers(START, prompts, count), prompts)
         return as_samples(drawn)
 
     @contextmanager
@@ -68,7 +84,7 @@ class Drawer:
         with self._published(step), ThreadPoolExecutor(1, "sampling") as thread:
             drawing = thread.submit(self._sample, step)
             yield
-            self._held[step] = self._collect(step, drawing.result())
+            self._held[step] = self._collect(step, drawing.result(), self._prompts[step])
 
     def _known(self, step: int) -> Drawn | None:
         return self._held.get(step) or self._context.checkpoints.samples(step)
@@ -91,29 +107,34 @@ class Drawer:
             shutil.rmtree(directory, ignore_errors=True)  # only now: an engine may read it while the name is known
 
     def _sample(self, step: int) -> Drawn:
+        return self._answers(step, self._prompts[step], self._context.settings.policy_samples)
+
+    def _answers(self, step: int, prompts: Sequence[Prompt], count: int) -> Drawn:
+        """This process's share."""
         settings, world = self._context.settings, self._world
+        place = settings.policy_steps if step == START else step
         return self._sampler.sample(
-            self._prompts[step][world.rank :: world.size],
+            prompts[world.rank :: world.size],
             adapter=self._name(step),
-            n=settings.policy_samples,
+            n=count,
             temperature=1.0,
             top_p=1.0,
             max_tokens=settings.policy_max_new_tokens,
-            seed=self._context.seed * 1_000_003 + step * 10_007 + world.rank * 101,
+            seed=self._context.seed * 1_000_003 + place * 10_007 + world.rank * 101,
         )
 
-    def _collect(self, step: int, mine: Drawn) -> Drawn:
+    def _collect(self, step: int, mine: Drawn, prompts: Sequence[Prompt]) -> Drawn:
         """All processes' samples, in the order of the prompts; on disk before anything is learnt from them."""
         packed = orjson.dumps([[asdict(answer) for answer in group] for group in mine])
         shares = [orjson.loads(said) for said in self._world.everyone(packed, self._context.base.device)]
         size = len(shares)
-        groups = (shares[at % size][at // size] for at in range(len(self._prompts[step])))
+        groups = (shares[at % size][at // size] for at in range(len(prompts)))
         drawn = [[Sampled(**answer) for answer in group] for group in groups]
         self._context.checkpoints.keep_samples(step, drawn)
         return drawn
 
     def _name(self, step: int) -> str:
-        return f"{self._context.samples_name}_{step}"
+        return f"{self._context.samples_name}_{'start' if step == START else step}"
 
 
 def as_samples(drawn: Drawn) -> Samples:

@@ -7,13 +7,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from trainer.batches import TOKENS_WITH_GRADIENT, Batch, all_logprobs, answer_logprobs, in_batches, make_batch, pad
 from trainer.checkpoints import Stateful
+from trainer.guarding import Watch
 from trainer.history import Means, Metrics, Trained
 from trainer.lines import Encoded
 from trainer.loop import AdapterState, run_steps
@@ -102,6 +103,7 @@ def train_on_samples(context: PolicyContext, learner: Learner) -> Trained:
     settings, base = context.settings, context.base
     optimizer = Optimiser((adapter_parameters(base, context.adapter), settings.policy_learning_rate), world=base.world)
     drawer = Drawer(context)
+    watch = Watch(context, drawer)
 
     def step(index: int) -> Metrics:
         began = time.monotonic()
@@ -109,16 +111,20 @@ def train_on_samples(context: PolicyContext, learner: Learner) -> Trained:
         sampled = time.monotonic()
         with drawer.drawing(index + 1) if settings.policy_overlap else nullcontext():
             scored = score(context, samples)
+            watched = watch.look(samples, scored.kl_S)
             studied = learner.study(scored)
-            metrics = {**_described(scored), **studied, **_update(context, learner, scored, optimizer, index)}
+            learnt = _update(context, learner, scored, optimizer, index)
             trained = time.monotonic()
         waited = sampled - began + time.monotonic() - trained
+        metrics = {**_described(scored), **watched, **studied, **learnt}
         return {**metrics, "time/sampling": waited, "time/training": trained - sampled}
 
     adapter = AdapterState(base, context.adapter)
-    state: dict[str, Stateful] = {"adapter": adapter, "optimizer": optimizer, **learner.state()}
+    state: dict[str, Stateful] = {"adapter": adapter, "optimizer": optimizer, "watch": watch, **learner.state()}
     with threads(settings.threads):
-        return run_steps(settings.policy_steps, step, state, context.progress, context.checkpoints)
+        found = run_steps(settings.policy_steps, step, state, context.progress, context.checkpoints)
+    watch.keep_best()
+    return replace(found, warnings=tuple(watch.warnings.values()))
 
 
 def score(context: PolicyContext, samples: Samples) -> Scored:

@@ -28,6 +28,7 @@ def make_settings(**overrides: Any) -> TrainerSettings:
         "policy_samples": 4,
         "policy_minibatch": 16,
         "policy_max_new_tokens": 12,
+        "policy_kl_budget": 0,
         "max_length": 128,
     }
     return TrainerSettings.model_validate({**tiny, **overrides})

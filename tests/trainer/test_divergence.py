@@ -6,10 +6,13 @@ import pytest
 import torch
 
 from tests.support.tiny_model import make_tiny_model
+from tests.support.training import make_prompt
 from trainer import divergence
+from trainer.data import encode_prompt
 from trainer.divergence import answer_kls, sequence_logprobs
 from trainer.lines import Encoded
 from trainer.model import Base, adapter_parameters, attach_adapter, load_base, using
+from trainer.transformers_sampler import TransformersSampler
 
 ANSWERS = [Encoded([5, 6, 7], [8, 9, 10, 1]), Encoded([5, 6], [11, 1]), Encoded([5], []), Encoded([9, 8, 7, 6], [5, 1])]
 
@@ -72,3 +75,29 @@ def test_the_adapter_that_was_on_is_on_again_afterwards(base: Base) -> None:
     with using(base, "other"):
         answer_kls(base, ANSWERS, policy="policy", references=[None])
         assert base.switch.active == "other"
+
+
+def sequence_kl(base: Base, prompt: list[int]) -> float:
+    """Of all answers of one or two tokens, by enumeration: KL(p(x) || q(x)) over whole sequences."""
+    first, firsts = (logps(base, Encoded(prompt, [0]), name)[0] for name in ("policy", None))
+    total = 0.0
+    for token in range(len(first)):
+        p, ratio = float(first[token].exp()), float(first[token] - firsts[token])
+        if token in base.end_ids:
+            total += p * ratio
+            continue
+        second, seconds = (logps(base, Encoded(prompt, [token, 0]), name)[1] for name in ("policy", None))
+        total += p * float((second.exp() * (ratio + second - seconds)).sum())
+    return total
+
+
+def test_the_mean_over_the_policys_samples_is_the_kl_of_its_sequences(base: Base) -> None:
+    asked = make_prompt("Hi")
+    drawn = TransformersSampler(base).sample(
+        [asked], adapter="policy", n=2000, temperature=1.0, top_p=1.0, max_tokens=2, seed=0
+    )[0]
+    answers = [Encoded(answer.prompt_ids, answer.token_ids) for answer in drawn]
+    found = torch.tensor(answer_kls(base, answers, policy="policy", references=[None])[None])
+    expected = sequence_kl(base, encode_prompt(base.tokenizer, asked))
+    assert abs(float(found.mean()) - expected) < 4 * float(found.std()) / len(found) ** 0.5
+    assert float(found.std()) / len(found) ** 0.5 < 0.02 * expected  # or the line above says little

@@ -31,6 +31,7 @@ class PolicyContext:
 
     `anchor` names the adapter that KL is taken to, None the bare base. Samples are drawn under the reserved names
     `<samples_name>_<step>`; an engine may never see one of them twice, so `samples_name` is unique to this attempt.
+    `held_out` is a reward model of other raters, which the guard watches.
     """
 
     base: Base
@@ -42,6 +43,7 @@ class PolicyContext:
     samples_name: str
     sampler: Sampler | None = None
     reward: Reward | None = None
+    held_out: Reward | None = None
     prompts: Sequence[Prompt] = ()
     pairs: Sequence[Preference] = ()
     unpaired: Sequence[Unpaired] = ()

@@ -16,7 +16,7 @@ from trainer.conversations import credited
 from trainer.cycle import Result
 from trainer.data import Prompt, read_table
 from trainer.errors import StageFailed
-from trainer.findings import Warnings, settled, stopped_early
+from trainer.findings import Warnings, drifted, settled, stopped_early
 from trainer.history import Trained
 from trainer.methods.policy import SAMPLING, PolicyContext
 from trainer.model import CONFIG, attach_fresh, load_adapter, remove_adapter, save_adapter
@@ -87,7 +87,7 @@ def policy(material: Material, part: Path, progress: StageProgress) -> Result:
         "method_reason": choice.reason,
         "seeds": {"sft": seed - 2, "reward": seed - 2, "judge": seed - 1, "policy": seed},
         "metrics": result.metrics,
-        "warnings": [*warnings, *stopped_early("policy", result.stopped)],
+        "warnings": [*warnings, *stopped_early("policy", result.stopped), *drifted(result.warnings)],
     }
 
 
@@ -118,6 +118,7 @@ def _train(material: Material, task: Task, progress: StageProgress) -> Trained:
     work, lease = material.holding.work, material.holding.lease
     samples = work.root / f"samples-{lease.epoch}"
     reward = _reward(material, task) if task.samples else None
+    guard = _guard(material) if task.samples else None
     context = PolicyContext(
         base=material.base,
         adapter=POLICY,
@@ -128,6 +129,7 @@ def _train(material: Material, task: Task, progress: StageProgress) -> Trained:
         samples_name=material.samples_name,
         sampler=material.sampler if task.samples else None,
         reward=reward,
+        held_out=guard,
         progress=progress,
         checkpoints=material.checkpoints("policy"),
         **_rows(material, task),
@@ -136,8 +138,9 @@ def _train(material: Material, task: Task, progress: StageProgress) -> Trained:
         return train_policy(context, reference=task.reference)
     finally:
         shutil.rmtree(samples, ignore_errors=True)
-        if reward is not None:
-            reward.close()
+        for model in (reward, guard):
+            if model is not None:
+                model.close()
 
 
 def _reward(material: Material, task: Task) -> Reward:
@@ -146,6 +149,12 @@ def _reward(material: Material, task: Task) -> Reward:
     if (skipped := (work.result(CycleState.REWARD) or {}).get("skipped")) is not None:
         raise StageFailed(f"{task.settings.method} needs a reward model, and there is none: {skipped}")
     return load_reward(material.base, work.at(CycleState.REWARD) / "reward")
+
+
+def _guard(material: Material) -> Reward | None:
+    """Where its raters gave enough pairs."""
+    directory = material.holding.work.at(CycleState.REWARD) / "guard"
+    return load_reward(material.base, directory) if directory.is_dir() else None
 
 
 def _rows(material: Material, task: Task) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def test_dpo_without_a_reward_model_goes_through_the_cycle(ports: Ports) -> None
     tables = make_tables()
     for row in tables["preference"]["train"]:
         row["rater"] = "mia"
-    cycle_id = make_snapshotted_cycle(ports, tables, judge_share=0.3, method="dpo", data_checks="warn")
+    cycle_id = make_snapshotted_cycle(ports, tables, judge_share=0.4, method="dpo", data_checks="warn")
     assert train(ports, cycle_id) is CycleState.GATING
     assert manifest_of(ports, cycle_id).reward_model is None
 
