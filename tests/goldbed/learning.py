@@ -27,7 +27,7 @@ OF_METHODS: dict[str, dict[str, Any]] = {
     "ppo": {"policy_steps": 40, "policy_learning_rate": 3e-4, "policy_beta": 0.02},
     "grpo": {"policy_steps": 40, "policy_learning_rate": 6e-4, "policy_beta": 0.02},
     "rloo": {"policy_steps": 40, "policy_learning_rate": 6e-4, "policy_beta": 0.02},
-    "dpo": {"preference_learning_rate": 3e-4, "preference_epochs": 1},
+    "dpo": {"preference_learning_rate": 5e-4, "preference_epochs": 1},
     "kto": {"preference_learning_rate": 2e-4, "preference_epochs": 1},
 }
 

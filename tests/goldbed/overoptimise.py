@@ -19,7 +19,7 @@ from tests.goldbed.picture import Curve, Mark, draw
 from tests.goldbed.rules import KLS, after_steps, guard_stop, guarded, kept_gain, left_out, peak_gain, smooth, within_kl
 from tests.goldbed.trajectory import Trajectory, follow
 
-STEPS = 70
+STEPS = 140
 HARD: dict[str, Any] = {"method": "rloo", "policy_learning_rate": 1e-3, "policy_beta": 0.0}
 UNGUARDED: dict[str, Any] = {"policy_guard": False, "policy_kl_budget": 0}
 GOLD, PROXY, HELD_OUT, STOP, QUIET = "#d9a441", "#c8553d", "#2a7f62", "#22313f", "#8795a1"
