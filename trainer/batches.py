@@ -110,12 +110,17 @@ def answer_logprobs(base: Base, batch: Batch) -> Tensor:
 
 def in_batches(base: Base, rows: Sequence[Encoded], tokens: int = TOKENS_PER_FORWARD) -> list[list[int]]:
     """Indices of rows that go well together in one forward, at most `tokens` with padding; every row once."""
-    return list(layouts.in_batches(rows, tokens, base.cost))
+    return list(layouts.in_batches(rows, _share(base, tokens, rows), base.cost))
 
 
 def in_parts(base: Base, units: Sequence[Sequence[Encoded]], tokens: int = TOKENS_WITH_GRADIENT) -> list[list[int]]:
     """The same of units whose rows must be in one forward."""
-    return list(layouts.in_parts(units, tokens, base.cost))
+    return list(layouts.in_parts(units, _share(base, tokens, [row for unit in units for row in unit]), base.cost))
+
+
+def _share(base: Base, tokens: int, rows: Sequence[Encoded]) -> int:
+    """Of several processes each should have something to do."""
+    return min(tokens, -(-sum(map(len, rows)) // base.world.size)) if base.world.size > 1 else tokens
 
 
 @torch.no_grad()

@@ -89,6 +89,10 @@ class Learner(ABC):
         """After the policy's backward: whatever else learns from these samples, with a backward of its own."""
         return {}
 
+    def share_of(self, rows: Sequence[Encoded], whole: Whole) -> float:
+        """How much of the minibatch these are, in what the figures are means over: tokens."""
+        return sum(len(row.answer) for row in rows) / whole.tokens
+
     def step(self) -> None:
         """After the policy's own step: a minibatch is complete."""
         return
@@ -171,9 +175,11 @@ def _update(context: PolicyContext, learner: Learner, scored: Scored, optimizer:
         whole = Whole(len(kept), tokens, context.settings.policy_max_new_tokens)
         parts = in_batches(base, [rows[index] for index in kept], TOKENS_WITH_GRADIENT)
         for part, counts in base.world.deal(parts):
-            metrics = _learn(context, learner, scored, [kept[index] for index in part], whole, counts=counts)
+            picked = [kept[index] for index in part]
+            share = learner.share_of([rows[index] for index in picked], whole)
+            metrics = _learn(context, learner, scored, picked, whole, counts=counts)
             if counts:
-                found.add(metrics, len(part))
+                found.add({**metrics, "loss": metrics["loss"] / share}, share * len(kept))
         found.add({"grad_norm": optimizer.step()})
         learner.step()
     means = found.over(base.world, base.device).means()
@@ -188,8 +194,7 @@ def _learn(
         forwarded = forward(context, scored, picked, counts=counts)
         loss = learner.loss(forwarded, whole)
         (loss.total * counts).backward()
-    found = {"loss": float(loss.total.detach()) * whole.answers / len(picked), **loss.metrics}
-    return {**found, **learner.beside(forwarded, whole)}
+    return {"loss": float(loss.total.detach()), **loss.metrics, **learner.beside(forwarded, whole)}
 
 
 def forward(context: PolicyContext, scored: Scored, picked: list[int], *, counts: bool = True) -> Forwarded:

@@ -29,6 +29,13 @@ OPTIONS = {
 }  # fmt: skip
 
 
+class OnlySamples(Checkpoints):
+    """Those of every step, for another run to learn from."""
+
+    def keep(self, *_state: object, **_how: object) -> None:
+        return
+
+
 def train(method: str, base: Base, directory: Path, **overrides: Any) -> Trained:
     """Of the adapter `policy`, by a rule's reward, from a few rows of each kind; settings by their names."""
     names = {name: overrides.pop(name) for name in list(overrides) if name.startswith(OF_METHODS)}
@@ -54,7 +61,7 @@ def main() -> None:
     base = open_base(options.base, make_settings(device="cpu", shard_base=options.shard))
     attach_adapter(base, "policy", rank=4, alpha=8, seed=0)
     disturb(base, "policy")
-    kept = Checkpoints(options.out / "checkpoints", every_s=1e9, writes=base.world.leads)
+    kept = OnlySamples(options.out / "checkpoints", writes=base.world.leads)
     found = train(options.method, base, options.out, checkpoints=kept)
     if base.world.leads:
         sha256 = save_adapter(base, "policy", options.out / "adapter")
