@@ -24,7 +24,7 @@ from trainer.model import attach_fresh, copy_adapter, remove_adapter
 METHODS = ("sft", "ppo", "grpo", "rloo", "dpo", "kto")
 BARE = "bare"  # an adapter that changes nothing: the base itself
 OF_METHODS: dict[str, dict[str, Any]] = {
-    "ppo": {"policy_steps": 40, "policy_learning_rate": 3e-4, "policy_beta": 0.02},
+    "ppo": {"policy_steps": 40, "policy_learning_rate": 4e-4, "policy_beta": 0.02, "policy_prompts": 48},
     "grpo": {"policy_steps": 40, "policy_learning_rate": 6e-4, "policy_beta": 0.02},
     "rloo": {"policy_steps": 40, "policy_learning_rate": 6e-4, "policy_beta": 0.02},
     "dpo": {"preference_learning_rate": 5e-4, "preference_epochs": 1},

@@ -85,7 +85,7 @@ def table(found: Sequence[dict[str, float]]) -> str:
 
 
 def picture(trajectory: Trajectory) -> str:
-    """Gains over the start by the square root of KL's course would fold back where KL falls: steps do not."""
+    """Over steps: KL, which Gao et al. draw over, goes back and forth here."""
     start = trajectory.looks[0].gold
     kept, stopped = guard_stop(trajectory, TrainerSettings())
     curves = [
