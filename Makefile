@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UNFINISHED := $(VENV)/.unfinished
 
-.PHONY: setup demo test e2e check bench bench-ingest goldbed chaos chaos-outage servers services services-stop docs lock clean
+.PHONY: setup demo test e2e check bench bench-ingest bench-trainer goldbed chaos chaos-outage servers services services-stop docs lock clean
 
 setup: $(STAMP)
 
@@ -51,6 +51,12 @@ bench: setup
 # Kafka to PostgreSQL beside kafka-python alone, into .thumbwheel/bench/ingest.json
 bench-ingest: servers
 	$(BIN)/python -m tests.bench.ingest
+
+# Our trainer beside TRL, into .thumbwheel/bench/trainer.json: make bench-trainer METHODS=dpo,grpo SIZES=4m MIXES=long
+# With DEVICE=cuda $(PYTHON) runs it, on a machine that brings torch, transformers, peft and trl along.
+TRAINER := $(foreach name,METHODS SIZES MIXES ROUNDS STEPS DEVICE THREADS,$(if $($(name)),--$(shell echo $(name) | tr A-Z a-z) $($(name))))
+bench-trainer: $(if $(filter cuda,$(DEVICE)),,setup)
+	$(if $(filter cuda,$(DEVICE)),$(PYTHON),$(BIN)/python) -m tests.bench.trainer $(TRAINER)
 
 # What each method learns against a known gold reward, and when each starts to fool its reward model: make goldbed SEEDS="0"
 SEEDS ?= 0 1 2

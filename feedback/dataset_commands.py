@@ -180,7 +180,7 @@ def _flat(report: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     """A line for each figure; what is counted by reason has the reason in its name."""
     for name, value in report.items():
         if isinstance(value, dict):
-            yield from ((f"{name} {reason}", count) for reason, count in value.items())
+            yield from ((f"{name} {reason}", count) for reason, count in _flat(value))
         else:
             yield name, value
 

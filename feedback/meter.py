@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 SHOWN_AFTER_S = 5.0
-WORDS = {"events": "opening events", "rows": "writing rows", "prompts": "writing prompts"}
+WORDS = {"events": "opening events", "rows": "writing rows", "prompts": "writing prompts", "pairs": "asking the judge"}
 
 
 class Meter:

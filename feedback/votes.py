@@ -5,11 +5,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from infra.contracts.events import Envelope, Erasure, Feedback, Inference, vote_key
+from infra.contracts.events import Envelope, Erasure, Feedback, Inference, Source, vote_key
 from infra.eventlog.base import Position
 
 Order = tuple[datetime, str]
 SESSION = "session:"  # what a vote on a whole conversation points at
+AI = "ai:"  # how the unit of whatever a model judged begins: it is capped and weighed apart from every person
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Vote:
 
     @property
     def vote_id(self) -> str:
-        key = vote_key(self.envelope.rater, self.body)
+        key = vote_key(self.envelope.rater, self.body, self.envelope.source)
         return hashlib.sha256(f"{self.envelope.tenant}|{key}".encode()).hexdigest()
 
     @property
@@ -58,6 +59,10 @@ class Vote:
     @property
     def rater(self) -> str | None:
         return self.envelope.rater
+
+    @property
+    def is_ai(self) -> bool:
+        return self.envelope.source is Source.AI
 
     @property
     def retracted(self) -> bool:
@@ -76,8 +81,11 @@ class Vote:
 
     @property
     def strict_pairs(self) -> int:
-        """How many preference pairs it states by itself; thumbs state none, they are paired with others."""
-        if self.retracted:
+        """How many preference pairs it states by itself; thumbs state none, they are paired with others.
+
+        A model's votes start no cycle: they count for none.
+        """
+        if self.retracted or self.is_ai:
             return 0
         if self.body.kind == "comparison":
             return int(self.body.value in ("a", "b"))

@@ -9,7 +9,7 @@ from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response
 from uuid6 import uuid7
 
-from gateway import comparisons, documents, errors, feedback, health, models, questions, raters
+from gateway import comparisons, documents, errors, feedback, health, models, queries, questions, raters
 from gateway.admin import admin_router
 from gateway.auth import Auth
 from gateway.chat import Desk
@@ -54,8 +54,8 @@ def make_app(ports: Ports, address: str) -> FastAPI:
         redirect_slashes=False,
     )
     for router in (
-        chat_router, models.router, feedback.router, comparisons.router, questions.router, raters.router,
-        admin_router(), health.router,
+        chat_router, models.router, feedback.router, comparisons.router, questions.router, queries.router,
+        raters.router, admin_router(), health.router,
     ):  # fmt: skip
         app.router.routes.extend(router.routes)  # as they are: including a router builds each of them anew
     errors.install(app)

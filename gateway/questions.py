@@ -74,15 +74,18 @@ async def hand_out(request: Request, response: Response, wanted: Annotated[Wante
     rater = room.identity.rater(principal.tenant, wanted.rater)
     row = await asyncio.to_thread(_find, room, principal.tenant, rater, wanted)
     pair = turned(make_pair(row), room.identity.fraction(f"check side {row.check_id}", rater))
-    response.headers[TOKEN_HEADER] = ",".join(_tokens(room, principal.tenant, rater, pair))
+    response.headers[TOKEN_HEADER] = ",".join(tokens(room, principal.tenant, rater, pair))
     return pair
 
 
-def chosen(identity: Identity, rater: str, known: Mapping[str, Collection[str]], had: Collection[str]) -> str:
-    """The first that is left in this rater's own order; `known` are response ids by check. Raises NotFound."""
+def chosen(
+    identity: Identity, rater: str, known: Mapping[str, Collection[str]], had: Collection[str],
+    code: str = "no_check_left",
+) -> str:  # fmt: skip
+    """The first that is left in this rater's own order; `known` are response ids by question. Raises NotFound."""
     left = [check_id for check_id, response_ids in known.items() if not set(response_ids).intersection(had)]
     if not left:
-        raise NotFound("no check question is left for this rater", code="no_check_left")
+        raise NotFound("no question is left for this rater", code=code)
     return min(left, key=lambda check_id: identity.fraction(f"check {check_id}", rater))
 
 
@@ -97,7 +100,7 @@ def _find(room: Services, tenant: str, rater: str, wanted: Wanted) -> CheckRow:
         return checks.get(session, tenant, chosen(room.identity, rater, known, wanted.had))
 
 
-def _tokens(room: Services, tenant: str, rater: str, pair: Pair) -> list[str]:
+def tokens(room: Services, tenant: str, rater: str, pair: Pair) -> list[str]:
     """With both of them a page compares the two without a key."""
     grants = [FeedbackGrant(tenant, shown.response_id, rater) for shown in (pair.a, pair.b)]
     return [room.identity.sign(grant, ttl_s=room.settings.token_ttl_s) for grant in grants]

@@ -153,14 +153,14 @@ class BallotBox:
             session_id=vote.session_id,
             source=body.source,
             consent=Consent(train=train, explicit=not unsaid),
-            event_id=event_id(voter, vote, idempotency_key) if idempotency_key else None,
+            event_id=event_id(voter, vote, body.source, idempotency_key) if idempotency_key else None,
             occurred_at=now(),
         )
 
 
-def event_id(voter: Voter, vote: Feedback, idempotency_key: str) -> UUID:
+def event_id(voter: Voter, vote: Feedback, source: Source, idempotency_key: str) -> UUID:
     """The same vote under the same key is the same event, whichever gateway takes it."""
-    parts = ("thumbwheel", voter.tenant, vote_key(voter.rater, vote), idempotency_key)
+    parts = ("thumbwheel", voter.tenant, vote_key(voter.rater, vote, source), idempotency_key)
     return uuid5(NAMESPACE_URL, "\0".join(parts))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import Celery
 
-from infra.contracts.tasks import TRAINER_QUEUE
+from infra.contracts.tasks import CPU_QUEUE, RUN_CYCLE
 from infra.settings import Settings
 
 RESULT_S = 3600  # a score that nobody fetched by then is asked for again
@@ -15,10 +15,13 @@ SOCKET_TIMEOUT_S = 5
 
 
 def make_celery(settings: Settings) -> Celery:
-    """Tasks acknowledge early: the registry's sweep, not the broker, starts again what lost its worker."""
+    """Trainings go to the queue of their kind of machine, the rest to any worker without a GPU.
+
+    Tasks acknowledge early: the registry's sweep, not the broker, starts again what lost its worker."""
     app = Celery("thumbwheel")
     app.conf.update(
-        task_default_queue=TRAINER_QUEUE,
+        task_default_queue=CPU_QUEUE,
+        task_routes={RUN_CYCLE: {"queue": settings.trainer.queue}},
         task_acks_late=False,  # Redis would hand a cycle out twice once its hour of visibility is over
         task_serializer="json",
         accept_content=["json"],

@@ -48,6 +48,11 @@ class Identity:
         unique = uuid7().hex
         return f"chatcmpl-{unique}{_mac(self._ids, tenant, unique)}"
 
+    def response_id_of(self, tenant: str, name: str) -> str:
+        """The same handle for the same name, for an answer that is made more than once."""
+        unique = hmac.digest(self._ids, f"{tenant}\0{name}".encode(), "sha256").hex()[:32]
+        return f"chatcmpl-{unique}{_mac(self._ids, tenant, unique)}"
+
     def owns(self, tenant: str, response_id: str) -> bool:
         """Whether this handle was minted for this tenant."""
         if (match := RESPONSE_ID.fullmatch(response_id)) is None:

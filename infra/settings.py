@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from infra.sizes import BY_SIZE, Size
+
 PREFIX = "THUMBWHEEL_"
 HOME_VARIABLE = "THUMBWHEEL_HOME"
 CONFIG_VARIABLE = "THUMBWHEEL_CONFIG"
@@ -103,6 +105,10 @@ class GatewaySettings(Section):
     host: str = Field("127.0.0.1", description="Address the gateway listens on.")
     port: int = Field(8080, ge=0, le=65535, description="Port the gateway listens on; 0 picks a free one.")
     alias: str = Field("assistant", description="The model name that clients ask for.")
+    offer_queries: bool = Field(
+        False,
+        description="Whether raters get questions that training chose: a consenting person's prompt, shown to others.",
+    )
     cors_origins: tuple[str, ...] = Field((), description="Browser origins that may vote with an answer's token.")
     consent_default: bool = Field(
         False, description="Whether an answer may be trained on where the request says nothing."
@@ -157,6 +163,33 @@ class FeedbackSettings(Section):
         {}, description="Shares by segment that training shall see, as de=0.5,en=0.5; empty: as they come."
     )
     segment_weight_max: float = Field(5, ge=1, description="Most that a rare segment's judgements are multiplied by.")
+    ai_shared_min: int = Field(
+        50, ge=1, description="A model's votes weigh nothing before people decided this many of its questions."
+    )
+    ai_weight_max: float = Field(
+        1, ge=0, description="Most that one vote of a model weighs; a person of whom nothing is known weighs 1."
+    )
+    ai_share: float = Field(
+        1, ge=0, description="Most that the votes of all models weigh together, as a multiple of what people's weigh."
+    )
+    judge_url: str = Field(
+        "", description="OpenAI-compatible endpoint that `thumbwheel judge` asks, as https://HOST/v1; empty: none."
+    )
+    judge_model: str = Field("", description="The model that is asked there.")
+    judge_key_variable: str = Field(
+        "", description="Name of the environment variable that holds that endpoint's key; empty: it needs none."
+    )
+    judge_constitution: str = Field(
+        "", description="Text file with the principles that the judge is given; empty: those that come along."
+    )
+    judge_format: Literal["json_schema", "letter"] = Field(
+        "json_schema",
+        description="How it answers: JSON held to a schema, or one letter where a server knows no schema.",
+    )
+    judge_max_tokens: int = Field(512, ge=1, description="Most tokens of one answer, thinking included.")
+    judge_concurrency: int = Field(8, ge=1, description="Requests to the judge at one time.")
+    judge_timeout_s: float = Field(60, gt=0, description="Longest wait for one answer of the judge.")
+    judge_attempts: int = Field(4, ge=1, description="How often one question is sent before the run stops.")
     too_fast_share: float = Field(
         0.25, ge=0, description="A vote faster than this share of the reading time is dropped."
     )
@@ -191,15 +224,43 @@ class FeedbackSettings(Section):
 
 class TrainerSettings(Section):
     port: int = Field(0, ge=0, le=65535, description="Port of the worker's metrics and health; 0 picks a free one.")
-    method: Literal["ppo", "grpo", "rloo", "dpo", "kto"] = Field("grpo", description="How the policy is trained.")
+    method: Literal["auto", "ppo", "grpo", "rloo", "dpo", "kto"] = Field(
+        "grpo", description="How the policy is trained; auto: as each cycle's data speaks for."
+    )
+    size: Size = Field(
+        "small", description="How large the base is: sets learning rates, batches and steps that aren't set by name."
+    )
     init: Literal["anchor", "champion"] = Field("anchor", description="What a cycle's policy starts from.")
     threads: int = Field(1, ge=1, description="CPU threads of torch beside a running engine.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="What trains: a GPU where there is one.")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="The base's precision: bfloat16 on a GPU, float32 on a CPU. Adapters are float32 always."
+    )
+    recompute: bool = Field(
+        False, description="Gradient checkpointing: less memory, and a third more work in the backward."
+    )
+    shard_base: bool = Field(False, description="FSDP: of several processes each keeps a part of the base's layers.")
+    checkpoint_s: float = Field(
+        30, ge=0, description="How often a training keeps where it stands, to go on from there when it was killed."
+    )
     sampler: Literal["engine", "transformers"] = Field("engine", description="Who writes the training samples.")
     seed: int = Field(0, ge=0, description="Seed of every random choice in a cycle.")
-    min_pairs: int = Field(50, ge=1, description="Fewer pairs than this start no cycle.")
+    min_pairs: int = Field(50, ge=1, description="Fewer pairs than this start no cycle, but KTO's.")
+    min_thumbs: int = Field(100, ge=2, description="Fewer lone thumbs than this start no cycle of KTO.")
+    data_checks: Literal["refuse", "warn"] = Field(
+        "refuse",
+        description="What a cycle does where its data can teach nothing good: one rater, one prompt, coin flips.",
+    )
     threshold_pairs: int = Field(0, ge=0, description="A cycle starts by itself after this many new pairs; 0: never.")
     schedule_s: float = Field(0, ge=0, description="A cycle starts by itself this often, in seconds; 0: never.")
     sweep_s: float = Field(2, gt=0, description="How often cycles without a live worker are looked for.")
+    queue: Literal["cpu", "gpu"] = Field("cpu", description="Queue, so the kind of machine, that trainings go to.")
+    worker_queues: tuple[Literal["cpu", "gpu"], ...] = Field(
+        ("cpu", "gpu"), min_length=1, description="Queues that this worker takes from; sweeps and scores are on cpu."
+    )
+    report_to: tuple[Literal["mlflow", "tensorboard"], ...] = Field(
+        (), description="Where metrics go besides metrics.jsonl: mlflow, tensorboard, or both."
+    )
     max_length: int = Field(1024, gt=8, description="Longest prompt plus answer in tokens that is trained on.")
     lora_rank: int = Field(16, ge=1, description="Rank of the policy's LoRA.")
     lora_alpha: int = Field(32, ge=1, description="Scale of the policy's LoRA (alpha / rank).")
@@ -212,17 +273,52 @@ class TrainerSettings(Section):
     judge_share: float = Field(
         0.3, ge=0, lt=1, description="Share of raters whose votes train the judge instead of the reward model."
     )
+    guard_share: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="Share of raters whose votes train the guard, which watches the policy's stage.",
+    )
     reward_rank: int = Field(16, ge=1, description="Rank of the reward model's LoRA.")
     reward_learning_rate: float = Field(1e-4, gt=0, description="Reward model learning rate.")
     reward_epochs: int = Field(1, ge=1, description="Reward model passes over the pairs.")
-    reward_batch: int = Field(16, ge=1, description="Pairs per reward model step.")
+    reward_batch: int = Field(16, ge=1, description="Judgements per reward model step: pairs, or whole rankings.")
     reward_features: bool = Field(
         False, description="The head also sees log-probability features under the adapter-free base."
     )
     reward_compare: bool = Field(
         False, description="Also train the reward model's other variant (features or none), only to compare both."
     )
-    policy_learning_rate: float = Field(2e-5, gt=0, description="Policy learning rate.")
+    policy_warm_start: Literal["none", "dpo"] = Field(
+        "none", description="What GRPO, RLOO and PPO start with: DPO on the pairs, or nothing."
+    )
+    policy_learning_rate: float = Field(1e-5, gt=0, description="Policy learning rate.")
+    reward_margin_scale: float = Field(
+        1.0,
+        ge=0,
+        description="Scores are to differ by this times a row's `margin`; 0 leaves margins out.",
+    )
+    reward_style_control: bool = Field(
+        False,
+        description="Length, headers, lists and bold explain choices beside the score, not in it.",
+    )
+    center_rewards_coefficient: float = Field(
+        0, ge=0, description="Weight of the squared sum of a pair's scores in the reward model's loss; 0: none."
+    )
+    reward_members: int = Field(
+        1,
+        ge=1,
+        description="Reward models in the ensemble, each of its own seed and order, and without a part of the raters.",
+    )
+    reward_score: Literal["mean", "worst", "uncertainty"] = Field(
+        "mean", description="An ensemble's score: its members' mean, their least, or the mean less their disagreement."
+    )
+    reward_uncertainty_weight: float = Field(
+        1.0, ge=0, description="Times the members' standard deviation, taken from the mean by reward_score uncertainty."
+    )
+    conversation_discount: float = Field(
+        0.9, gt=0, le=1, description="Feedback on a whole conversation: each turn's part of it over the next turn's."
+    )
     policy_steps: int = Field(50, ge=1, description="Policy steps per cycle.")
     policy_prompts: int = Field(16, ge=1, description="Prompts per policy step.")
     policy_samples: int = Field(8, ge=2, description="Samples per prompt and step.")
@@ -231,6 +327,9 @@ class TrainerSettings(Section):
     policy_beta: float = Field(0.04, ge=0, description="Weight of the KL penalty to the anchor.")
     policy_clip: float = Field(0.2, gt=0, description="Clip range of the policy ratio.")
     policy_truncate: float = Field(2.0, gt=0, description="Cap of the trainer-over-sampler importance ratio.")
+    policy_overlap: bool = Field(
+        False, description="The engine draws a step's samples while the step before is learnt from (one step behind)."
+    )
     policy_truncated_answers: Literal["penalise", "mask"] = Field(
         "penalise", description="What happens to answers cut by the length limit."
     )
@@ -251,7 +350,7 @@ class TrainerSettings(Section):
         0, ge=0, description="KL to the anchor, nats per answer, that PPO's coefficient is steered to; 0: it stays."
     )
     ppo_ptx: float = Field(0, ge=0, description="Weight of demonstrations mixed into PPO's updates; 0: none.")
-    preference_learning_rate: float = Field(2e-5, gt=0, description="Learning rate of DPO and KTO.")
+    preference_learning_rate: float = Field(1e-5, gt=0, description="Learning rate of DPO and KTO.")
     preference_epochs: int = Field(1, ge=1, description="Passes of DPO and KTO over the rows.")
     preference_batch: int = Field(16, ge=1, description="Rows per step of DPO and KTO.")
     dpo_beta: float = Field(0.1, gt=0, description="How strongly DPO holds the policy to its reference.")
@@ -285,14 +384,33 @@ class TrainerSettings(Section):
     )
     policy_max_new_tokens: int = Field(256, ge=1, description="Longest training sample in tokens.")
     evaluate_prompts: int = Field(200, ge=1, description="Most gate prompts used by the evaluation.")
+    query_pairs: int = Field(
+        20, ge=0, description="Most questions for raters that a cycle makes where its reward models disagree; 0: none."
+    )
     evaluate_samples: int = Field(2, ge=1, description="Samples per gate prompt and version.")
     regression_file: str = Field(
         "", description="JSONL of exact checks {name, messages, contains_all, contains_any}; empty: none."
     )
     regression_samples: int = Field(1, ge=1, description="Answers per regression case and version; 1 decodes greedily.")
 
+    @model_validator(mode="after")
+    def suits_its_size(self) -> Self:
+        """What is set by name stays, and alone counts as set."""
+        for name, value in BY_SIZE[self.size].items():
+            if name not in self.model_fields_set:
+                object.__setattr__(self, name, value)
+        return self
 
-NOT_PER_CYCLE = frozenset({"port", "sweep_s", "threshold_pairs", "schedule_s"})  # the worker's, not a cycle's
+    @model_validator(mode="after")
+    def somebody_teaches_the_reward_model(self) -> Self:
+        if self.judge_share + self.guard_share >= 1:
+            raise ValueError("judge_share and guard_share leave no raters to the reward model")
+        return self
+
+
+NOT_PER_CYCLE = frozenset(
+    {"port", "sweep_s", "threshold_pairs", "schedule_s", "queue", "worker_queues"}
+)  # the worker's, not a cycle's
 
 
 class ServingSettings(Section):
@@ -381,6 +499,14 @@ def load_settings(home: Path | None = None, environ: dict[str, str] | None = Non
         raise SettingsError(_explain(error)) from None
 
 
+def secret_named(name: str, environ: Mapping[str, str] | None = None) -> SecretStr:
+    """The secret in the environment variable that a setting names; raises SettingsError where it holds none."""
+    value = (os.environ if environ is None else environ).get(name, "")
+    if not value:
+        raise SettingsError(f"the environment variable {name}, which a setting names, is not set")
+    return SecretStr(value)
+
+
 def describe_settings(settings: Settings, environ: dict[str, str] | None = None) -> Iterator[Setting]:
     """Every setting with its value, where it came from, its default and its description."""
     env = dict(os.environ) if environ is None else environ
@@ -388,7 +514,8 @@ def describe_settings(settings: Settings, environ: dict[str, str] | None = None)
     for section_name in ("infra", "gateway", "feedback", "trainer", "serving"):
         section: Section = getattr(settings, section_name)
         for name, field in type(section).model_fields.items():
-            source = next((told for told, found in sources.items() if name in found.get(section_name, {})), "default")
+            unsaid = _unsaid(section, name)
+            source = next((told for told, found in sources.items() if name in found.get(section_name, {})), unsaid)
             told = variable(section_name, name) if source == ENVIRONMENT else source
             value, default = shown(getattr(section, name)), shown(field.default)
             yield Setting(f"{section_name}.{name}", value, told, default, field.description or "")
@@ -400,6 +527,13 @@ def shown(value: Any) -> Any:
         return value
     secret = value.get_secret_value()
     return URL_PASSWORD.sub(MASK, secret) if "://" in secret or not secret else MASK
+
+
+def _unsaid(section: Section, name: str) -> str:
+    """Where a value comes from that nobody set by name."""
+    if isinstance(section, TrainerSettings) and name in BY_SIZE[section.size]:
+        return f"size={section.size}"
+    return "default"
 
 
 def variable(section: str, name: str) -> str:

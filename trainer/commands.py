@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from infra.console import err, print_json, print_table
-from infra.settings import load_settings
+from infra.settings import SettingsError, load_settings
 from trainer import train_commands
 from trainer.overrides import parse_assignments, validated
 
@@ -106,6 +107,35 @@ def watch(cycle_id: CycleId, tenant: Tenant = "default", json: Json = False) -> 
     """Follows a cycle to its end; exit 0 accepted, 1 failed, 2 undecided."""
     with opened() as ports:
         _wait(ports, cycle_id, tenant, json=json)
+
+
+@cycle.command()
+def report(
+    cycle_id: CycleId,
+    tenant: Tenant = "default",
+    out: Annotated[Path | None, typer.Option(help="Write the page there.")] = None,
+    json: Json = False,
+) -> None:
+    """A cycle's report, with the answers before and after that nobody has had erased."""
+    from infra.artifacts import MissingArtifact
+    from infra.registry import cycles
+    from trainer.report import read_report, read_samples, render
+
+    with opened() as ports:
+        with ports.database.reading() as session:
+            cycles.get(session, cycle_id, tenant)
+        try:
+            found = read_report(ports.artifacts, cycle_id)
+            samples = read_samples(ports.artifacts, found)
+        except MissingArtifact as error:
+            raise SettingsError(f"cycle {cycle_id} has no report: {error}") from None
+        shown = render(ports.artifacts, found, samples)
+    target = out or Path(f"cycle-{cycle_id}.html")
+    if json:
+        print_json({**found, "samples": [sample.model_dump() for sample in samples]})
+    else:
+        target.write_text(shown)
+        typer.echo(f"wrote {target}")
 
 
 @cycle.command()

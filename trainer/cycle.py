@@ -13,7 +13,7 @@ from infra.database.tables import CycleRow
 from infra.registry import cycles, leases
 from infra.registry.cycles import TRAINER_STATES, CycleState
 from infra.registry.leases import Lease
-from trainer.progress import StageProgress
+from trainer.progress import RegistryProgress, StageProgress
 from trainer.workdir import WorkDir
 
 log = structlog.get_logger()
@@ -71,7 +71,7 @@ def run_stages(holding: Holding, stages: Mapping[CycleState, Stage]) -> CycleSta
 def _run(holding: Holding, state: CycleState, run: Run) -> Result:
     log.info("stage_started", stage=state.value)
     part = holding.work.begin(state, holding.lease.epoch)
-    progress = StageProgress(holding.database, holding.lease, holding.cycle_id, state.value)
+    progress = StageProgress(RegistryProgress(holding.database, holding.lease, holding.cycle_id, state.value))
     progress(0, 1, {})  # a paused process learns here that its lease is gone, before it costs anything
     result = run(part, progress)
     log.info("stage_finished", stage=state.value)

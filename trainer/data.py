@@ -16,6 +16,7 @@ from trainer.errors import TrainerError
 from trainer.weights import Factors
 
 Message = dict[str, Any]
+AI = "ai"  # `source` of rows that a model judged
 CORRECTION = "correction"  # `source` of rows that a person's own text won
 
 
@@ -34,7 +35,10 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """One rater's strict choice. `weight` scales its loss."""
+    """One rater's strict choice. `weight` scales its loss, `margin` is how strong it was said to be.
+
+    `event` is the same in all rows that one judgement made: a ranking of K answers is K(K-1)/2 of them.
+    """
 
     prompt: Prompt
     chosen: Message
@@ -42,6 +46,9 @@ class Preference:
     weight: float = 1.0
     source: str = "human"
     rater: str = ""
+    segment: str = ""
+    event: str = ""
+    margin: float = 0.0
     pair_id: str = ""
 
     @property
@@ -61,11 +68,15 @@ class Tie:
     weight: float = 1.0
     source: str = "human"
     rater: str = ""
+    event: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Unpaired:
-    """One answer that was found good or bad by itself."""
+    """One answer that was found good or bad by itself, or as turn `turn` of a conversation of `turns` that was.
+
+    `turns` is 0 where the verdict is about this answer alone.
+    """
 
     prompt: Prompt
     completion: Message
@@ -73,6 +84,8 @@ class Unpaired:
     weight: float = 1.0
     source: str = "human"
     rater: str = ""
+    turn: int = 0
+    turns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +119,9 @@ def preferences(rows: Iterable[dict[str, Any]]) -> list[Preference]:
             chosen=_answer(row, "chosen"),
             rejected=_answer(row, "rejected"),
             pair_id=str(row.get("pair_id") or ""),
+            segment=str(row.get("segment") or ""),
+            event=_event(row),
+            margin=_margin(row),
             **_judgement(row),
         )
         for row in map(_with_prompt, rows)
@@ -119,6 +135,7 @@ def ties(rows: Iterable[dict[str, Any]]) -> list[Tie]:
             completion_a=_answer(row, "completion_a"),
             completion_b=_answer(row, "completion_b"),
             kind=str(row.get("kind") or "tie"),
+            event=_event(row),
             **_judgement(row),
         )
         for row in rows
@@ -127,7 +144,13 @@ def ties(rows: Iterable[dict[str, Any]]) -> list[Tie]:
 
 def unpaired(rows: Iterable[dict[str, Any]]) -> list[Unpaired]:
     return [
-        Unpaired(prompt=_prompt(row), completion=_answer(row, "completion"), label=_label(row), **_judgement(row))
+        Unpaired(
+            prompt=_prompt(row),
+            completion=_answer(row, "completion"),
+            label=_label(row),
+            **_judgement(row),
+            **_place_in_conversation(row),
+        )
         for row in rows
     ]
 
@@ -246,9 +269,32 @@ def _weight(row: dict[str, Any]) -> float:
     return float(weight)
 
 
+def _margin(row: dict[str, Any]) -> float:
+    margin = row.get("margin")
+    if margin is None:
+        return 0.0
+    if not isinstance(margin, int | float) or not math.isfinite(margin):
+        raise BadRow(f"column margin of a row is no number: {margin}")
+    return float(margin)
+
+
+def _place_in_conversation(row: dict[str, Any]) -> dict[str, Any]:
+    turn, turns = row.get("conversation_turn"), row.get("conversation_turns")
+    if turns is None:
+        return {}
+    if not isinstance(turn, int) or not isinstance(turns, int) or not 1 <= turn <= turns:
+        raise BadRow(f"columns conversation_turn and conversation_turns of a row are no place in one: {turn}, {turns}")
+    return {"turn": turn, "turns": turns}
+
+
+def _event(row: dict[str, Any]) -> str:
+    """The events that the row is made of; empty where a file doesn't say."""
+    return " ".join(str(event) for event in row.get("source_event_ids") or ())
+
+
 def _judgement(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "weight": _weight(row),
         "source": str(row.get("source") or "human"),
-        "rater": str(row.get("rater") or ""),
+        "rater": "" if row.get("source") == AI else str(row.get("rater") or ""),  # a model is no rater to hold out
     }

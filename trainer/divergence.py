@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from trainer.batches import Batch, Encoded, hidden_states, in_batches, make_batch
-from trainer.losses.tokens import token_logprobs
+from trainer.batches import Batch, answer_states, in_batches, make_batch
+from trainer.head import head_logprobs
+from trainer.lines import Encoded
 from trainer.model import Base, using
 
 FLOATS_PER_PIECE = 1 << 25  # of logits: 128 MiB a copy, whatever the vocabulary
@@ -22,12 +23,12 @@ def answer_kls(
     """
     found = {name: [0.0] * len(answers) for name in references}
     spoken = [index for index, answer in enumerate(answers) if answer.answer]
-    for picked in in_batches([answers[index] for index in spoken]):
+    for picked in in_batches(base, [answers[index] for index in spoken]):
         rows = [spoken[index] for index in picked]
-        batch = make_batch([answers[row] for row in rows], base.device)
+        batch = make_batch(base, [answers[row] for row in rows])
         policy_NH = _states(base, batch, policy)
         for name in references:
-            kl_B = _per_row(batch, _kl(base, policy_NH, _states(base, batch, name)))
+            kl_B = batch.sums(_kl(base, policy_NH, _states(base, batch, name)))
             for row, value in zip(rows, kl_B.tolist(), strict=True):
                 found[name][row] = value
     return found
@@ -36,16 +37,15 @@ def answer_kls(
 @torch.inference_mode()
 def sequence_logprobs(base: Base, token_ids: Sequence[int], adapter: str | None) -> list[float]:
     """log p of every token but the first, temperature 1: what an engine must reproduce."""
-    batch = make_batch([Encoded(token_ids[:1], token_ids[1:])], base.device)
-    pieces = zip(_pieces(base, _states(base, batch, adapter)), _pieces(base, batch.targets_N), strict=True)
-    return [value for states, tokens in pieces for value in token_logprobs(base.head(states), tokens).tolist()]
+    batch = make_batch(base, [Encoded(token_ids[:1], token_ids[1:])])
+    return head_logprobs(base.head, _states(base, batch, adapter), batch.targets_N).tolist()
 
 
 @torch.inference_mode()
 def _states(base: Base, batch: Batch, adapter: str | None) -> Tensor:
     """Hidden states from which the answers' tokens are predicted, [N, hidden]."""
     with using(base, adapter):
-        return hidden_states(base, batch)[batch.rows_N, batch.before_N]
+        return answer_states(base, batch)
 
 
 @torch.inference_mode()
@@ -58,10 +58,6 @@ def _kl(base: Base, policy_NH: Tensor, reference_NH: Tensor) -> Tensor:
 def _kl_of_logits(policy_NV: Tensor, reference_NV: Tensor) -> Tensor:
     logp_NV, logq_NV = policy_NV.float().log_softmax(-1), reference_NV.float().log_softmax(-1)
     return (logp_NV.exp() * (logp_NV - logq_NV)).sum(-1)
-
-
-def _per_row(batch: Batch, values_N: Tensor) -> Tensor:
-    return torch.zeros(len(batch.ids_BL), device=values_N.device).index_add(0, batch.rows_N, values_N)
 
 
 def _pieces(base: Base, values_N: Tensor) -> Sequence[Tensor]:

@@ -1,7 +1,6 @@
 """What a policy's loop needs of its guard: it shows each step's samples and keeps a copy of the best adapter."""
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import Any
 
 import structlog
@@ -9,10 +8,11 @@ import torch
 from torch import Tensor
 
 from trainer.guard import Guard, Verdict
+from trainer.loop import Enough
 from trainer.methods.policy import PolicyContext
 from trainer.model import adapter_parameters
 from trainer.observation import Gain, Observation, gain_over_start
-from trainer.on_policy import Samples, course, draw_samples, settle_truncated
+from trainer.on_policy import Drawer, Samples, settle_truncated
 from trainer.probes import PROBES
 
 log = structlog.get_logger()
@@ -21,8 +21,8 @@ log = structlog.get_logger()
 class Watch:
     """Of one training. `stopped` says why it is to end, if it is; `warnings` has the latest of each kind."""
 
-    def __init__(self, context: PolicyContext) -> None:
-        self._context = context
+    def __init__(self, context: PolicyContext, drawer: Drawer) -> None:
+        self._context, self._drawer = context, drawer
         self._guard = Guard(context.settings)
         self._seen: list[Observation] = []
         self._best: list[Tensor] = []
@@ -31,7 +31,7 @@ class Watch:
         self.warnings: dict[str, str] = {}
 
     def look(self, samples: Samples, kl_S: Tensor) -> dict[str, float]:
-        """Before the step's update: its figures for the history."""
+        """Before the step's update: its figures for the history. Raises Enough, the reason being in `stopped` too."""
         seen = self._observation(samples, kl_S)
         verdict = self._show(seen)
         if verdict.best:
@@ -39,6 +39,7 @@ class Watch:
         if verdict.stop:
             self.stopped = verdict.reason
             log.warning("policy_stopped", cause=verdict.stop.value, reason=verdict.reason)
+            raise Enough(verdict.reason)
         return {**seen.metrics(), **self._guard.metrics()}
 
     def keep_best(self) -> None:
@@ -78,11 +79,8 @@ class Watch:
 
     def _start_scores(self) -> dict[str, float]:
         """Of each prompt that some step will ask. At the first step the policy is still the start."""
-        settings = self._context.settings
-        steps = course(self._context.needed_prompts, settings.policy_prompts, seed=self._context.seed)
-        asked = {id(prompt): prompt for step in islice(steps, settings.policy_steps) for prompt in step}
-        count = settings.policy_guard_samples
-        samples = draw_samples(self._context, list(asked.values()), "start", count)
+        count = self._context.settings.policy_guard_samples
+        samples = self._drawer.start(self._drawer.asked, count)
         means_P = self._scores(samples).view(-1, count).mean(-1)
         return dict(zip(_prompts(samples, len(means_P)), means_P.tolist(), strict=True))
 

@@ -29,9 +29,15 @@ log = structlog.get_logger()
 TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: the child could not go on for now
 MOST_CRASHES = 5  # then the cycle fails: it is the cycle that kills its children
 LOG_TAIL_BYTES = 4096
+MOST_BEAT_S = 1.0
 
 Command = Callable[[str, Lease], list[str]]
 Ending = tuple[CycleState, str]  # where a cycle has to go, and why
+
+
+def beat_s(ttl_s: float) -> float:
+    """How often a child is looked at: a cancelled one dies soon, and a lease outlives three looks that fail."""
+    return min(MOST_BEAT_S, ttl_s / 4)
 
 
 def child_command(cycle_id: str, lease: Lease) -> list[str]:
@@ -102,8 +108,7 @@ class Launcher:
 
     def _watch(self, cycle_id: str, lease: Lease, child: "Child") -> Ending | None:
         """Returns why it must not go on, if so; raises LeaseLost. Either way the child is ended by its owner."""
-        beat_s = min(1.0, self._ttl_s / 4)
-        while not child.ended(within_s=beat_s):
+        while not child.ended(within_s=beat_s(self._ttl_s)):
             if self.stop.is_set():
                 return None
             if unwanted := self._unwanted(cycle_id, lease):

@@ -1,9 +1,9 @@
 """One base model in memory and any number of LoRA adapters on it; the reference is the base with adapters off."""
 
 import json
-from collections.abc import Collection
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,14 +14,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from infra.base_model import base_revision, check_model, file_sha256
 from infra.settings import TrainerSettings
 from trainer.errors import TrainerError
+from trainer.lines import Cost, cost_of
 from trainer.switch import Switch, SwitchRefused, lora_layers, turn_unguarded, without_peft_warnings
+from trainer.world import ALONE, World
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
+FULL = {"full_attention"}
 PREFIX = "base_model.model."  # what PEFT and vLLM expect before a module's name
 
 
@@ -42,6 +46,14 @@ class Base:
     directory: Path
     revision: str
     switch: Switch
+    world: World = ALONE
+    recomputes: bool = False  # whether a backward runs each layer's forward again instead of keeping what it needs
+    shares: bool = False  # whether several answers may stand behind one prompt: see `_shares`
+
+    @property
+    def cost(self) -> Cost | None:
+        """Of a line with several answers; None where there can't be one."""
+        return cost_of(self.hidden_size) if self.shares else None
 
     @property
     def device(self) -> torch.device:
@@ -70,7 +82,9 @@ class Base:
         return frozenset(int(token) for token in found if token is not None)
 
 
-def load_base(directory: Path, *, device: str = "cpu", dtype: str = "float32") -> Base:
+def load_base(
+    directory: Path, *, device: str = "cpu", dtype: str = "float32", world: World = ALONE, recomputes: bool = False
+) -> Base:
     """Any Hugging Face causal LM directory with a chat template.
 
     Raises infra.base_model.NotAModel where it is none, UnsupportedModel where it can't be loaded or its logits are not
@@ -87,14 +101,34 @@ def load_base(directory: Path, *, device: str = "cpu", dtype: str = "float32") -
         raise UnsupportedModel(f"{directory} can't be loaded: {' '.join(str(error).split())}") from error
     nn.Module.to(model, device)  # transformers' own `to` is typed for another class
     model.eval().requires_grad_(False)
-    base = Base(model, tokenizer, directory, base_revision(directory), Switch(model, model.base_model))
+    if recomputes:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    switch = Switch(model, model.base_model)
+    base = Base(model, tokenizer, directory, base_revision(directory), switch, world, recomputes)
     _check_head(base)
-    return base
+    return replace(base, shares=_shares(base))
 
 
 def using(base: Base, name: str | None) -> AbstractContextManager[None]:
     """The adapter is on inside the block, None: all off. Raises SwitchRefused where a gradient would be lost."""
     return base.switch.using(name)
+
+
+@contextmanager
+def recomputing(base: Base) -> Iterator[None]:
+    """Layers keep their inputs alone, where the base recomputes and a gradient is wanted.
+
+    transformers asks each layer whether it is in training; only its own flag is set, so that no dropout comes on.
+    """
+    layers = [layer for layer in base.decoder.modules() if isinstance(layer, GradientCheckpointingLayer)]
+    wanted = base.recomputes and torch.is_grad_enabled()
+    for layer in layers:
+        layer.training = wanted
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False
 
 
 def attach_fresh(base: Base, name: str, settings: TrainerSettings, seed: int) -> None:
@@ -182,6 +216,25 @@ def _check_head(base: Base) -> None:
     logits = base.head(base.decoder(input_ids=ids).last_hidden_state)
     if not torch.allclose(logits, base.model(input_ids=ids).logits, atol=1e-3, rtol=1e-3):
         raise UnsupportedModel(f"{base.directory}: the logits of {type(base.model).__name__} are no plain linear head")
+
+
+@torch.no_grad()
+def _shares(base: Base) -> bool:
+    """Whether answers behind one prompt get the states that each gets alone: our mask replaces the model's own."""
+    config = base.model.config
+    if getattr(config, "sliding_window", None) or set(getattr(config, "layer_types", None) or FULL) != FULL:
+        return False
+    prompt, first, second = [0, 1, 2, 3], [4, 5], [6, 7, 4]
+    ids_1L = torch.tensor([[*prompt, *first, *second]], device=base.device)
+    branch_L = torch.tensor([0] * 4 + [1] * 2 + [2] * 3, device=base.device)
+    seen_LL = ((branch_L[:, None] == branch_L) | (branch_L == 0)).tril()
+    place_1L = torch.tensor([[0, 1, 2, 3, 4, 5, 4, 5, 6]], device=base.device)
+    try:
+        together = base.decoder(input_ids=ids_1L, attention_mask=seen_LL[None, None], position_ids=place_1L)
+    except (RuntimeError, TypeError, ValueError):  # no attention, or none that takes such a mask
+        return False
+    alone = base.decoder(input_ids=torch.tensor([[*prompt, *second]], device=base.device))
+    return torch.allclose(together.last_hidden_state[0, 6:], alone.last_hidden_state[0, 4:], atol=1e-3, rtol=1e-3)
 
 
 def _config(base: Base, name: str) -> dict[str, Any]:

@@ -1,50 +1,67 @@
-"""The loop of the methods that learn from answers that are there already: DPO and KTO.
+"""The loop of the methods that learn from answers that are there already: SFT, DPO and KTO.
 
 What the reference says of each answer never changes, so it is asked once, before the first step.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from trainer.batches import Encoded, all_logprobs, answer_logprobs, make_batch
-from trainer.history import late_means
-from trainer.losses.tokens import masked_sum
-from trainer.methods.policy import PolicyContext, PolicyResult
+from trainer.batches import all_logprobs, make_batch, token_logprobs_of
+from trainer.checkpoints import Checkpoints, Stateful
+from trainer.history import Trained
+from trainer.lines import Encoded
+from trainer.loop import AdapterState, run_steps
+from trainer.methods.policy import PolicyContext
 from trainer.model import Base, adapter_parameters, using
-from trainer.optimizing import apply_gradients, cosine, set_rates, shuffled_batches, threads
+from trainer.optimizing import Optimiser, cosine, shuffled_batches, threads
+from trainer.parts import PartLoss, accumulate
+from trainer.progress import Progress
 
-StepLoss = Callable[[list[int]], tuple[Tensor, dict[str, float]]]  # of the rows of one step, the policy being on
+Units = Sequence[Sequence[Encoded]]
 
 
-def steps(context: PolicyContext, lengths: Sequence[int], *, alike: bool = True) -> list[list[int]]:
+def passes(lengths: Sequence[int], size: int, epochs: int, *, seed: int, alike: bool = True) -> list[list[int]]:
     """Which rows each step takes: of like length, to waste less on padding, or just as they come."""
-    settings = context.settings
     return [
         batch
-        for epoch in range(settings.preference_epochs)
-        for batch in shuffled_batches(
-            lengths, settings.preference_batch, seed=context.seed + epoch, window=16 if alike else 1
-        )
+        for epoch in range(epochs)
+        for batch in shuffled_batches(lengths, size, seed=seed + epoch, window=16 if alike else 1)
     ]
 
 
-def train_on_rows(context: PolicyContext, batches: Sequence[list[int]], loss_of: StepLoss) -> PolicyResult:
-    """Trains `context.adapter` in place. Metrics are the means over the last quarter of the steps."""
-    settings, history = context.settings, []
-    parameters = adapter_parameters(context.base, context.adapter)
-    optimizer = torch.optim.AdamW(parameters, lr=settings.preference_learning_rate, weight_decay=0.0)
-    with threads(settings.threads):
-        for step, picked in enumerate(batches):
-            set_rates(optimizer, cosine(step, len(batches)))
-            with using(context.base, context.adapter):
-                loss, metrics = loss_of(picked)
-                loss.backward()
-            norm = apply_gradients(optimizer, parameters)
-            history.append({"loss": float(loss.detach()), **metrics, "grad_norm": norm})
-            context.progress(step + 1, len(batches), history[-1])
-    return PolicyResult(late_means(history), history)
+def train_on_rows(
+    base: Base,
+    adapter: str,
+    steps: Sequence[tuple[Units, PartLoss]],
+    *,
+    rate: float,
+    progress: Progress,
+    checkpoints: Checkpoints,
+) -> Trained:
+    """Trains `adapter` in place, one update for each of `steps`."""
+    optimizer = Optimiser((adapter_parameters(base, adapter), rate), world=base.world)
+
+    def step(index: int) -> dict[str, float]:
+        metrics = accumulate(base, adapter, *steps[index])
+        return {**metrics, "grad_norm": optimizer.step(cosine(index, len(steps)))}
+
+    state: dict[str, Stateful] = {"adapter": AdapterState(base, adapter), "optimizer": optimizer}
+    return run_steps(len(steps), step, state, progress, checkpoints)
+
+
+def train_preferences(context: PolicyContext, steps: Sequence[tuple[Units, PartLoss]]) -> Trained:
+    """The same, of the context's adapter."""
+    with threads(context.settings.threads):
+        return train_on_rows(
+            context.base,
+            context.adapter,
+            steps,
+            rate=context.settings.preference_learning_rate,
+            progress=context.progress,
+            checkpoints=context.checkpoints,
+        )
 
 
 def reference_logprobs(context: PolicyContext, rows: Sequence[Encoded]) -> Tensor:
@@ -55,5 +72,5 @@ def reference_logprobs(context: PolicyContext, rows: Sequence[Encoded]) -> Tenso
 
 def answer_sums(base: Base, rows: Sequence[Encoded]) -> Tensor:
     """[B] nats per answer under the adapter that is on."""
-    batch = make_batch(rows, base.device)
-    return masked_sum(answer_logprobs(base, batch), batch.mask_BT)
+    batch = make_batch(base, rows)
+    return batch.sums(token_logprobs_of(base, batch))

@@ -1,20 +1,29 @@
-"""What methods that learn from their own samples share: drawing them with the exact adapter under training, scoring."""
+"""What methods that learn from their own samples share: drawing them with the exact adapter under training."""
 
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import islice
+from math import isfinite
+from typing import Literal
 
+import orjson
 import torch
 from torch import Tensor
 
-from trainer.batches import Encoded
 from trainer.data import Prompt
+from trainer.lines import Encoded
+from trainer.loop import Course
 from trainer.methods.policy import PolicyContext
 from trainer.model import save_adapter
+from trainer.norms import Diverged
 from trainer.sampling import Sampled
 
-Thing = TypeVar("Thing")
+Drawn = Sequence[Sequence[Sampled]]
+
+START = -1  # the step of what is drawn before the first one
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,36 +40,108 @@ class Samples:
         return sum(len(row.answer) for row in self.rows) / len(self.rows)
 
 
-def draw_samples(
-    context: PolicyContext, prompts: Sequence[Prompt], step: int | Literal["start"], count: int | None = None
-) -> Samples:
-    """Publishes the adapter as it is now under `<samples_name>_<step>`, samples, and retires that name.
+class Drawer:
+    """Draws each step's samples, or finds those that were drawn before the process was killed.
 
-    `count` answers a prompt, as many as the settings say where it is not given.
+    Of several processes each draws a share, and has everything in the end.
     """
-    name = f"{context.samples_name}_{step}"
-    directory = context.directory / name
-    sampler, settings = context.needed_sampler, context.settings
-    save_adapter(context.base, context.adapter, directory)
-    sampler.publish(name, directory)
-    try:
-        drawn = sampler.sample(
-            prompts,
-            adapter=name,
-            n=count or settings.policy_samples,
+
+    def __init__(self, context: PolicyContext) -> None:
+        settings = context.settings
+        course = Course(context.needed_prompts, settings.policy_prompts, seed=context.seed)
+        self._prompts = list(islice(course, settings.policy_steps))
+        self._context, self._sampler, self._world = context, context.needed_sampler, context.base.world
+        self._held: dict[int, Drawn] = {}
+
+    def take(self, step: int) -> Samples:
+        """This step's; drawn by the policy as it is now, unless they are there."""
+        drawn = self._known(step)
+        if drawn is None:
+            with self._published(step):
+                drawn = self._collect(step, self._sample(step), self._prompts[step])
+        self._held.pop(step, None)
+        return as_samples(drawn)
+
+    @property
+    def asked(self) -> list[Prompt]:
+        """Every prompt that some step asks, once."""
+        return list({id(prompt): prompt for step in self._prompts for prompt in step}.values())
+
+    def start(self, prompts: Sequence[Prompt], count: int) -> Samples:
+        """Before the first step: `count` answers to each of these."""
+        drawn: Drawn | None = self._context.checkpoints.samples(START)
+        if drawn is None:
+            with self._published(START):
+                drawn = self._collect(START, self._answers(START, prompts, count), prompts)
+        return as_samples(drawn)
+
+    @contextmanager
+    def drawing(self, step: int) -> Iterator[None]:
+        """Draws that later step's samples, by the policy as it is now, while the block runs."""
+        if step >= len(self._prompts) or self._known(step) is not None:
+            yield
+            return
+        with self._published(step), ThreadPoolExecutor(1, "sampling") as thread:
+            drawing = thread.submit(self._sample, step)
+            yield
+            self._held[step] = self._collect(step, drawing.result(), self._prompts[step])
+
+    def _known(self, step: int) -> Drawn | None:
+        return self._held.get(step) or self._context.checkpoints.samples(step)
+
+    @contextmanager
+    def _published(self, step: int) -> Iterator[None]:
+        """The adapter as it is now, under the step's name, which is retired afterwards."""
+        name, directory = self._name(step), self._context.directory / self._name(step)
+        if self._world.leads:
+            save_adapter(self._context.base, self._context.adapter, directory)
+        self._world.wait()
+        self._sampler.publish(name, directory)
+        self._world.wait()
+        try:
+            yield
+        finally:
+            self._world.wait()
+            self._sampler.retire(name)
+            self._world.wait()
+            shutil.rmtree(directory, ignore_errors=True)  # only now: an engine may read it while the name is known
+
+    def _sample(self, step: int) -> Drawn:
+        return self._answers(step, self._prompts[step], self._context.settings.policy_samples)
+
+    def _answers(self, step: int, prompts: Sequence[Prompt], count: int) -> Drawn:
+        """This process's share."""
+        settings, world = self._context.settings, self._world
+        place = settings.policy_steps if step == START else step
+        return self._sampler.sample(
+            prompts[world.rank :: world.size],
+            adapter=self._name(step),
+            n=count,
             temperature=1.0,
             top_p=1.0,
             max_tokens=settings.policy_max_new_tokens,
-            seed=context.seed * 1_000_003 + (settings.policy_steps if step == "start" else step) * 10_007,
+            seed=self._context.seed * 1_000_003 + place * 10_007 + world.rank * 101,
         )
-    finally:
-        sampler.retire(name)
-        shutil.rmtree(directory)  # only now: the engine may read it again while the name is known
-    return as_samples(drawn)
+
+    def _collect(self, step: int, mine: Drawn, prompts: Sequence[Prompt]) -> Drawn:
+        """All processes' samples, in the order of the prompts; on disk before anything is learnt from them."""
+        packed = orjson.dumps([[asdict(answer) for answer in group] for group in mine])
+        shares = [orjson.loads(said) for said in self._world.everyone(packed, self._context.base.device)]
+        size = len(shares)
+        groups = (shares[at % size][at // size] for at in range(len(prompts)))
+        drawn = [[Sampled(**answer) for answer in group] for group in groups]
+        self._context.checkpoints.keep_samples(step, drawn)
+        return drawn
+
+    def _name(self, step: int) -> str:
+        return f"{self._context.samples_name}_{'start' if step == START else step}"
 
 
-def as_samples(drawn: Sequence[Sequence[Sampled]]) -> Samples:
+def as_samples(drawn: Drawn) -> Samples:
+    """Raises Diverged where a log-probability is no number: the policy that wrote it is not one any more."""
     answers = [answer for group in drawn for answer in group]
+    if not all(isfinite(logprob) for answer in answers for logprob in answer.logprobs):
+        raise Diverged("the policy's samples have log-probabilities that are not finite")
     return Samples(
         rows=[Encoded(answer.prompt_ids, answer.token_ids) for answer in answers],
         sampler_logps=[torch.tensor(answer.logprobs) for answer in answers],
@@ -86,14 +167,3 @@ def settle_truncated(
     spread = whole.std() if len(whole) > 1 else torch.ones(())
     floor = whole.min() - spread if len(whole) else rewards_S.min()
     return rewards_S.masked_fill(truncated_S, float(floor)), everyone_S
-
-
-def course(things: Sequence[Thing], per_step: int, *, seed: int) -> Iterator[list[Thing]]:
-    """Every one of them once in random order, then again in another; steps take what comes next, without end."""
-    generator = torch.Generator().manual_seed(seed)
-    waiting: list[Thing] = []
-    while True:
-        while len(waiting) < per_step:
-            waiting += [things[index] for index in torch.randperm(len(things), generator=generator).tolist()]
-        yield waiting[:per_step]
-        waiting = waiting[per_step:]

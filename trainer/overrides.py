@@ -21,11 +21,14 @@ def parse_assignments(pairs: Iterable[str]) -> dict[str, Any]:
 
 
 def effective(settings: TrainerSettings, overrides: Mapping[str, Any]) -> TrainerSettings:
-    """The settings of one cycle; raises SettingsError naming every override that is unknown or bad."""
+    """The settings of one cycle; raises SettingsError naming every override that is unknown or bad.
+
+    Only what was set by name goes along, so that a cycle's own `size` sets the rest.
+    """
     if misplaced := sorted(NOT_PER_CYCLE & overrides.keys()):
         raise SettingsError(f"trainer.{misplaced[0]}: belongs to the worker and cannot be set for one cycle")
     try:
-        return TrainerSettings.model_validate({**settings.model_dump(), **overrides})
+        return TrainerSettings.model_validate({**settings.model_dump(exclude_unset=True), **overrides})
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(error))) from None
 

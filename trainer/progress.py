@@ -9,6 +9,7 @@ from infra.database.engine import Database
 from infra.registry import cycles
 from infra.registry.leases import Lease
 from trainer.errors import CancelRequested
+from trainer.sinks import NOWHERE, Sink
 
 Progress = Callable[[int, int, dict[str, float]], None]  # step, total, metrics under TRL's names
 
@@ -19,8 +20,29 @@ def silent(step: int, total: int, metrics: dict[str, float]) -> None:
     """Progress that nobody watches."""
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class StageProgress:
+    """One series of steps: each goes to `report`, and what was measured in it to the sink."""
+
+    report: Progress
+    sink: Sink = NOWHERE
+
+    def __call__(self, step: int, total: int, metrics: dict[str, float]) -> None:
+        if metrics:
+            self.sink.write(step, metrics)
+        self.report(step, total, metrics)
+
+    def part(self, name: str) -> "StageProgress":
+        """A series of its own, its metrics prefixed: for a stage that trains two things one after the other."""
+
+        def report(step: int, total: int, metrics: dict[str, float]) -> None:
+            self.report(step, total, {f"{name}/{key}": value for key, value in metrics.items()})
+
+        return StageProgress(report, self.sink.part(name))
+
+
+@dataclass
+class RegistryProgress:
     """Writes at most every `every_s`, but always the last step. Raises LeaseLost or CancelRequested."""
 
     database: Database
@@ -43,14 +65,6 @@ class StageProgress:
             return
         self._written = at
         self._write(step, total, eta_s(at - self._began, step, total))
-
-    def part(self, name: str) -> Progress:
-        """The same stage, its metrics prefixed: for a stage that trains two things one after the other."""
-
-        def report(step: int, total: int, metrics: dict[str, float]) -> None:
-            self(step, total, {f"{name}/{key}": value for key, value in metrics.items()})
-
-        return report
 
     def _write(self, step: int, total: int, eta: float | None) -> None:
         progress: dict[str, Any] = {"stage": self.stage, "step": step, "total": total, "eta_s": eta}

@@ -1,34 +1,125 @@
-"""A small report per cycle: the same figures as JSON and as a page. No prompts or answers, so nothing to erase."""
+"""A cycle's report: the same figures as JSON and as a page. No prompts or answers, so nothing to erase.
 
-from html import escape
+Samples stay in the evidence beside the adapter, where an erasure finds them; `thumbwheel cycle report` shows them from
+there. Written as the version is published, and once more when the cycle is over, with the gates and the whole bill.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from infra.artifacts import ArtifactStore, dump_json
-from infra.contracts.manifests import AdapterManifest, Evidence, Interval
+from infra.contracts.manifests import AdapterManifest, DatasetManifest, Evidence, Sample
+from trainer.metrics_file import parse_metrics
+from trainer.publish import EVIDENCE, adapter_path
+from trainer.report_costs import bill
+from trainer.report_page import page
 
-PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<style>body{{font:16px/1.5 system-ui;max-width:50rem;margin:2rem auto;padding:0 1rem}}
-table{{border-collapse:collapse;width:100%}}td,th{{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #ccc}}
-td.n{{font-variant-numeric:tabular-nums}}</style></head>
-<body><h1>{title}</h1>{tables}</body></html>
-"""
+JSON, HTML, METRICS = "report.json", "report.html", "metrics"
+ABOUT = ("version", "alias", "cycle_id", "method", "method_reason", "init", "created_at")
+LINEAGE = (
+    "parent", "anchor", "reward_model", "base_revision", "dataset_ids", "dataset_sha256", "sha256", "rank", "seeds",
+    "code_version",
+)  # fmt: skip
+DATA = ("dataset_id", "sha256", "as_of", "window_start", "counts", "filtered", "redacted", "weights")
+Results = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a cycle leaves: `results` by stage, `seconds` by state, `metrics` the text of each metrics.jsonl by name."""
+
+    manifest: AdapterManifest
+    evidence: Evidence
+    dataset: DatasetManifest
+    results: Results
+    seconds: Mapping[str, float]
+    metrics: Mapping[str, str]
+    device: str = "cpu"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What is known of a cycle once it is over; `gates` is a GateReport's JSON."""
+
+    state: str
+    reason: str | None
+    gates: Mapping[str, Any] | None
+    seconds: Mapping[str, float]
+    results: Results
 
 
 def report_path(cycle_id: str) -> str:
     return f"reports/{cycle_id}"
 
 
-def write_report(store: ArtifactStore, manifest: AdapterManifest, evidence: Evidence) -> str:
+def write_report(store: ArtifactStore, findings: Findings) -> str:
     """Returns the directory in the store."""
-    path = report_path(str(manifest.cycle_id))
-    found = report(manifest, evidence)
-    store.write(f"{path}/report.json", dump_json(found))
-    store.write(f"{path}/report.html", page(found).encode())
+    path = report_path(str(findings.manifest.cycle_id))
+    for name, text in findings.metrics.items():
+        store.write(f"{path}/{METRICS}/{name}.jsonl", text.encode())
+    _store(store, path, report(findings))
     return path
 
 
-def report(manifest: AdapterManifest, evidence: Evidence) -> dict[str, Any]:
+def complete_report(store: ArtifactStore, cycle_id: str, ending: Ending) -> None:
+    """Adds what is known once the cycle has ended. One that published nothing has no report; an older one no bill."""
+    path = report_path(cycle_id)
+    found = store.read_json(f"{path}/{JSON}") if store.exists(f"{path}/{JSON}") else {}
+    if "cost" in found:
+        cost = bill(ending.seconds, ending.results, found["cost"]["device"])
+        known = {"state": ending.state, "reason": ending.reason, "gates": ending.gates, "cost": cost}
+        _store(store, path, {**found, **known})
+
+
+def read_report(store: ArtifactStore, cycle_id: str) -> dict[str, Any]:
+    """Raises MissingArtifact."""
+    return store.read_json(f"{report_path(cycle_id)}/{JSON}")
+
+
+def read_samples(store: ArtifactStore, found: Mapping[str, Any]) -> list[Sample]:
+    """As they are now: without those that an erasure took. Raises MissingArtifact."""
+    return Evidence.model_validate_json(store.read(found["samples"]["path"])).samples
+
+
+def render(store: ArtifactStore, found: Mapping[str, Any], samples: Sequence[Sample] = ()) -> str:
+    """The page; raises MissingArtifact where a training's metrics are gone."""
+    path = report_path(found["about"]["cycle_id"])
+    lines = {name: parse_metrics(store.read(f"{path}/{METRICS}/{name}.jsonl").decode()) for name in found["curves"]}
+    return page(found, lines, samples)
+
+
+def report(findings: Findings) -> dict[str, Any]:
+    manifest, evidence = findings.manifest.model_dump(mode="json"), findings.evidence
+    reward = findings.results.get("reward", {}).get("metrics", {})
+    return {
+        "about": {name: manifest[name] for name in ABOUT},
+        "champion": evidence.champion,
+        "state": None,
+        "reason": None,
+        "warnings": manifest["warnings"],
+        "data": {name: value for name, value in findings.dataset.model_dump(mode="json").items() if name in DATA},
+        "reward_models": reward,
+        "measured": _measured(evidence),
+        "probes": evidence.probe_rates,
+        "metrics": findings.manifest.metrics,
+        "regressions": {
+            "cases": len(evidence.regressions),
+            "passed": sum(case.passed for case in evidence.regressions),
+            "failed": [case.name for case in evidence.regressions if not case.passed],
+        },
+        "samples": {
+            "count": len(evidence.samples),
+            "path": f"{adapter_path(findings.manifest.version)}/{EVIDENCE}",
+        },
+        "curves": sorted(findings.metrics),
+        "gates": None,
+        "lineage": {name: manifest[name] for name in LINEAGE},
+        "cost": bill(findings.seconds, findings.results, findings.device),
+    }
+
+
+def _measured(evidence: Evidence) -> dict[str, Any]:
     intervals = {
         "KL to the anchor, nats per answer": evidence.kl_anchor,
         "KL to the champion, nats per answer": evidence.kl_champion,
@@ -38,45 +129,9 @@ def report(manifest: AdapterManifest, evidence: Evidence) -> dict[str, Any]:
         "drop of exact checks": evidence.regression_drop,
         **{f"change of {name} rate": interval for name, interval in evidence.probes.items()},
     }
-    about = (
-        "version",
-        "alias",
-        "cycle_id",
-        "method",
-        "init",
-        "anchor",
-        "parent",
-        "reward_model",
-        "base_revision",
-        "code_version",
-    )
-    return {
-        "about": {name: getattr(manifest, name) for name in about},
-        "champion": evidence.champion,
-        "measured": {name: interval.model_dump() for name, interval in intervals.items() if interval},
-        "metrics": manifest.metrics,
-        "regressions": {"cases": len(evidence.regressions), "passed": sum(r.passed for r in evidence.regressions)},
-    }
+    return {name: interval.model_dump() for name, interval in intervals.items() if interval}
 
 
-def page(found: dict[str, Any]) -> str:
-    about = {**found["about"], "champion": found["champion"]}
-    tables = [
-        _table(("", ""), [(name, value) for name, value in about.items() if value is not None]),
-        _table(("measured", "value", "interval"), [_measured(*item) for item in found["measured"].items()]),
-        _table(("metric", "value"), [(name, f"{value:.4g}") for name, value in found["metrics"].items()]),
-    ]
-    return PAGE.format(title=escape(str(about["version"])), tables="".join(tables))
-
-
-def _measured(name: str, value: dict[str, Any]) -> tuple[str, str, str]:
-    interval = Interval.model_validate(value)
-    return name, f"{interval.value:.3f}", f"{interval.lo:.3f} to {interval.hi:.3f} (n = {interval.n})"
-
-
-def _table(heads: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
-    top = "".join(f"<th>{escape(head)}</th>" for head in heads)
-    body = "".join(
-        "<tr>" + "".join(f'<td class="n">{escape(str(cell))}</td>' for cell in row) + "</tr>" for row in rows
-    )
-    return f"<table><tr>{top}</tr>{body}</table>"
+def _store(store: ArtifactStore, path: str, found: dict[str, Any]) -> None:
+    store.write(f"{path}/{JSON}", dump_json(found))
+    store.write(f"{path}/{HTML}", render(store, found).encode())

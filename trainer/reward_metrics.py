@@ -26,23 +26,22 @@ class Judged:
     longer: float
     rater: str
     source: str = "human"
+    segment: str = ""
 
 
 def describe(rows: Sequence[Judged]) -> dict[str, Any]:
     """JSON for manifests and evidence; figures that can't be measured are left out."""
     intervals = {
         "accuracy": accuracy(rows),
-        "log_loss": _over_raters([_softplus(-row.margin) for row in rows], rows),
-        "brier": _over_raters([float(expit(-row.margin)) ** 2 for row in rows], rows),
+        "log_loss": log_loss(rows),
+        "brier": brier(rows),
         "calibration_slope": calibration_slope(rows),
-    }
-    by_source = {
-        source: accuracy([row for row in rows if row.source == source]) for source in sorted({r.source for r in rows})
     }
     return {
         "pairs": len(rows),
         **{name: found.model_dump() for name, found in intervals.items() if found},
-        "accuracy_by_source": {source: found.model_dump() for source, found in by_source.items() if found},
+        "accuracy_by_source": _accuracy_by("source", rows),
+        "accuracy_by_segment": _accuracy_by("segment", rows),
         "length_correlation": length_correlation(rows),
     }
 
@@ -58,13 +57,23 @@ def accuracy(rows: Sequence[Judged]) -> Interval | None:
     return Interval(value=sum(hits) / len(hits), lo=lo, hi=hi, n=clusters - 2, level=LEVEL)
 
 
+def log_loss(rows: Sequence[Judged]) -> Interval | None:
+    """Mean -log P(chosen wins), nats per pair."""
+    return _over_raters([_softplus(-row.margin) for row in rows], rows)
+
+
+def brier(rows: Sequence[Judged]) -> Interval | None:
+    """Mean (1 - P(chosen wins))^2."""
+    return _over_raters([float(expit(-row.margin)) ** 2 for row in rows], rows)
+
+
 def calibration_slope(rows: Sequence[Judged]) -> Interval | None:
     """s of P(chosen wins) = sigmoid(s * margin) by maximum likelihood: 1 is calibrated, below 1 overconfident.
 
     The interval's variance is the sandwich over raters. None where the pairs are separable or too few.
     """
     margins_N = np.array([row.margin for row in rows])
-    slope = _fit_slope(margins_N)
+    slope = fit_slope(margins_N)
     if slope is None:
         return None
     wrong_N = expit(-slope * margins_N)
@@ -84,8 +93,8 @@ def length_correlation(rows: Sequence[Judged]) -> float | None:
     return float((margins_N * longer_N).sum()) / scale if scale > 0 else None
 
 
-def _fit_slope(margins_N: np.ndarray) -> float | None:
-    """Newton's method on a concave likelihood."""
+def fit_slope(margins_N: np.ndarray) -> float | None:
+    """s of sigmoid(s * margin) by Newton's method on a concave likelihood; None where the pairs are separable."""
     if not (margins_N < 0).any() or not (margins_N > 0).any():
         return None
     slope = 0.0
@@ -98,6 +107,13 @@ def _fit_slope(margins_N: np.ndarray) -> float | None:
         if not abs(slope) < STEEPEST:
             return None
     return slope
+
+
+def _accuracy_by(name: str, rows: Sequence[Judged]) -> dict[str, Any]:
+    """Where rows name no segment there is nothing to tell."""
+    values = sorted({getattr(row, name) for row in rows} - {""})
+    found = {value: accuracy([row for row in rows if getattr(row, name) == value]) for value in values}
+    return {value: interval.model_dump() for value, interval in found.items() if interval}
 
 
 def _over_raters(values: Sequence[float], rows: Sequence[Judged]) -> Interval | None:

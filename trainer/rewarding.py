@@ -5,7 +5,8 @@ the answer's tokens does tell (recipes.md). So the head may see three numbers ab
 """
 
 import json
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from infra.base_model import file_sha256
-from trainer.batches import Batch, Encoded, all_logprobs, encode, hidden_states, in_batches, make_batch
+from trainer.batches import Batch, all_logprobs, encode, hidden_states, in_batches, make_batch
 from trainer.data import Message, Prompt
 from trainer.errors import TrainerError
+from trainer.lines import Encoded
 from trainer.model import Base, load_adapter, remove_adapter, save_adapter, using
 
 HEAD = "head.safetensors"
@@ -59,59 +61,118 @@ class Head(nn.Module):
         return scores_B
 
 
-class RewardModel:
-    """Scores answers; differences of scores are log-odds of being preferred."""
+class Reward(ABC):
+    """Scores answers; differences of scores are log-odds of being preferred. One model, or an ensemble.
 
-    def __init__(self, base: Base, name: str, head: Head) -> None:
-        self.base = base
-        self.name = name
-        self.head = head.to(base.device)
+    `name` is of an adapter on the base. Scores are divided by `temperature`, fitted on raters who trained nothing.
+    """
+
+    base: Base
+    name: str
+    temperature: float = 1.0
+    stopped: str | None = None  # why its training ended before its last step, if it did
 
     @property
+    @abstractmethod
     def sees_features(self) -> bool:
-        return self.head.features is not None
+        """Whether log-probabilities under the bare base are part of the score."""
+
+    @property
+    @abstractmethod
+    def style_coefficients(self) -> Mapping[str, float]:
+        """What style control found beside the scores, in log-odds per standard deviation; empty without it."""
+
+    @abstractmethod
+    def member_scores(self, rows: Sequence[Encoded], base_logps: Sequence[Tensor] | None = None) -> Tensor:
+        """[B, M] on the CPU: every member's score of each answer."""
+
+    @abstractmethod
+    def combine(self, scores_BM: Tensor) -> Tensor:
+        """[B]: what the members' scores come to."""
+
+    @abstractmethod
+    def save(self, directory: Path, metrics: dict[str, Any] | None = None) -> str:
+        """Returns a SHA-256 of the adapters' weights."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Takes its adapters off the base."""
 
     def score(self, conversations: Sequence[Conversation]) -> np.ndarray:
         """One number per (prompt, answer)."""
         rows = [encode(self.base, _as_prompt(prompt), answer) for prompt, answer in conversations]
         return self.score_encoded(rows).numpy()
 
-    @torch.no_grad()
     def score_encoded(self, rows: Sequence[Encoded], base_logps: Sequence[Tensor] | None = None) -> Tensor:
         """[B] on the CPU. `base_logps` are the answers' under the bare base, where the caller has them already."""
-        features_BF = self.features(rows, base_logps)
+        return self.combine(self.member_scores(rows, base_logps))
+
+    def disagreement(self, rows: Sequence[Encoded], base_logps: Sequence[Tensor] | None = None) -> Tensor:
+        """[B]: standard deviation of the members' scores; 0 of a single model."""
+        return deviation(self.member_scores(rows, base_logps))
+
+
+class RewardModel(Reward):
+    """`offset` is what answers that it was centred on score on average; it is taken off every score."""
+
+    def __init__(self, base: Base, name: str, head: Head) -> None:
+        self.base = base
+        self.name = name
+        self.head = head.to(base.device)
+        self.offset = 0.0
+        self._style: dict[str, float] = {}
+
+    @property
+    def sees_features(self) -> bool:
+        return self.head.features is not None
+
+    @property
+    def style_coefficients(self) -> Mapping[str, float]:
+        return self._style
+
+    @style_coefficients.setter
+    def style_coefficients(self, found: Mapping[str, float]) -> None:
+        self._style = dict(found)
+
+    def member_scores(self, rows: Sequence[Encoded], base_logps: Sequence[Tensor] | None = None) -> Tensor:
+        raw_B = self.raw_scores(rows, self.features(rows, base_logps))
+        return ((raw_B - self.offset) / self.temperature)[:, None]
+
+    def combine(self, scores_BM: Tensor) -> Tensor:
+        return scores_BM[:, 0]
+
+    @torch.no_grad()
+    def raw_scores(self, rows: Sequence[Encoded], features_BF: Tensor | None) -> Tensor:
+        """[B] on the CPU, as the head gives them."""
         scores_B = torch.zeros(len(rows))
         with using(self.base, self.name):
-            for picked in in_batches(rows):
-                batch = make_batch([rows[index] for index in picked], self.base.device)
+            for picked in in_batches(self.base, rows):
+                batch = make_batch(self.base, [rows[index] for index in picked])
                 chosen_F = None if features_BF is None else features_BF[picked]
                 scores_B[picked] = self.scores(batch, chosen_F).cpu()
         return scores_B
 
     def scores(self, batch: Batch, features_BF: Tensor | None) -> Tensor:
         """[B] with gradient, where gradients are on; the caller has this model's adapter on."""
-        hidden_BLH = hidden_states(self.base, batch)
-        everyone = torch.arange(len(batch.last_B), device=self.base.device)
-        scores_B: Tensor = self.head(hidden_BLH[everyone, batch.last_B], features_BF)
+        scores_B: Tensor = self.head(batch.ending(hidden_states(self.base, batch)), features_BF)
         return scores_B
 
     def features(self, rows: Sequence[Encoded], base_logps: Sequence[Tensor] | None = None) -> Tensor | None:
         """[B, 3] under the adapter-free base, or None where the head has no use for them."""
         if not self.sees_features or not rows:
             return None
-        if base_logps is None:
-            with using(self.base, None):
-                base_logps = all_logprobs(self.base, rows)
-        return torch.stack([logprob_features(logps_T) for logps_T in base_logps])
+        return bare_features(self.base, rows, base_logps)
 
     def save(self, directory: Path, metrics: dict[str, Any] | None = None) -> str:
-        """Returns the SHA-256 of the adapter's weights."""
         sha256 = save_adapter(self.base, self.name, directory)
         save_file({key: value.contiguous() for key, value in self.head.state_dict().items()}, directory / HEAD)
         described = {
             "base_revision": self.base.revision,
             "features": self.sees_features,
             "head_sha256": file_sha256(directory / HEAD),
+            "offset": self.offset,
+            "temperature": self.temperature,
+            "style_coefficients": self._style,
             "metrics": metrics or {},
         }
         (directory / DESCRIPTION).write_text(json.dumps(described, indent=1, sort_keys=True))
@@ -120,20 +181,41 @@ class RewardModel:
     @classmethod
     def load(cls, base: Base, directory: Path, name: str | None = None) -> "RewardModel":
         """Raises RewardMismatch where it was trained on another base. The name defaults to the directory's."""
-        described = json.loads((directory / DESCRIPTION).read_text())
-        if described["base_revision"] != base.revision:
-            raise RewardMismatch(
-                f"reward model {directory.name} is of base {described['base_revision']}, this is {base.revision}"
-            )
+        described = read_description(base, directory)
         adapter = (name or directory.name).replace(".", "_")  # module names can't hold a dot
         load_adapter(base, adapter, directory)
         head = Head(base.hidden_size, features=described["features"])
         head.load_state_dict(load_file(directory / HEAD))
-        return cls(base, adapter, head)
+        model = cls(base, adapter, head)
+        model.offset, model.temperature = described.get("offset", 0.0), described.get("temperature", 1.0)
+        model.style_coefficients = described.get("style_coefficients", {})
+        return model
 
     def close(self) -> None:
-        """Takes its adapter off the base."""
         remove_adapter(self.base, self.name)
+
+
+def read_description(base: Base, directory: Path) -> dict[str, Any]:
+    """Raises RewardMismatch where it was trained on another base."""
+    described: dict[str, Any] = json.loads((directory / DESCRIPTION).read_text())
+    if described["base_revision"] != base.revision:
+        raise RewardMismatch(
+            f"reward model {directory.name} is of base {described['base_revision']}, this is {base.revision}"
+        )
+    return described
+
+
+def deviation(scores_BM: Tensor) -> Tensor:
+    """[B]: over members, with n - 1; 0 of a single one."""
+    return scores_BM.std(1) if scores_BM.shape[1] > 1 else torch.zeros(len(scores_BM))
+
+
+def bare_features(base: Base, rows: Sequence[Encoded], base_logps: Sequence[Tensor] | None = None) -> Tensor:
+    """[B, 3] under the adapter-free base, whose log-probabilities the caller may have already."""
+    if base_logps is None:
+        with using(base, None):
+            base_logps = all_logprobs(base, rows)
+    return torch.stack([logprob_features(logps_T) for logps_T in base_logps])
 
 
 def logprob_features(logps_T: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 from infra.logs import configure_logging
 from infra.ports import Ports
 from infra.registry import adapters
-from infra.settings import load_settings
+from infra.settings import Settings, load_settings
 from trainer.errors import StageFailed
 from trainer.launch import Child, last_line
 
@@ -20,7 +20,8 @@ POLL_S = 0.5
 def score_in_child(ports: Ports, reward_model: str, path: str, stop: threading.Event) -> str:
     """Writes `<path>.scores.json`, numbers in the order of `path`'s conversations, and returns its path.
 
-    `path` holds a JSON list of `{"prompt": [message, ...], "completion": text}`. Raises StageFailed.
+    `path` holds a JSON list of `{"prompt": [message, ...], "completion": text}`, or of `{"messages": [message, ...]}`
+    for the score of a whole conversation. Raises StageFailed.
     """
     log_file = ports.home / "logs" / "score.log"
     log_file.parent.mkdir(parents=True, exist_ok=True)
@@ -44,19 +45,21 @@ def main(arguments: list[str] | None = None) -> int:
         with ports.database.reading() as session:
             stored = adapters.get_reward_model(session, options.reward).path
         directory = ports.artifacts.fetch(stored, ports.home / "cycles" / "rewards" / options.reward)
-        scores = _score(Path(settings.serving.model), directory, json.loads(options.path.read_text()))
+        scores = _score(settings, directory, json.loads(options.path.read_text()))
     finally:
         ports.close()
     Path(f"{options.path}.scores.json").write_text(json.dumps(scores))
     return 0
 
 
-def _score(model: Path, reward: Path, conversations: list[dict[str, Any]]) -> list[float]:
-    from trainer.model import load_base  # torch: only in the child
-    from trainer.rewarding import RewardModel
+def _score(settings: Settings, reward: Path, asked: list[dict[str, Any]]) -> list[float]:
+    from trainer.conversations import conversation_scores, turns_of  # torch: only in the child
+    from trainer.model import load_base
+    from trainer.rewards.ensemble import load_reward
 
-    judge = RewardModel.load(load_base(model), reward)
-    return [float(score) for score in judge.score([(asked["prompt"], asked["completion"]) for asked in conversations])]
+    judge = load_reward(load_base(Path(settings.serving.model)), reward)
+    turns = [turns_of(one["messages"]) if "messages" in one else [(one["prompt"], one["completion"])] for one in asked]
+    return conversation_scores(judge, turns, settings.trainer.conversation_discount)
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -1,145 +1,258 @@
 """Training without services: a model directory and rows in, an adapter or reward model directory out."""
 
-import json
-from collections.abc import Sequence
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import pyarrow.parquet
-import torch
-
 from infra.settings import SettingsError, TrainerSettings
 from trainer import data
-from trainer.data import Preference, read_table
+from trainer.checkpoints import Checkpoints
+from trainer.conversations import credited
+from trainer.costs import Meter
+from trainer.data import Preference, Tie
+from trainer.doubts import about_demonstrations, about_pairs, doubts_alone, doubts_of
+from trainer.files import TABLES, fingerprint, rows_of
+from trainer.findings import Warnings
+from trainer.fitting import Fitted, Used, fit, used
+from trainer.hardware import open_base, world_here
+from trainer.history import Trained
 from trainer.methods import reward as reward_method
 from trainer.methods import sft as sft_method
-from trainer.methods.policy import PolicyContext, policy_method
-from trainer.model import Base, attach_fresh, load_base, save_adapter
-from trainer.progress import Progress
-from trainer.reward_metrics import describe
-from trainer.rewarding import DESCRIPTION, RewardModel
-from trainer.stages.reward import OTHER_VARIANT, judged
+from trainer.methods.policy import PolicyContext
+from trainer.model import Base, attach_fresh, save_adapter
+from trainer.progress import Progress, StageProgress, silent
+from trainer.report_costs import COST
+from trainer.rewarding import DESCRIPTION, Reward
+from trainer.rewards.card import measure
+from trainer.rewards.ensemble import load_reward
+from trainer.sinks import Sinks, open_sinks
+from trainer.stages.reward import OTHER_VARIANT
 from trainer.transformers_sampler import TransformersSampler
+from trainer.warm_start import learns_from_pairs
+from trainer.warm_start import train_policy as train_by_method
 
-Rows = list[dict[str, Any]]
-
-
-def rows_of(source: Path, table: str, split: str) -> Rows:
-    """From a dataset directory, or a Parquet or JSONL file, which is all `train`. Raises SettingsError."""
-    if source.is_dir():
-        return read_table(source, table, split)
-    if not source.is_file():
-        raise SettingsError(f"--data: {source} does not exist")
-    if split != "train":
-        return []
-    try:
-        rows = _parquet(source) if source.suffix == ".parquet" else _json_lines(source)
-    except ValueError as error:  # pyarrow's errors of format are ValueErrors too
-        raise SettingsError(f"--data: {source} is neither a dataset, nor Parquet, nor JSONL ({error})") from None
-    if not all(isinstance(row, dict) for row in rows):
-        raise SettingsError(f"--data: every line of {source} must be a JSON object, one row each")
-    return rows
+METRICS, CHECKPOINTS = "metrics.jsonl", "checkpoints"
 
 
-def _parquet(source: Path) -> Rows:
-    return list(pyarrow.parquet.ParquetFile(source).read().to_pylist())
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One training by itself. `method` is sft, reward, or one of the policy's; `reward` the model it is judged by."""
+
+    method: str
+    base: Path
+    dataset: Path
+    out: Path
+    settings: TrainerSettings
+    reward: Path | None = None
+    shared: Path | None = None
+
+    @property
+    def kept(self) -> Path:
+        """Where all of several processes read and the first one writes; `out` is each one's own."""
+        return self.shared or self.out
 
 
-def _json_lines(source: Path) -> Rows:
-    return [json.loads(line) for line in source.read_text().splitlines() if line.strip()]
+@dataclass
+class Tally:
+    """A sink that counts: steps, and the tokens of answers that were sampled for them."""
+
+    samples_per_step: int
+    steps: int = 0
+    sampled_tokens: float = 0.0
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        self.steps = step
+        self.sampled_tokens += self.samples_per_step * metrics.get("completions/mean_length", 0.0)
+
+    def part(self, _name: str) -> Sinks:
+        return Sinks()
+
+    def __exit__(self, *exception: object) -> None:
+        return
 
 
-def train_sft(model: Path, source: Path, out: Path, settings: TrainerSettings, progress: Progress) -> dict[str, Any]:
-    base = _open(model, out, settings)
-    rows = data.demonstrations(rows_of(source, "demonstrations", "train"))
-    attach_fresh(base, "sft", settings, settings.seed)
-    metrics = sft_method.train(base, rows, adapter="sft", settings=settings, seed=settings.seed, progress=progress)
-    return {"sha256": save_adapter(base, "sft", out), "metrics": metrics}
+Found = tuple[dict[str, Any], Used]  # what is found, hash and metrics among it; and of which rows
 
 
-def train_reward(model: Path, source: Path, out: Path, settings: TrainerSettings, progress: Progress) -> dict[str, Any]:
+def train(job: Job, report: Progress) -> dict[str, Any]:
+    """What `--json` prints. Raises SettingsError or NotAModel for what was asked wrongly, else TrainerError."""
+    rows_of(job.dataset, TABLES[job.method], "train")  # what is wrong with a file is said before a model is loaded
+    if job.reward is not None and not (job.reward / DESCRIPTION).is_file():
+        raise SettingsError(f"--reward: {job.reward} is no reward model ({DESCRIPTION} is missing)")
+    if not world_here(job.settings).leads:
+        return _follow(job)
+    meter, settings = Meter(), job.settings
+    tally = Tally(settings.policy_prompts * settings.policy_samples)
+    _make(job.out)
+    with open_sinks(job.out / METRICS, settings.report_to, job.out, job.method) as sinks:
+        progress = StageProgress(report, Sinks([tally, sinks]))
+        done = meter.of(0.0, lambda: dict(zip(("found", "rows"), _train(job, meter, progress), strict=True)))
+    return {**_summary(job, done["rows"], tally, done[COST]["seconds"]), **done["found"]}
+
+
+def _follow(job: Job) -> dict[str, Any]:
+    """As one of several processes that is not the first: does its share, and leaves nothing."""
+    with TemporaryDirectory() as own:
+        _train(replace(job, out=Path(own), shared=job.out), Meter(), StageProgress(silent))
+    return {}
+
+
+def train_sft(job: Job, base: Base, progress: StageProgress) -> Found:
+    rows = data.demonstrations(rows_of(job.dataset, "demonstrations", "train"))
+    fitted = fit(base, rows, lambda row: [row.completion], job.settings.max_length)
+    warnings = doubts_alone(about_demonstrations(base, job.settings.max_length, rows))
+    attach_fresh(base, "sft", job.settings, job.settings.seed)
+    trained = sft_method.train(
+        base,
+        fitted.rows,
+        adapter="sft",
+        settings=job.settings,
+        seed=job.settings.seed,
+        progress=progress,
+        checkpoints=_checkpoints(job, base),
+    )
+    return _saved(job, base, "sft", trained, warnings), used(job.settings.sft_epochs, fitted)
+
+
+def train_reward(job: Job, base: Base, progress: StageProgress) -> Found:
     """Saves the variant that the settings ask for; `other_variant` in the result is measured and thrown away."""
-    base = _open(model, out, settings)
-    held_out = data.preferences(rows_of(source, "preference", "test"))
-    features = settings.reward_features
-    trained = _fit_reward(base, source, settings, features=features, progress=progress)
-    metrics = describe(judged(trained, held_out))
-    sha256 = trained.save(out, metrics)
-    found = {"sha256": sha256, "features": features, "metrics": metrics}
-    return {**found, OTHER_VARIANT: _compare(base, source, held_out, settings, progress)} if held_out else found
+    held_out = data.preferences(rows_of(job.dataset, "preference", "test"))
+    pairs, ties = _judgements(job, base)
+    features = job.settings.reward_features
+    warnings = doubts_alone(about_pairs(base, job.settings.max_length, pairs.given, ties.given))
+    trained = _fit_reward(job, base, pairs, ties, features=features, progress=progress)
+    metrics = measure(trained, held_out)
+    found = {"sha256": trained.save(job.out, metrics), "features": features, "metrics": metrics, "warnings": warnings}
+    if held_out:
+        part = progress.part(OTHER_VARIANT)
+        other = _fit_reward(job, base, pairs, ties, features=not features, progress=part)
+        found[OTHER_VARIANT] = {"features": not features, "metrics": measure(other, held_out)}
+    shutil.rmtree(job.out / CHECKPOINTS, ignore_errors=True)
+    return found, used(job.settings.reward_epochs * (2 if held_out else 1), pairs, ties)
 
 
-def train_policy(
-    model: Path, source: Path, reward: Path | None, out: Path, settings: TrainerSettings, progress: Progress
-) -> dict[str, Any]:
+def train_policy(job: Job, base: Base, progress: StageProgress) -> Found:
     """From the base. What learns from samples of its own takes them from the model in memory, against `reward`."""
-    if reward is not None and not (reward / DESCRIPTION).is_file():
-        raise SettingsError(f"--reward: {reward} is no reward model ({DESCRIPTION} is missing)")
-    base = _open(model, out, settings)
+    settings = job.settings
     attach_fresh(base, "policy", settings, settings.seed)
-    with TemporaryDirectory() as samples:
-        context = PolicyContext(
-            base=base,
-            adapter="policy",
-            anchor=None,
-            settings=settings,
-            seed=settings.seed,
-            directory=Path(samples),
-            samples_name="train-standalone",
-            sampler=TransformersSampler(base),
-            reward=RewardModel.load(base, reward, "reward") if reward else None,
-            progress=progress,
-            **_rows(base, source, settings),
-        )
-        result = policy_method(settings.method)(context)
-    return {"sha256": save_adapter(base, "policy", out), "metrics": result.metrics}
+    rows, fields = _rows(job, base)
+    context = PolicyContext(
+        base=base,
+        adapter="policy",
+        anchor=None,
+        settings=settings,
+        seed=settings.seed,
+        directory=job.kept / CHECKPOINTS / "adapters",
+        samples_name="train-standalone",
+        sampler=TransformersSampler(base),
+        reward=load_reward(base, job.reward, "reward") if job.reward else None,
+        progress=progress,
+        checkpoints=_checkpoints(job, base),
+        **fields,
+    )
+    warnings = doubts_of(context)
+    trained = train_by_method(context, reference=None)
+    return _saved(job, base, "policy", trained, warnings), rows
 
 
-def _rows(base: Base, source: Path, settings: TrainerSettings) -> dict[str, Any]:
-    """The fields of a PolicyContext that the method learns from."""
+TRAINERS: dict[str, Callable[[Job, Base, StageProgress], Found]] = {"sft": train_sft, "reward": train_reward}
+
+
+def _train(job: Job, meter: Meter, progress: StageProgress) -> Found:
+    with meter.loading():
+        base = open_base(job.base, job.settings)
+    meter.watch(base.decoder)
+    return TRAINERS.get(job.method, train_policy)(job, base, progress)
+
+
+def _checkpoints(job: Job, base: Base) -> Checkpoints:
+    """Beside what is to be written. They are of use to the same command alone: same base, data and settings."""
+    identity = {
+        "method": job.method,
+        "base": base.revision,
+        "settings": job.settings.model_dump(mode="json"),
+        "dataset": fingerprint(job.dataset),
+        "reward": fingerprint(job.reward) if job.reward else None,
+    }
+    return Checkpoints(job.kept / CHECKPOINTS / "kept", identity, job.settings.checkpoint_s, writes=base.world.leads)
+
+
+def _saved(job: Job, base: Base, adapter: str, trained: Trained, warnings: Warnings) -> dict[str, Any]:
+    """Only now the checkpoints may go."""
+    sha256 = save_adapter(base, adapter, job.out)
+    shutil.rmtree(job.out / CHECKPOINTS, ignore_errors=True)
+    found = {"sha256": sha256, "metrics": trained.metrics, "warnings": warnings}
+    return {**found, "stopped": trained.stopped} if trained.stopped else found
+
+
+def _summary(job: Job, rows: Used, tally: Tally, seconds: dict[str, float]) -> dict[str, Any]:
+    tokens = rows.tokens or tally.sampled_tokens
+    return {
+        "method": job.method,
+        "base": str(job.base),
+        "dataset": str(job.dataset),
+        "out": str(job.out),
+        "rows": {"used": rows.rows, "left_out": dict(rows.left_out)},
+        "steps": tally.steps,
+        "seconds": {"load": round(seconds["load"], 3), "train": round(seconds["work"], 3)},
+        "tokens": round(tokens),
+        "tokens_per_s": round(tokens / seconds["work"], 1),
+    }
+
+
+def _rows(job: Job, base: Base) -> tuple[Used, dict[str, Any]]:
+    """And the fields of a PolicyContext that the method learns from. Prompts have no tokens yet: those are sampled."""
+    settings, source = job.settings, job.dataset
     if settings.method == "dpo":
-        return {"pairs": data.preferences(rows_of(source, "preference", "train"))}
+        pairs = _pairs(job, base)
+        return used(settings.preference_epochs, pairs), {"pairs": pairs.given}
     if settings.method == "kto":
-        return {"unpaired": data.unpaired(rows_of(source, "unpaired", "train"))}
+        thumbs = credited(data.unpaired(rows_of(source, "unpaired", "train")), settings.conversation_discount)
+        fitted = fit(base, thumbs, lambda row: [row.completion], settings.max_length)
+        return used(settings.preference_epochs, fitted), {"unpaired": fitted.given}
     room = settings.max_length - settings.policy_max_new_tokens
+    judged = _pairs(job, base).given if learns_from_pairs(settings) else []
     shown = data.demonstrations(rows_of(source, "demonstrations", "train")) if settings.ppo_ptx else []
     asked = data.prompts(rows_of(source, "prompts", "train"))
-    return {"prompts": data.fitting(base.tokenizer, asked, room), "demonstrations": shown}
+    prompts = data.fitting(base.tokenizer, asked, room)
+    left_out = +Counter(too_long=len(asked) - len(prompts))
+    return Used(len(prompts), 0, left_out), {"prompts": prompts, "demonstrations": shown, "pairs": judged}
 
 
-def _open(model: Path, out: Path, settings: TrainerSettings) -> Base:
-    """Whether `out` can be written is known before anything is trained. Raises SettingsError, NotAModel."""
+def _pairs(job: Job, base: Base) -> Fitted[Preference]:
+    rows = data.preferences(rows_of(job.dataset, "preference", "train"))
+    return fit(base, rows, lambda row: [row.chosen, row.rejected], job.settings.max_length)
+
+
+def _judgements(job: Job, base: Base) -> tuple[Fitted[Preference], Fitted[Tie]]:
+    ties = data.ties(rows_of(job.dataset, "ties", "train")) if job.dataset.is_dir() else []
+    fitted = fit(base, ties, lambda row: [row.completion_a, row.completion_b], job.settings.max_length)
+    return _pairs(job, base), fitted
+
+
+def _make(out: Path) -> None:
+    """Whether it can be written is known before anything is trained. Raises SettingsError."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(f"--out: {out} is no directory and can't be made one ({error.strerror})") from None
-    torch.set_num_threads(settings.threads)
-    return load_base(model)
 
 
 def _fit_reward(
-    base: Base, source: Path, settings: TrainerSettings, *, features: bool, progress: Progress
-) -> RewardModel:
-    return reward_method.train(
+    job: Job, base: Base, pairs: Fitted[Preference], ties: Fitted[Tie], *, features: bool, progress: Progress
+) -> Reward:
+    return reward_method.train_ensemble(
         base,
-        data.preferences(rows_of(source, "preference", "train")),
-        data.ties(rows_of(source, "ties", "train")) if source.is_dir() else [],
+        pairs.rows,
+        ties.rows,
         name="with_features" if features else "bare",
-        settings=settings,
-        seed=settings.seed,
+        settings=job.settings,
+        seed=job.settings.seed,
         features=features,
         progress=progress,
+        checkpoints=_checkpoints(job, base).part("with_features" if features else "bare"),
     )
-
-
-def _compare(
-    base: Base, source: Path, held_out: Sequence[Preference], settings: TrainerSettings, progress: Progress
-) -> dict[str, Any]:
-    features = not settings.reward_features
-
-    def report(step: int, total: int, metrics: dict[str, float]) -> None:
-        progress(step, total, {f"{OTHER_VARIANT}/{name}": value for name, value in metrics.items()})
-
-    other = _fit_reward(base, source, settings, features=features, progress=report)
-    return {"features": features, "metrics": describe(judged(other, held_out))}

@@ -1,4 +1,7 @@
-"""Working directories hold a copy of the dataset: they go with their cycle's end, or with its dataset's erasure."""
+"""Working directories hold a copy of the dataset: they go with their cycle's end, or with its dataset's erasure.
+
+Before that, the report is told how the cycle ended.
+"""
 
 import structlog
 from sqlalchemy.orm import Session
@@ -7,6 +10,7 @@ from infra.ports import Ports
 from infra.registry import adapters, cycles
 from infra.registry.cycles import FINAL_STATES, SERVING_STATES, CycleState
 from infra.registry.errors import NotFound
+from trainer.report import Ending, complete_report
 from trainer.workdir import work_dir, work_dirs
 
 log = structlog.get_logger()
@@ -18,9 +22,17 @@ def tidy(ports: Ports) -> list[str]:
     with ports.database.reading() as session:
         over = [cycle_id for cycle_id in found if _is_over(session, cycle_id)]
     for cycle_id in over:
+        complete_report(ports.artifacts, cycle_id, _ending(ports, cycle_id))
         work_dir(ports.home, cycle_id).remove()
         log.info("working_directory_removed", cycle_id=cycle_id)
     return over
+
+
+def _ending(ports: Ports, cycle_id: str) -> Ending:
+    with ports.database.reading() as session:
+        row = cycles.get(session, cycle_id)
+        gates = adapters.get(session, row.version).gates if row.version else None
+    return Ending(row.state, row.reason, gates, row.seconds, work_dir(ports.home, cycle_id).results())
 
 
 def _is_over(session: Session, cycle_id: str) -> bool:

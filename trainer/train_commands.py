@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from infra.console import err, print_json
-from infra.settings import TrainerSettings, load_settings
+from infra.settings import load_settings
 from trainer.errors import TrainerError
 from trainer.overrides import effective, parse_assignments
 
@@ -20,8 +20,8 @@ LINE_EVERY_S = 2.0
 
 train = typer.Typer(help="Train one thing by itself, from files, without services.", no_args_is_help=True)
 
-Model = Annotated[Path, typer.Option(help="Directory of a Hugging Face causal LM with a chat template.")]
-Data = Annotated[Path, typer.Option(help="A dataset directory, or a Parquet or JSONL file of its rows.")]
+Base = Annotated[Path, typer.Option(help="Directory of a Hugging Face causal LM with a chat template.")]
+Dataset = Annotated[Path, typer.Option(help="A Parquet or JSONL file in TRL's format, or a dataset's directory.")]
 Out = Annotated[Path, typer.Option(help="The directory to write.")]
 Reward = Annotated[Path, typer.Option(help="A reward model's directory, as `train reward` writes it.")]
 Assignments = Annotated[list[str] | None, typer.Option("--set", help="A trainer setting, name=value.")]
@@ -50,71 +50,71 @@ def scratch(
 
 
 @train.command()
-def sft(model: Model, data: Data, out: Out, assignments: Assignments = None, json: Json = False) -> None:
-    """A LoRA that imitates demonstrations (`prompt`, `completion`)."""
-    from trainer.standalone import train_sft
-
-    with reporting("sft") as progress:
-        found = train_sft(model, data, out, _settings(assignments), progress)
-    _done(out, found, json=json)
+def sft(base: Base, dataset: Dataset, out: Out, assignments: Assignments = None, json: Json = False) -> None:
+    """A LoRA that imitates demonstrations (`prompt` and `completion`, or `messages`)."""
+    _train("sft", base, dataset, out, assignments, json=json)
 
 
 @train.command()
-def reward(model: Model, data: Data, out: Out, assignments: Assignments = None, json: Json = False) -> None:
+def reward(base: Base, dataset: Dataset, out: Out, assignments: Assignments = None, json: Json = False) -> None:
     """A reward model from preference pairs (`prompt`, `chosen`, `rejected`), measured on held-out raters."""
-    from trainer.standalone import train_reward
-
-    with reporting("reward") as progress:
-        found = train_reward(model, data, out, _settings(assignments), progress)
-    _done(out, found, json=json)
+    _train("reward", base, dataset, out, assignments, json=json)
 
 
 @train.command()
 def ppo(
-    model: Model, data: Data, out: Out, reward: Reward, assignments: Assignments = None, json: Json = False
+    base: Base, dataset: Dataset, out: Out, reward: Reward, assignments: Assignments = None, json: Json = False
 ) -> None:
     """A LoRA policy beside a value model, against a reward model, on `prompt` rows; samples come from memory."""
-    _policy(model, data, reward, out, _of("ppo", assignments), json=json)
+    _train("ppo", base, dataset, out, assignments, reward, json=json)
 
 
 @train.command()
 def grpo(
-    model: Model, data: Data, out: Out, reward: Reward, assignments: Assignments = None, json: Json = False
+    base: Base, dataset: Dataset, out: Out, reward: Reward, assignments: Assignments = None, json: Json = False
 ) -> None:
     """A LoRA policy against a reward model, each sample beside its prompt's others; samples come from memory."""
-    _policy(model, data, reward, out, _of("grpo", assignments), json=json)
+    _train("grpo", base, dataset, out, assignments, reward, json=json)
 
 
 @train.command()
 def rloo(
-    model: Model, data: Data, out: Out, reward: Reward, assignments: Assignments = None, json: Json = False
+    base: Base, dataset: Dataset, out: Out, reward: Reward, assignments: Assignments = None, json: Json = False
 ) -> None:
     """As grpo, by REINFORCE with each sample's baseline from the others; samples come from memory."""
-    _policy(model, data, reward, out, _of("rloo", assignments), json=json)
+    _train("rloo", base, dataset, out, assignments, reward, json=json)
 
 
 @train.command()
-def dpo(model: Model, data: Data, out: Out, assignments: Assignments = None, json: Json = False) -> None:
+def dpo(base: Base, dataset: Dataset, out: Out, assignments: Assignments = None, json: Json = False) -> None:
     """A LoRA policy straight from preference pairs (`prompt`, `chosen`, `rejected`), without a reward model."""
-    _policy(model, data, None, out, _of("dpo", assignments), json=json)
+    _train("dpo", base, dataset, out, assignments, json=json)
 
 
 @train.command()
-def kto(model: Model, data: Data, out: Out, assignments: Assignments = None, json: Json = False) -> None:
+def kto(base: Base, dataset: Dataset, out: Out, assignments: Assignments = None, json: Json = False) -> None:
     """A LoRA policy straight from lone thumbs (`prompt`, `completion`, `label`), without a reward model."""
-    _policy(model, data, None, out, _of("kto", assignments), json=json)
+    _train("kto", base, dataset, out, assignments, json=json)
 
 
-def _policy(model: Path, data: Path, reward: Path | None, out: Path, settings: TrainerSettings, *, json: bool) -> None:
-    from trainer.standalone import train_policy
+def _train(
+    method: str,
+    base: Path,
+    dataset: Path,
+    out: Path,
+    assignments: list[str] | None,
+    reward: Path | None = None,
+    *,
+    json: bool,
+) -> None:
+    from trainer.standalone import Job
+    from trainer.standalone import train as run
 
-    with reporting(settings.method) as progress:
-        found = train_policy(model, data, reward, out, settings, progress)
+    policy = [f"method={method}"] if method not in ("sft", "reward") else []
+    settings = effective(load_settings().trainer, parse_assignments([*(assignments or []), *policy]))
+    with reporting(method) as progress:
+        found = run(Job(method, base, dataset, out, settings, reward), progress)
     _done(out, found, json=json)
-
-
-def _of(method: str, assignments: list[str] | None) -> TrainerSettings:
-    return _settings(assignments).model_copy(update={"method": method})
 
 
 @contextmanager
@@ -165,16 +165,26 @@ def _newest(metrics: dict[str, float]) -> str:
     return " ".join(f"{name}={value:.3g}" for name, value in list(metrics.items())[:2])
 
 
-def _settings(assignments: list[str] | None) -> TrainerSettings:
-    return effective(load_settings().trainer, parse_assignments(assignments or []))
-
-
 def _done(out: Path, found: dict[str, Any], *, json: bool) -> None:
+    """Of several processes the first one speaks."""
+    if not found:
+        return
     if json:
         print_json(found)
         return
     shown = [f"{name}={text}" for name, value in found["metrics"].items() if (text := _figure(value))]
     typer.echo(f"wrote {out}: {' '.join(shown)}")
+    if "steps" in found:
+        typer.echo(_told(found))
+
+
+def _told(found: dict[str, Any]) -> str:
+    rows, seconds = found["rows"], found["seconds"]
+    reasons = ", ".join(f"{count} {reason}" for reason, count in rows["left_out"].items())
+    return (
+        f"{rows['used']} rows{f' (left out: {reasons})' if reasons else ''}, {found['steps']} steps in"
+        f" {seconds['train']:.1f} s after {seconds['load']:.1f} s of loading, {found['tokens_per_s']:.0f} tokens/s"
+    )
 
 
 def _figure(value: object) -> str | None:

@@ -6,23 +6,26 @@ GRPO, RLOO and PPO differ in what they make of a step's scores and in the loss o
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from trainer.batches import Batch, Encoded, all_logprobs, answer_logprobs, in_batches, make_batch, pad
+from trainer.batches import TOKENS_WITH_GRADIENT, Batch, all_logprobs, answer_logprobs, in_batches, make_batch, pad
+from trainer.checkpoints import Stateful
 from trainer.guarding import Watch
-from trainer.history import Means, late_means
+from trainer.history import Means, Metrics, Trained
+from trainer.lines import Encoded
+from trainer.loop import AdapterState, run_steps
 from trainer.losses.policy import Forward, PolicyLoss, Whole, truncated_importance
 from trainer.losses.tokens import masked_mean
-from trainer.methods.policy import PolicyContext, PolicyResult
+from trainer.methods.policy import PolicyContext
 from trainer.model import adapter_parameters, using
-from trainer.on_policy import Samples, course, draw_samples, settle_truncated
-from trainer.optimizing import apply_gradients, threads
+from trainer.on_policy import Drawer, Samples, settle_truncated
+from trainer.optimizing import Optimiser, threads
 
 IMPORTANCE = "sampling/importance_sampling_ratio/mean"
-TOKENS_WITH_GRADIENT = 4096  # with padding, per forward; a minibatch of more is accumulated
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class Forwarded:
     picked: list[int]
     batch: Batch
     logps_BT: Tensor
+    counts: bool = True  # False: another process has these too, and its gradient is the one that counts
 
     def fixed(self, values: Sequence[Tensor]) -> Tensor:
         """[B, T] of those samples' own values."""
@@ -85,34 +89,46 @@ class Learner(ABC):
         """After the policy's backward: whatever else learns from these samples, with a backward of its own."""
         return {}
 
+    def share_of(self, rows: Sequence[Encoded], whole: Whole) -> float:
+        """How much of the minibatch these are, in what the figures are means over: tokens."""
+        return sum(len(row.answer) for row in rows) / whole.tokens
+
     def step(self) -> None:
         """After the policy's own step: a minibatch is complete."""
         return
 
+    def state(self) -> dict[str, Stateful]:
+        """What the method changes from step to step beside the policy: it is in the checkpoints."""
+        return {}
 
-def train_on_samples(context: PolicyContext, learner: Learner) -> PolicyResult:
-    """Trains `context.adapter` in place. Metrics are the means over the last quarter of the steps."""
-    settings, history = context.settings, []
-    parameters = adapter_parameters(context.base, context.adapter)
-    optimizer = torch.optim.AdamW(parameters, lr=settings.policy_learning_rate, weight_decay=0.0)
-    prompts = course(context.needed_prompts, settings.policy_prompts, seed=context.seed)
-    watch = Watch(context)
-    with threads(settings.threads):
-        for step in range(settings.policy_steps):
-            began = time.monotonic()
-            samples = draw_samples(context, next(prompts), step)
-            sampled = time.monotonic()
+
+def train_on_samples(context: PolicyContext, learner: Learner) -> Trained:
+    """Trains `context.adapter` in place. `time/sampling` is what was waited for: with overlap it may be nothing."""
+    settings, base = context.settings, context.base
+    optimizer = Optimiser((adapter_parameters(base, context.adapter), settings.policy_learning_rate), world=base.world)
+    drawer = Drawer(context)
+    watch = Watch(context, drawer)
+
+    def step(index: int) -> Metrics:
+        began = time.monotonic()
+        samples = drawer.take(index)
+        sampled = time.monotonic()
+        with drawer.drawing(index + 1) if settings.policy_overlap else nullcontext():
             scored = score(context, samples)
             watched = watch.look(samples, scored.kl_S)
-            if watch.stopped:
-                break
             studied = learner.study(scored)
-            metrics = {**_described(scored), **watched, **studied, **_update(context, learner, scored, optimizer, step)}
-            metrics |= {"time/sampling": sampled - began, "time/training": time.monotonic() - sampled}
-            history.append(metrics)
-            context.progress(step + 1, settings.policy_steps, metrics)
+            learnt = _update(context, learner, scored, optimizer, index)
+            trained = time.monotonic()
+        waited = sampled - began + time.monotonic() - trained
+        metrics = {**_described(scored), **watched, **studied, **learnt}
+        return {**metrics, "time/sampling": waited, "time/training": trained - sampled}
+
+    adapter = AdapterState(base, context.adapter)
+    state: dict[str, Stateful] = {"adapter": adapter, "optimizer": optimizer, "watch": watch, **learner.state()}
+    with threads(settings.threads):
+        found = run_steps(settings.policy_steps, step, state, context.progress, context.checkpoints)
     watch.keep_best()
-    return PolicyResult(late_means(history), history, watch.stopped, tuple(watch.warnings.values()))
+    return replace(found, warnings=tuple(watch.warnings.values()))
 
 
 def score(context: PolicyContext, samples: Samples) -> Scored:
@@ -148,39 +164,52 @@ def compared(
     return Forward(forwarded.logps_BT, old_BT, importance_BT, forwarded.batch.mask_BT.float())
 
 
-def _update(
-    context: PolicyContext, learner: Learner, scored: Scored, optimizer: torch.optim.Optimizer, step: int
-) -> dict[str, float]:
-    metrics = Means()
-    parameters = adapter_parameters(context.base, context.adapter)
-    for minibatch in _minibatches(context, len(scored.rows), step):
+def _update(context: PolicyContext, learner: Learner, scored: Scored, optimizer: Optimiser, step: int) -> Metrics:
+    found = Means()
+    base, rows = context.base, scored.rows
+    for minibatch in _minibatches(context, len(rows), step):
         kept = [index for index in minibatch if scored.kept_S[index]]
         if not kept:
             continue
-        tokens = sum(len(scored.rows[index].answer) for index in kept)
+        tokens = sum(len(rows[index].answer) for index in kept)
         whole = Whole(len(kept), tokens, context.settings.policy_max_new_tokens)
-        for part in in_batches([scored.rows[index] for index in kept], TOKENS_WITH_GRADIENT):
+        parts = in_batches(base, [rows[index] for index in kept], TOKENS_WITH_GRADIENT)
+        for part, counts in base.world.deal(parts):
             picked = [kept[index] for index in part]
-            with using(context.base, context.adapter):
-                forwarded = _forward(context, scored, picked)
-                loss = learner.loss(forwarded, whole)
-                loss.total.backward()
-            found = {"loss": float(loss.total.detach()) * len(kept) / len(picked), **loss.metrics}
-            metrics.add({**found, **learner.beside(forwarded, whole)}, len(picked))
-        metrics.add({"grad_norm": apply_gradients(optimizer, parameters)})
+            share = learner.share_of([rows[index] for index in picked], whole)
+            metrics = _learn(context, learner, scored, picked, whole, counts=counts)
+            if counts:
+                found.add({**metrics, "loss": metrics["loss"] / share}, share * len(kept))
+        found.add({"grad_norm": optimizer.step()})
         learner.step()
-    return {"loss": 0.0, "grad_norm": 0.0, **metrics.means()}  # where all answers are masked nothing is updated
+    means = found.over(base.world, base.device).means()
+    return {"loss": 0.0, "grad_norm": 0.0, **means}  # where all answers are masked nothing is updated
 
 
-def _forward(context: PolicyContext, scored: Scored, picked: list[int]) -> Forwarded:
-    batch = make_batch([scored.rows[index] for index in picked], context.base.device)
-    return Forwarded(picked, batch, answer_logprobs(context.base, batch))
+def _learn(
+    context: PolicyContext, learner: Learner, scored: Scored, picked: list[int], whole: Whole, *, counts: bool
+) -> Metrics:
+    """One forward and backward, whose gradient is thrown away where it does not count."""
+    with using(context.base, context.adapter):
+        forwarded = forward(context, scored, picked, counts=counts)
+        loss = learner.loss(forwarded, whole)
+        (loss.total * counts).backward()
+    return {"loss": float(loss.total.detach()), **loss.metrics, **learner.beside(forwarded, whole)}
+
+
+def forward(context: PolicyContext, scored: Scored, picked: list[int], *, counts: bool = True) -> Forwarded:
+    batch = make_batch(context.base, [scored.rows[index] for index in picked])
+    return Forwarded(picked, batch, answer_logprobs(context.base, batch), counts)
 
 
 def _minibatches(context: PolicyContext, count: int, step: int) -> Iterator[list[int]]:
+    """A prompt's samples stay together as far as a minibatch has room, so that they share one copy of it."""
     generator = torch.Generator().manual_seed(context.seed * 1_000_003 + step)
+    size, together = context.settings.policy_minibatch, context.settings.policy_samples
     for _ in range(context.settings.policy_epochs):
-        for part in torch.randperm(count, generator=generator).split(context.settings.policy_minibatch):
+        groups = torch.randperm(count // together, generator=generator)
+        order = (groups[:, None] * together + torch.arange(together)).flatten()
+        for part in order.split(size):
             yield part.tolist()
 
 

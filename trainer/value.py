@@ -6,16 +6,18 @@ and learns at that one's rate.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from infra.settings import TrainerSettings
-from trainer.batches import Batch, Encoded, answer_states, in_batches, make_batch, spread
+from trainer.batches import Batch, answer_states, by_token
+from trainer.lines import Encoded
+from trainer.loop import AdapterState
 from trainer.losses.policy import value_loss
 from trainer.losses.tokens import masked_mean
 from trainer.model import Base, adapter_parameters, attach_adapter, copy_adapter, remove_adapter, using
-from trainer.optimizing import HEAD_RATE, apply_gradients
+from trainer.optimizing import HEAD_RATE, Optimiser
 
 
 class ValueHead(nn.Module):
@@ -43,40 +45,42 @@ class ValueModel:
             copy_adapter(base, like, name)
         self.head = ValueHead(base.hidden_size).to(base.device)
         rate, lora = settings.reward_learning_rate, adapter_parameters(base, name)
-        self._parameters = [*lora, *self.head.parameters()]
-        groups = [{"params": lora, "lr": rate}, {"params": list(self.head.parameters()), "lr": HEAD_RATE * rate}]
-        self._optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
+        self._optimizer = Optimiser((lora, rate), (list(self.head.parameters()), HEAD_RATE * rate), world=base.world)
 
-    @torch.no_grad()
     def values(self, rows: Sequence[Encoded]) -> list[Tensor]:
         """One [T] per answer: before each of its tokens, what is still to come."""
-        found = [torch.empty(0)] * len(rows)
         with using(self._base, self._name):
-            for picked in in_batches(rows):
-                values_BT = self._values(make_batch([rows[index] for index in picked], self._base.device))
-                for index, values_T in zip(picked, values_BT, strict=True):
-                    found[index] = values_T[: len(rows[index].answer)]
-        return found
+            return by_token(self._base, rows, self._values)
 
-    def accumulate(self, batch: Batch, old_values_BT: Tensor, returns_BT: Tensor, tokens: int) -> dict[str, float]:
-        """A forward and its backward; `tokens` are the whole minibatch's, over which the loss is a mean."""
+    def accumulate(self, batch: Batch, old_values_BT: Tensor, returns_BT: Tensor, share: float) -> dict[str, float]:
+        """A forward and its backward; `share` is what one token weighs in the minibatch's loss."""
         mask_BT = batch.mask_BT.float()
         with using(self._base, self._name):
-            off_BT, bitten_BT = value_loss(
-                self._values(batch), old_values_BT, returns_BT, clip=self._settings.ppo_value_clip
-            )
-            ((off_BT * mask_BT).sum() / tokens).backward()
+            values_BT = batch.spread(self._values(batch))
+            off_BT, bitten_BT = value_loss(values_BT, old_values_BT, returns_BT, clip=self._settings.ppo_value_clip)
+            (share * (off_BT * mask_BT).sum()).backward()
         return {
             "loss/value_avg": float(masked_mean(off_BT.detach(), mask_BT)),
             "val/clipfrac_avg": float(masked_mean(bitten_BT.float(), mask_BT)),
         }
 
     def step(self) -> None:
-        apply_gradients(self._optimizer, self._parameters)
+        self._optimizer.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        adapter = AdapterState(self._base, self._name).state_dict()
+        return {"adapter": adapter, "head": self.head.state_dict(), "optimizer": self._optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        AdapterState(self._base, self._name).load_state_dict(state["adapter"])
+        self.head.load_state_dict(state["head"])
+        self._optimizer.load_state_dict(state["optimizer"])
 
     def close(self) -> None:
         """Takes its adapter off the base."""
         remove_adapter(self._base, self._name)
 
     def _values(self, batch: Batch) -> Tensor:
-        return spread(batch, self.head(answer_states(self._base, batch)))
+        """[N]"""
+        values_N: Tensor = self.head(answer_states(self._base, batch))
+        return values_N

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 MARKER = "_DONE"
 CYCLES = "cycles"
+METRICS = "metrics"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,10 @@ class WorkDir:
         """What the finished stage returned; None while it is not finished."""
         marker = self.at(stage) / MARKER
         return dict(json.loads(marker.read_text())) if marker.is_file() else None
+
+    def results(self) -> dict[str, dict[str, Any]]:
+        """Of the stages that are finished, by their names."""
+        return {marker.parent.name: json.loads(marker.read_text()) for marker in self.root.glob(f"[!.]*/{MARKER}")}
 
     def begin(self, stage: str, epoch: int) -> Path:
         """A fresh directory of this worker's own: an earlier holder that wakes up writes into another."""
@@ -44,6 +50,14 @@ class WorkDir:
             shutil.rmtree(part)
             return finished
         return result
+
+    def metrics_file(self, stage: str) -> Path:
+        """Beside the stages: it outlives an attempt that was killed, whose successor goes on in it."""
+        return self.root / METRICS / f"{stage}.jsonl"
+
+    def metrics_files(self, stages: Sequence[str]) -> list[Path]:
+        """One for each series of steps: `reward.jsonl` and its parts, `reward-judge.jsonl`."""
+        return [file for stage in stages for file in sorted((self.root / METRICS).glob(f"{stage}*.jsonl"))]
 
     def remove(self) -> None:
         shutil.rmtree(self.root, ignore_errors=True)  # another process may do the same

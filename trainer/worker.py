@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from collections.abc import Sequence
 
 import structlog
 from celery import Celery, signals
@@ -76,16 +77,17 @@ def main() -> int:
     announce(settings.home, "trainer", health.address)
     log.info("worker_started", address=health.address)
     try:
-        return serve(app)
+        return serve(app, settings.trainer.worker_queues)
     finally:
         timer.close()
         health.close()
         ports.close()
 
 
-def serve(app: Celery) -> int:
+def serve(app: Celery, queues: Sequence[str]) -> int:
     """Until SIGTERM; a training under way is ended by the stop event and goes on with the next worker."""
     worker = app.Worker(
+        queues=list(queues),
         pool="threads",
         concurrency=THREADS,
         loglevel="WARNING",

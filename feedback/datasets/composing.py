@@ -23,8 +23,8 @@ from feedback.datasets.split import GATE, REPORT, TEST, TRAIN
 from infra.settings import FeedbackSettings
 
 CHOOSING = (
-    "event_id", "occurred_at", "check", "rater_at", "prompt_at", "prompt", "asked", "stance", "pairing", "made_of",
-    "claims", "denials", "digests",
+    "event_id", "occurred_at", "ai", "check", "rater_at", "prompt_at", "prompt", "asked", "stance", "pairing",
+    "made_of", "claims", "denials", "digests",
 )  # fmt: skip
 PROMPT_SPLITS = (REPORT, GATE, TRAIN)  # as they follow each other between 0 and 1
 NO_EVENTS = pa.array([], pa.binary(16))
@@ -55,6 +55,9 @@ class Composing:
     def judged(self, known: Mapping[str, Group]) -> dict[int, Chosen]:
         """Writes the judged tables; returns what was chosen, by bucket."""
         chosen = {number: selection.choose(bucket.table, self.settings) for number, bucket in self._buckets()}
+        held = Texts.of(selection.held_from_models(bucket.table, chosen[number]) for number, bucket in self._buckets())
+        for number, bucket in self._buckets():
+            chosen[number] = selection.yield_to_people(bucket.table, chosen[number], held)
         texts = Texts.of(selection.trained_on(bucket.table, chosen[number]) for number, bucket in self._buckets())
         for number, bucket in self._buckets():
             chosen[number] = selection.drop_leaks(bucket.table, chosen[number], texts)

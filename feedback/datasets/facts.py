@@ -15,8 +15,9 @@ from feedback.datasets.split import PROMPT_SALT, RATER_SALT, fraction
 from feedback.judgements.exchange import Exchange
 from feedback.judgements.judgement import COMPARISONS, THUMBS, Judgement, Verdict
 
-VERSION = 1  # another way to make facts out of events gets another number: then none of the old are used
+VERSION = 2  # another way to make facts out of events gets another number: then none of the old are used
 VERDICTS = tuple(Verdict)
+NEVER_HELD_OUT = 1.0  # a model's votes are no test: what is held out is people
 WORDS = pa.dictionary(pa.int32(), pa.string())
 HASHES = pa.list_(pa.uint64())
 JUDGEMENTS = pa.schema(
@@ -24,6 +25,7 @@ JUDGEMENTS = pa.schema(
         ("event_id", pa.binary(16)),
         ("occurred_at", pa.timestamp("us", tz="UTC")),
         ("unit", WORDS),
+        ("ai", pa.bool_()),  # a model judged
         ("segment", WORDS),
         ("verdict", pa.int8()),
         ("check", pa.int8()),  # 1: a check question, answered right; 0: answered wrong; -1: none
@@ -76,11 +78,12 @@ def _judged(judgement: Judgement) -> dict[str, Any]:
         "event_id": envelope.event_id.bytes,
         "occurred_at": envelope.occurred_at,
         "unit": unit,
+        "ai": judgement.vote.is_ai,
         "segment": envelope.segment or judgement.exchange.event.envelope.segment,
         "verdict": VERDICTS.index(judgement.verdict),
         "check": -1 if judgement.check is None else int(judgement.check),
         "mass": max(1.0, 2 / len(judgement.answers) * len(judgement.strict)),
-        "rater_at": fraction(RATER_SALT, unit),
+        "rater_at": NEVER_HELD_OUT if judgement.vote.is_ai else fraction(RATER_SALT, unit),
         "prompt_at": fraction(PROMPT_SALT, prompt),
         "prompt": bytes.fromhex(prompt),
         "asked": digest64(unit, prompt, judgement.vote.body.name),

@@ -21,15 +21,16 @@ from feedback.datasets.draft import Draft
 from feedback.datasets.index import Index
 from feedback.datasets.selection import Chosen
 from feedback.datasets.split import TRAIN
+from feedback.weighing.calibration import AiPolicy
 from feedback.weighing.opinions import Opinions
 from feedback.weighing.reliability import Prior
-from feedback.weighing.weights import Mass, Policy, Weights, rater_weight, weigh
+from feedback.weighing.weights import Mass, Policy, Weights, rater_weight, trust, weigh
 from infra.contracts.manifests import FileEntry
 from infra.settings import FeedbackSettings
 
 DIRECTORY = "weights"
 DIGITS = 6  # of what is stored: the last bits of a sum depend on the machine
-COLUMNS = ("unit", "segment", "mass", "prompt", "check", "items", "says")
+COLUMNS = ("unit", "ai", "segment", "mass", "prompt", "check", "items", "says")
 OPINION, WEIGHT = ("rater", "item", "yes", "segment", "check"), ("owner", "place", "mass", "high", "low")
 Part = dict[str, NDArray[Any]]
 RATERS = pa.schema(
@@ -69,6 +70,7 @@ class Material:
     opinions: Opinions
     mass: Mass
     units: list[str]
+    ai_R: Bools  # which of them are models
     segments: list[str | None]
     prompts: tuple[Hashes, Hashes]
 
@@ -84,6 +86,7 @@ def policy_of(settings: FeedbackSettings) -> Policy:
         segment_min=settings.rater_segment_min,
         segment_mix=settings.segment_mix,
         segment_most=settings.segment_weight_max,
+        ai=AiPolicy(settings.ai_shared_min, settings.ai_weight_max, settings.ai_share),
     )
 
 
@@ -92,32 +95,64 @@ def write_weights(
 ) -> tuple[list[FileEntry], dict[str, Any]]:
     """The side files, and the report of who counts how much."""
     material = read_material(draft, index, chosen)
-    weights = weigh(material.opinions, material.mass, material.segments, policy_of(settings))
+    weights = weigh(material.opinions, material.mass, material.segments, policy_of(settings), material.ai_R)
     files = [
         draft.write(f"{DIRECTORY}/prompts.parquet", _prompts(material, weights)),
         draft.write(f"{DIRECTORY}/raters.parquet", _raters(material, weights)),
         draft.write(f"{DIRECTORY}/segments.parquet", _segments(material, weights)),
     ]
-    return files, dict(weights.report)
+    return files, {**weights.report, "models": models_told(material, weights)}
+
+
+def models_told(material: Material, weights: Weights) -> dict[str, dict[str, Any]]:
+    """How far each model agrees with people and what its votes weigh, by unit."""
+    places = np.flatnonzero(material.ai_R).tolist()
+    return {material.units[at]: weights.calibration.told(at, weights.policy.ai) for at in places}
 
 
 def read_material(draft: Draft, index: Index, chosen: Mapping[int, Chosen]) -> Material:
     """Bucket by bucket, so in an order that does not depend on when the events came."""
-    units, segments, parts = Places(), Places({None: 0}), list[Part]()
+    units, segments, parts, models = Places(), Places({None: 0}), list[Part](), set[str]()
     for number in range(BUCKETS):
         bucket = read_bucket(draft, index, VOTES, facts.JUDGEMENTS, COLUMNS, number)
         if bucket is not None:
             parts.append(_part(bucket.table, chosen[number].split_N(TRAIN), units, segments))
+            models |= _models(bucket.table)
+    opinions = _opinions(parts, units, segments)
+    owner_N, place_N, mass_N, high_N, low_N = (_joined(parts, name) for name in WEIGHT)
+    _, first_P, prompt_N = np.unique(joined(high_N, low_N), return_index=True, return_inverse=True)
+    mass = Mass(owner_N, place_N, prompt_N, mass_N, len(first_P))
+    ai_R, prompts = _among(units, models), (high_N[first_P], low_N[first_P])
+    return Material(opinions, mass, list(units.known), ai_R, list(segments.known), prompts)
+
+
+def calibrations(tables: Sequence[pa.Table], settings: FeedbackSettings) -> dict[str, dict[str, Any]]:
+    """How far each model agrees with people, by unit, told from facts alone; as a dataset of the same votes has it."""
+    units, segments = Places(), Places({None: 0})
+    parts = [_part(table, np.zeros(len(table), dtype=np.bool_), units, segments) for table in tables]
+    if not parts:
+        return {}
+    policy, ai_R = policy_of(settings), _among(units, {unit for table in tables for unit in _models(table)})
+    _, calibration = trust(_opinions(parts, units, segments), ai_R, policy)
+    known = list(units.known)
+    return {known[at]: calibration.told(at, policy.ai) for at in np.flatnonzero(ai_R).tolist()}
+
+
+def _models(facts: pa.Table) -> set[str]:
+    return set(facts["unit"].filter(facts["ai"]).cast(pa.string()).unique().to_pylist())
+
+
+def _among(units: Places, some: set[str]) -> Bools:
+    return np.array([unit in some for unit in units.known], dtype=np.bool_)
+
+
+def _opinions(parts: Sequence[Part], units: Places, segments: Places) -> Opinions:
     rater_N, item_N, yes_N, segment_N, check_N = (_joined(parts, name) for name in OPINION)
     item_I, item_N = np.unique(item_N, return_inverse=True)
     truth_I = np.full(len(item_I), np.nan)
     checked_N = check_N >= 0
     truth_I[item_N[checked_N]] = np.where(check_N[checked_N] == 1, yes_N[checked_N], ~yes_N[checked_N])
-    opinions = Opinions(rater_N, item_N, yes_N, segment_N, truth_I, len(units.known), len(segments.known))
-    owner_N, place_N, mass_N, high_N, low_N = (_joined(parts, name) for name in WEIGHT)
-    _, first_P, prompt_N = np.unique(joined(high_N, low_N), return_index=True, return_inverse=True)
-    mass = Mass(owner_N, place_N, prompt_N, mass_N, len(first_P))
-    return Material(opinions, mass, list(units.known), list(segments.known), (high_N[first_P], low_N[first_P]))
+    return Opinions(rater_N, item_N, yes_N, segment_N, truth_I, len(units.known), len(segments.known))
 
 
 def _part(table: pa.Table, train_N: Bools, units: Places, segments: Places) -> Part:
@@ -149,13 +184,16 @@ def _raters(material: Material, weights: Weights) -> pa.Table:
     rater_E, segment_E = np.nonzero(~np.isnan(known.p_RS))
     every = np.arange(len(material.units))
     places = np.concatenate([every, rater_E])
-    factor_R = rater_weight(known.p_R, weights.policy) * weights.capped_R
+    calibration, ai_R = weights.calibration, material.ai_R
+    trust_R = np.where(ai_R, calibration.weight_R, rater_weight(known.p_R, weights.policy))
+    p_R, answers_R = np.where(ai_R, calibration.lo_R, known.p_R), np.where(ai_R, calibration.shared_R, known.answers_R)
+    factor_R = trust_R * weights.capped_R
     columns = {
         "unit": [material.units[at] for at in places],
         "segment": [None] * len(every) + [material.segments[at] for at in segment_E],
         "factor": np.round(np.concatenate([factor_R, weights.rater_RS[rater_E, segment_E]]), DIGITS),
-        "reliability": np.round(np.concatenate([known.p_R, known.p_RS[rater_E, segment_E]]), DIGITS),
-        "answers": known.answers_R[places],
+        "reliability": np.round(np.concatenate([p_R, known.p_RS[rater_E, segment_E]]), DIGITS),
+        "answers": answers_R[places],
         "network": weights.network_R[places],
         "capped": np.round(weights.capped_R[places], DIGITS),
     }

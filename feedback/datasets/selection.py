@@ -30,6 +30,7 @@ class Fate(IntEnum):
     DUPLICATE = 3
     HELD_OUT_PROMPT = 4
     LEAKS_FROM_TRAIN = 5
+    YIELDS_TO_PEOPLE = 6
 
 
 @dataclass(frozen=True)
@@ -80,18 +81,22 @@ class Texts:
 
 def trained_on(facts: pa.Table, chosen: Chosen) -> Texts:
     """Of one bucket."""
-    train_N = chosen.split_N(TRAIN)
-    digests = Lists.of(facts["digests"])
-    return Texts(np.unique(wide(facts, "prompt")[0][train_N]), np.unique(digests.values_V[train_N[digests.row_V]]))
+    return _texts(facts, chosen.split_N(TRAIN))
+
+
+def held_from_models(facts: pa.Table, chosen: Chosen) -> Texts:
+    """What held-out people judged in one bucket."""
+    return _texts(facts, chosen.split_N(TEST))
+
+
+def yield_to_people(facts: pa.Table, chosen: Chosen, held: Texts) -> Chosen:
+    """A model may judge whatever people judge: where they are held out its judgement goes, and not theirs as a leak."""
+    return _drop_known(facts, chosen, column(facts, "ai").astype(np.bool_), held, Fate.YIELDS_TO_PEOPLE)
 
 
 def drop_leaks(facts: pa.Table, chosen: Chosen, texts: Texts) -> Chosen:
     """No held-out judgement stays whose prompt or answers anything in training has."""
-    known_N = np.isin(wide(facts, "prompt")[0], texts.prompts)
-    known_N |= Lists.of(facts["digests"]).any_in(texts.digests, len(facts))
-    fate_N = chosen.fate_N.copy()
-    _drop(fate_N, known_N & chosen.split_N(TEST), Fate.LEAKS_FROM_TRAIN)
-    return Chosen(fate_N, chosen.train_N)
+    return _drop_known(facts, chosen, chosen.split_N(TEST), texts, Fate.LEAKS_FROM_TRAIN)
 
 
 def content_N(facts: pa.Table, chosen: Chosen) -> Hashes:
@@ -106,6 +111,19 @@ def first_asked(facts: pa.Table) -> Bools:
     """Of each prompt its first appearance, over all buckets."""
     high_N, low_N = wide(facts, "prompt")
     return firsts(joined(high_N, low_N), (moments(facts, "occurred_at"), *wide(facts, "event_id")))
+
+
+def _texts(facts: pa.Table, among_N: Bools) -> Texts:
+    digests = Lists.of(facts["digests"])
+    return Texts(np.unique(wide(facts, "prompt")[0][among_N]), np.unique(digests.values_V[among_N[digests.row_V]]))
+
+
+def _drop_known(facts: pa.Table, chosen: Chosen, among_N: Bools, texts: Texts, fate: Fate) -> Chosen:
+    known_N = np.isin(wide(facts, "prompt")[0], texts.prompts)
+    known_N |= Lists.of(facts["digests"]).any_in(texts.digests, len(facts))
+    fate_N = chosen.fate_N.copy()
+    _drop(fate_N, known_N & among_N, fate)
+    return Chosen(fate_N, chosen.train_N)
 
 
 def _drop(fate_N: Fates, chosen_N: Bools, fate: Fate) -> None:

@@ -39,7 +39,8 @@ from infra.settings import FeedbackSettings
 SHAPING = (
     "window_days", "test_share", "gate_share", "report_share", "rater_cap", "prompt_cap", "network_cap",
     "network_overlap", "rater_prior", "rater_prior_strength", "rater_weight_max", "rater_segment_min", "segment_mix",
-    "segment_weight_max", "too_fast_share", "too_fast_words_per_second", "redact_pii", "redact_region",
+    "segment_weight_max", "ai_shared_min", "ai_weight_max", "ai_share", "too_fast_share",
+    "too_fast_words_per_second", "redact_pii", "redact_region",
 )  # the settings that decide which rows there are and what they weigh  # fmt: skip
 
 BLANKED_EARLIER_MIN = 10  # longer than a transaction that blanks may take to be seen

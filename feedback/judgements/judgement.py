@@ -7,7 +7,7 @@ from functools import cached_property
 from feedback.judgements import conversation
 from feedback.judgements.conversation import Message
 from feedback.judgements.exchange import Answer, Exchange
-from feedback.votes import Vote
+from feedback.votes import AI, Vote
 from infra.contracts.events import Feedback
 
 GOOD_FROM, BAD_TO = 4, 2  # stars: 4 and 5 are good, 1 and 2 are bad, 3 says nothing
@@ -55,10 +55,14 @@ class Judgement:
 
     @cached_property
     def unit(self) -> str:
-        """Who is capped and split as one: the rater; of votes that name nobody, the conversation or the response."""
+        """Who is capped and split as one: the rater; of votes that name nobody, the conversation or the response.
+
+        A model is never one with a person, whatever name it voted under.
+        """
         asked = self.exchange.event
         session = self.vote.envelope.session_id or asked.envelope.session_id
-        return self.vote.rater or f"nobody:{session or asked.body.response_id}"
+        who = self.vote.rater or f"nobody:{session or asked.body.response_id}"
+        return f"{AI}{who}" if self.vote.is_ai else who
 
     @property
     def texts(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Samples and smoke cases in the evidence of an adapter quote prompts: those that are erased are taken out."""
+"""What is kept beside an adapter quotes prompts, in samples, smoke cases and questions: erased ones are taken out."""
 
 import json
 from collections.abc import Iterator
@@ -10,12 +10,14 @@ import pyarrow.parquet as pq
 from feedback.cells import PROMPTS
 from feedback.datasets.snapshot import dataset_path
 from infra.artifacts import ArtifactStore, MissingArtifact, dump_json
+from infra.contracts.queries import queries_path
 from infra.database.engine import Database
 from infra.database.tables import AdapterRow
 from infra.registry import audit
 
 EVIDENCE = "evidence.json"
 QUOTING = ("samples", "smoke")  # lists of what was asked and answered, each with its prompt's id
+QUERIES = "queries"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,23 @@ class Evidences:
     erasure_id: str
 
     def redact(self, adapter: AdapterRow) -> int:
-        """Returns how many samples and cases were taken out; may be done again."""
+        """Returns how many samples, cases and questions were taken out; may be done again."""
+        return self._redact_evidence(adapter) + self._redact_queries(adapter)
+
+    def _redact_queries(self, adapter: AdapterRow) -> int:
+        path = queries_path(adapter.version)
+        try:
+            asked = self.artifacts.read_json(path)
+        except MissingArtifact:
+            return 0
+        known = set(self._prompt_ids(adapter))
+        kept = [one for one in asked[QUERIES] if one["prompt_id"] in known]
+        if fewer := len(asked[QUERIES]) - len(kept):
+            self._audit(adapter, fewer)
+            self.artifacts.write(path, dump_json({**asked, QUERIES: kept}))
+        return fewer
+
+    def _redact_evidence(self, adapter: AdapterRow) -> int:
         try:
             stored = self.artifacts.read(f"{adapter.path}/{EVIDENCE}")
         except MissingArtifact:

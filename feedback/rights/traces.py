@@ -18,6 +18,7 @@ from feedback.datasets.facts import event_id
 from feedback.datasets.influence import DIRECTORY as WEIGHTS
 from feedback.datasets.shards import MARGIN_SUFFIX
 from feedback.tables import InferenceRow, VoteEventRow, VoteTargetRow
+from feedback.votes import AI
 from infra.artifacts import ArtifactStore
 from infra.database.tables import ErasureRow
 
@@ -80,7 +81,7 @@ class Traces:
         return pa.array(mine, pa.bool_())
 
     def _is_rated(self, artifacts: ArtifactStore, path: str) -> bool:
-        return self.rater in _read(artifacts, path, COLUMNS)["unit"].to_pylist()
+        return not {self.rater, f"{AI}{self.rater}"}.isdisjoint(_read(artifacts, path, COLUMNS)["unit"].to_pylist())
 
 
 def erased_traces(session: Session, tombstone: ErasureRow, unknown_before: date) -> Traces:

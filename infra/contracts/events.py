@@ -175,9 +175,12 @@ class DeadLetter(Contract):
     seen_at: AwareDatetime
 
 
-def vote_key(rater: str | None, feedback: Feedback) -> str:
-    """One current value per (rater, target, name); a comparison is keyed by its unordered items."""
-    who = rater or ""
+def vote_key(rater: str | None, feedback: Feedback, source: Source = Source.HUMAN) -> str:
+    """One current value per (rater, target, name); a comparison is keyed by its unordered items.
+
+    A model's vote never takes the place of a person's, whatever name it was cast under.
+    """
+    who = f"{source}:{rater or ''}" if source is Source.AI else rater or ""
     if feedback.groups:
         items = sorted(f"{item.response_id}#{item.index}" for item in feedback.items)
         return "|".join([who, feedback.kind, feedback.name, *items])

@@ -55,6 +55,13 @@ class RewardManifest(Contract):
     created_at: datetime
 
 
+class DataWarning(Contract):
+    """What is doubtful about the rows that something was trained on: `kind` for programs, `message` for people."""
+
+    kind: str
+    message: str
+
+
 class AdapterManifest(Contract):
     """Immutable. `sha256` is of `adapter_model.safetensors`; the version ends in its first eight digits."""
 
@@ -73,6 +80,8 @@ class AdapterManifest(Contract):
     anchor: str = "base"
     reward_model: str | None = None
     method: str
+    method_reason: str = ""
+    warnings: list[DataWarning] = []
     seeds: dict[str, int]
     settings: dict[str, Any] = {}
     code_version: str = ""

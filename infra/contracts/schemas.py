@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from infra.contracts import events, manifests, routing
+from infra.contracts import events, manifests, queries, routing
 from infra.contracts.base import Contract
 
 PUBLISHED: tuple[type[Contract], ...] = (
@@ -20,6 +20,7 @@ PUBLISHED: tuple[type[Contract], ...] = (
     manifests.AdapterManifest,
     manifests.Evidence,
     manifests.GateReport,
+    queries.Queries,
     routing.RoutingTable,
 )
 

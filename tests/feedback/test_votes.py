@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from feedback.votes import current
-from infra.contracts.events import Feedback
+from infra.contracts.events import Feedback, Source
 from tests.support.events import event_id, make_comparison, make_feedback, make_ranking, moment
 from tests.support.feedback import make_vote
 
@@ -80,3 +80,9 @@ def test_a_latency_is_in_seconds_and_absent_where_it_was_not_measured() -> None:
 
 def test_event_ids_of_builders_are_stable() -> None:
     assert event_id("vote") == make_vote(name="vote").envelope.event_id
+
+
+def test_a_models_vote_is_another_one_than_a_persons_of_the_same_name_and_counts_for_no_pair() -> None:
+    person, model = make_vote(make_comparison()), make_vote(make_comparison(), source=Source.AI)
+    assert person.vote_id != model.vote_id
+    assert (person.strict_pairs, model.strict_pairs) == (1, 0)

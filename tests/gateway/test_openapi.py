@@ -64,9 +64,10 @@ def test_the_document_names_every_operation_with_its_errors(document: dict[str, 
     nouns = {path.split("/")[3].partition(":")[0] for path in document["paths"] if path.startswith("/admin/v1/")}
     assert nouns == {"cycles", "datasets", "adapters", "rollouts", "gates", "checks", "audit", "keys"}
     clients = {path for path in document["paths"] if path.startswith("/v1/")}
-    paths = ("chat/completions", "models", "models/{model}", "feedback", "comparisons", "comparisons/check", "rankings")
+    paths = ("chat/completions", "models", "models/{model}", "feedback", "rankings")
+    pairs = ("comparisons", "comparisons/check", "comparisons/query")
     rights = ("raters/{rater}", "raters/{rater}/export", "erasures/{erasure_id}")
-    assert clients == {f"/v1/{path}" for path in (*paths, *rights)}
+    assert clients == {f"/v1/{path}" for path in (*paths, *pairs, *rights)}
 
 
 @pytest.mark.timeout(TIMEOUT_S)

@@ -17,7 +17,8 @@ import torch
 
 from tests.goldbed.bed import START, Bed, make_bed, policy_context
 from tests.goldbed.measuring import Worth, gain, measure
-from trainer.methods.policy import SAMPLING, PolicyResult, policy_method
+from trainer.history import Trained
+from trainer.methods.policy import SAMPLING, policy_method
 from trainer.model import attach_fresh, copy_adapter, remove_adapter
 
 METHODS = ("sft", "ppo", "grpo", "rloo", "dpo", "kto")
@@ -69,7 +70,7 @@ def learn(directory: Path, seed: int, methods: Sequence[str]) -> list[Row]:
     ]
 
 
-def train(bed: Bed, directory: Path, seed: int, method: str, **wanted: Any) -> PolicyResult:
+def train(bed: Bed, directory: Path, seed: int, method: str, **wanted: Any) -> Trained:
     """The adapter named after the method is on the base afterwards."""
     copy_adapter(bed.base, START, method)
     held_out = {"held_out": bed.held_out} if method in SAMPLING else {}
@@ -99,7 +100,7 @@ def _of_policy(bed: Bed, directory: Path, seed: int, method: str, start: Worth) 
     began = time.monotonic()
     result = train(bed, directory, seed, method)
     seconds = time.monotonic() - began
-    row = _row(method, seed, measure(bed.base, method), start, seconds, result.stopped)
+    row = _row(method, seed, measure(bed.base, method), start, seconds, result.stopped or "")
     remove_adapter(bed.base, method)
     sys.stderr.write(f"{row}\n")
     return row

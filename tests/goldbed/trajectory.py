@@ -97,7 +97,7 @@ def follow(directory: Path, seed: int, **wanted: Any) -> Trajectory:
     )
     result = policy_method(context.settings.method)(context)
     kept = measure(bed.base, POLICY)
-    return Trajectory(seed, looks, result.history, result.stopped, {"gold": kept.gold, "kl": kept.kl})
+    return Trajectory(seed, looks, result.history, result.stopped or "", {"gold": kept.gold, "kl": kept.kl})
 
 
 def _look(bed: Bed, step: int, adapter: str) -> Look:

@@ -32,8 +32,8 @@ class Broker:
     wipe: Callable[[], object]
 
     @contextmanager
-    def worker(self) -> Iterator[subprocess.Popen[bytes]]:
-        argv = [sys.executable, "-m", "tests.support.celery_worker", str(self.home)]
+    def worker(self, *queues: str) -> Iterator[subprocess.Popen[bytes]]:
+        argv = [sys.executable, "-m", "tests.support.celery_worker", str(self.home), *queues]
         with (self.home / "worker.log").open("ab") as log:
             process = subprocess.Popen(argv, env={**os.environ, **self.environ}, stdout=log, stderr=log)
         try:
@@ -100,6 +100,24 @@ def test_every_task_runs_once_however_many_workers_there_are(broker: Broker) -> 
         broker.app.send_task(MARK, ("last",))
         broker.wait_for("last")
     assert sorted(broker.marks()) == sorted([*names, "last"])
+
+
+def test_a_worker_takes_from_its_own_queues_only(broker: Broker) -> None:
+    """The last one is on the first worker's queue: it was asked for both others before."""
+    for queue, name in (("cpu", "one"), ("gpu", "two"), ("cpu", "three")):
+        broker.app.send_task(MARK, (name,), queue=queue)
+    with broker.worker("cpu"):
+        broker.wait_for("one", "three")
+        assert "two" not in broker.marks()
+        with broker.worker("gpu"):
+            broker.wait_for("two")
+
+
+def test_one_worker_may_take_from_both_queues(broker: Broker) -> None:
+    for queue in ("cpu", "gpu"):
+        broker.app.send_task(MARK, (queue,), queue=queue)
+    with broker.worker("cpu", "gpu"):
+        broker.wait_for("cpu", "gpu")
 
 
 def test_a_result_comes_back_to_who_asked(broker: Broker) -> None:

@@ -145,6 +145,29 @@ async def test_the_python_of_the_api_page_runs_as_it_stands(tmp_path: Path) -> N
         assert [body.kind for _, body in scene.stack.feedback_events()].count("thumbs") == 2
 
 
+@pytest.mark.training
+def test_the_readme_trains_from_a_file_as_it_stands(tmp_path: Path) -> None:
+    """With an empty directory and nothing running; the adapter learns what the file prefers."""
+    [script] = blocks(ROOT / "README.md", "sh")
+    (tmp_path / "bin").mkdir()
+    command = tmp_path / "bin" / "thumbwheel"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m infra.cli "$@"\n')
+    command.chmod(0o755)
+    work = tmp_path / "work"
+    work.mkdir()
+    environ = {
+        "PATH": f"{command.parent}:{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    done = subprocess.run(
+        ["sh", "-e", "-c", script], cwd=work, env=environ, capture_output=True, text=True, check=False, timeout=280
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (work / "adapter" / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["rewards/accuracies"] > 0.9 > lines[0]["rewards/accuracies"]
+    assert {path.name for path in work.iterdir()} == {"adapter", "base", "chats.jsonl", "pairs.jsonl"}
+
+
 def test_the_bodies_that_the_api_page_sends_by_curl_are_json() -> None:
     bodies = re.findall(r"-d '(\{.*?\})'$", written(ROOT / "docs" / "api.md"), re.MULTILINE | re.DOTALL)
     assert len(bodies) >= 6

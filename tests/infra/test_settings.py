@@ -77,6 +77,12 @@ def test_the_full_profile_names_every_server_it_is_not_told(tmp_path: Path) -> N
         load_settings(tmp_path, {variable("infra", "profile"): "full"})
 
 
+def test_shares_of_raters_leave_some_to_the_reward_model(tmp_path: Path) -> None:
+    shares = {"THUMBWHEEL_TRAINER__JUDGE_SHARE": "0.6", "THUMBWHEEL_TRAINER__GUARD_SHARE": "0.4"}
+    with pytest.raises(SettingsError, match="leave no raters to the reward model"):
+        load_settings(tmp_path, shares)
+
+
 def test_of_a_servers_address_only_the_password_is_hidden(tmp_path: Path) -> None:
     environ = {variable("infra", "redis_url"): "redis://:do-not-show@broker:6379/0"}
     found = {line.name: line for line in describe_settings(load_settings(tmp_path, environ), environ)}

@@ -1,4 +1,4 @@
-"""A worker with two tasks that leave marks, for tests of brokers: `python -m tests.support.celery_worker DIRECTORY`.
+"""A worker whose tasks leave marks, for tests of brokers: `python -m tests.support.celery_worker DIRECTORY [QUEUE...]`.
 
 Its settings come from the environment, as the trainer's do.
 """
@@ -41,5 +41,10 @@ def leave(directory: Path, name: str) -> None:
 
 if __name__ == "__main__":
     make_app(Path(sys.argv[1])).Worker(
-        pool="threads", concurrency=2, loglevel="WARNING", without_gossip=True, without_mingle=True
+        pool="threads",
+        concurrency=2,
+        loglevel="WARNING",
+        without_gossip=True,
+        without_mingle=True,
+        queues=sys.argv[2:] or None,
     ).start()

@@ -1,12 +1,15 @@
 """A child process with the real loop and the real registry, whose stages only leave files behind.
 
 `python -m tests.support.fake_training` takes trainer.run's arguments; FAKE_TRAINING in the environment is JSON:
-`hang`: the stage that never ends, `fail`: the stage that fails, `away`: the stage whose engine is away.
+`hang`: the stage that never ends, `stuck`: the stage whose first step never ends, `fail`: the stage that fails, `away`:
+the stage whose engine is away.
 """
 
 import json
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -49,6 +52,9 @@ def _stage(
         raise StageFailed("only 3 pairs, 50 are needed")
     if plan.get("away") == state:
         raise TryAgain("the engine is away")
+    if plan.get("stuck") == state:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+        threading.Event().wait()  # as in a long forward: nothing is reported, nothing is asked
     steps = 10_000 if plan.get("hang") == state else 2
     for step in range(1, steps + 1):
         progress(step, steps, {"loss": 1 / step})

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from tests.support.training import make_base, make_prompt, make_settings
-from trainer.batches import Encoded
 from trainer.data import Prompt
+from trainer.lines import Encoded
 from trainer.methods.policy import PolicyContext
 from trainer.model import Base
 from trainer.sampling import Sampled

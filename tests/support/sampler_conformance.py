@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from tests.support.training import make_prompt
-from trainer.batches import Encoded, all_logprobs
+from trainer.batches import all_logprobs
 from trainer.data import Prompt, encode_prompt
 from trainer.errors import TrainerError
+from trainer.lines import Encoded
 from trainer.model import Base, using
 from trainer.sampling import Sampled, Sampler
 

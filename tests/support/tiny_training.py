@@ -9,6 +9,7 @@ from tests.support.tiny_model import Kind, make_tiny_model
 TINY: dict[str, Any] = {
     "sampler": "transformers",
     "min_pairs": 10,
+    "min_thumbs": 10,
     "lora_rank": 4,
     "reward_rank": 4,
     "reward_learning_rate": 1e-3,

@@ -9,8 +9,8 @@ import torch
 
 from infra.settings import TrainerSettings
 from tests.support.tiny_model import Kind, make_tiny_model
-from trainer.batches import Encoded
 from trainer.data import Preference, Prompt
+from trainer.lines import Encoded
 from trainer.model import Base, adapter_parameters, attach_adapter, load_base
 
 WORDS = ["the", "cosine", "of", "x", "returns", "a", "list", "string", "value", "when", "called", "with", "math"]

@@ -23,7 +23,10 @@ from infra.registry.errors import Conflict, IllegalTransition, NotFound
 from infra.settings import SettingsError
 from tests.support.cycles import cycle_row, hold, make_cycle
 from tests.support.home import make_ports
+from tests.support.manifests import make_adapter_manifest
+from tests.support.reports import make_evidence, make_findings
 from trainer.commands import opened, register
+from trainer.report import write_report
 
 ENDINGS = [
     (CycleState.ACCEPTED, 0),
@@ -168,3 +171,38 @@ def test_a_log_line_goes_to_standard_error(ports: Ports, capfd: pytest.CaptureFi
     captured = capfd.readouterr()
     assert captured.out == ""
     assert "judge_skipped" in captured.err
+
+
+def reported(ports: Ports) -> str:
+    """A cycle whose report and evidence are published; one of its samples is left after erasures."""
+    cycle_id = make_cycle(ports)
+    manifest = make_adapter_manifest(cycle_id=cycle_id)
+    sample = {"prompt_id": "p1", "prompt": [], "candidate": "A friend.", "champion": "Nobody."}
+    evidence = make_evidence(samples=[sample])
+    write_report(ports.artifacts, make_findings(manifest=manifest, evidence=evidence))
+    ports.artifacts.write(f"adapters/{manifest.version}/evidence.json", evidence.model_dump_json().encode())
+    return cycle_id
+
+
+def test_a_cycle_s_report_is_written_as_a_page_with_answers(ports: Ports, tmp_path: Path) -> None:
+    cycle_id = reported(ports)
+    result = run("cycle", "report", cycle_id, "--out", str(tmp_path / "page.html"))
+    assert result.stdout == f"wrote {tmp_path / 'page.html'}\n"
+    assert "A friend." in (tmp_path / "page.html").read_text()
+
+
+def test_a_cycle_s_report_can_be_read_by_programs(ports: Ports) -> None:
+    found = run_json("cycle", "report", reported(ports))
+    assert [sample["candidate"] for sample in found["samples"]] == ["A friend."]
+    assert found["cost"]["fixed_share"] > 0
+
+
+def test_a_cycle_that_published_nothing_says_that_it_has_no_report(ports: Ports) -> None:
+    cycle_id = make_cycle(ports)
+    with pytest.raises(SettingsError, match=f"cycle {cycle_id} has no report"):
+        run("cycle", "report", cycle_id)
+
+
+def test_nobody_reads_the_report_of_another_tenant(ports: Ports) -> None:
+    with pytest.raises(NotFound):
+        run("cycle", "report", reported(ports), "--tenant", "other")

@@ -1,6 +1,7 @@
 """Rows come typed out of Parquet, and are encoded exactly as the engine would."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,35 @@ def test_a_weight_that_is_none_is_refused(weight: Any) -> None:
 def test_a_label_is_true_or_false_and_nothing_else() -> None:
     with pytest.raises(BadRow, match="column label"):
         unpaired([{"prompt": PROMPT, "completion": [make_message("a")], "label": "good"}])
+
+
+def test_a_stated_margin_and_the_events_of_a_choice_are_read() -> None:
+    row = {"prompt": PROMPT, "chosen": [make_message("a")], "rejected": [make_message("b")]}
+    told = {"margin": 2, "source_event_ids": ["e1", "e2"], "segment": "de"}
+    plain, full = preferences([row, {**row, **told}])
+    assert (plain.margin, plain.event, plain.segment) == (0.0, "", "")
+    assert (full.margin, full.event, full.segment) == (2.0, "e1 e2", "de")
+
+
+@pytest.mark.parametrize("margin", ["strong", math.nan, math.inf])
+def test_a_margin_that_is_no_number_is_refused(margin: object) -> None:
+    row = {"prompt": PROMPT, "chosen": [make_message("a")], "rejected": [make_message("b")], "margin": margin}
+    with pytest.raises(BadRow, match="margin"):
+        preferences([row])
+
+
+def test_a_row_may_be_a_turn_of_a_conversation_that_was_judged() -> None:
+    row = {"prompt": PROMPT, "completion": [make_message("a")], "label": True}
+    alone, turn = unpaired([row, {**row, "conversation_turn": 2, "conversation_turns": 3}])
+    assert (alone.turn, alone.turns) == (0, 0)
+    assert (turn.turn, turn.turns) == (2, 3)
+
+
+@pytest.mark.parametrize(("turn", "turns"), [(0, 3), (4, 3), (None, 3), ("2", 3)])
+def test_a_turn_outside_its_conversation_is_refused(turn: object, turns: int) -> None:
+    row = {"prompt": PROMPT, "completion": [make_message("a")], "label": True}
+    with pytest.raises(BadRow, match="no place"):
+        unpaired([{**row, "conversation_turn": turn, "conversation_turns": turns}])
 
 
 def test_what_the_template_refuses_is_a_bad_row(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import torch
 from tests.support.tiny_model import make_tiny_model
 from tests.support.training import make_prompt
 from trainer import divergence
-from trainer.batches import Encoded
 from trainer.data import encode_prompt
 from trainer.divergence import answer_kls, sequence_logprobs
+from trainer.lines import Encoded
 from trainer.model import Base, adapter_parameters, attach_adapter, load_base, using
 from trainer.transformers_sampler import TransformersSampler
 

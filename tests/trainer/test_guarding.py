@@ -9,10 +9,11 @@ import torch
 from tests.support.policy import RuleReward, make_context, make_talkative, shorter_is_better
 from tests.support.training import disturb
 from trainer.guarding import Watch
-from trainer.methods.policy import SAMPLING, PolicyContext, PolicyResult, policy_method
+from trainer.history import Trained
+from trainer.methods.policy import SAMPLING, PolicyContext, policy_method
 from trainer.model import Base, adapter_parameters
 from trainer.observation import GAIN, Observation
-from trainer.on_policy import Samples, draw_samples
+from trainer.on_policy import Drawer, Samples
 
 STEEP: dict[str, Any] = {"policy_learning_rate": 1e-2, "policy_beta": 0.0, "policy_steps": 30}
 
@@ -24,21 +25,21 @@ class Foolish(RuleReward):
         super().__init__(lambda answer: -abs(len(answer) - 8.0))
 
 
-def train(base: Base, directory: Path, **wanted: Any) -> PolicyResult:
+def train(base: Base, directory: Path, **wanted: Any) -> Trained:
     held_out = wanted.pop("held_out", Foolish())
     context = make_context(base, directory, held_out=held_out, **{**STEEP, **wanted})
     return policy_method(wanted.get("method", "rloo"))(context)
 
 
 def mean_length(context: PolicyContext) -> float:
-    return draw_samples(context, context.needed_prompts, 1000, 16).mean_length
+    return Drawer(context).start(list(context.needed_prompts), 16).mean_length
 
 
 @pytest.mark.parametrize("method", sorted(SAMPLING))
 def test_a_training_ends_where_the_held_out_reward_turns(method: str, tmp_path: Path) -> None:
     base = make_talkative(tmp_path, "policy")
     found = policy_method(method)(make_context(base, tmp_path, held_out=Foolish(), policy_samples=8, **STEEP))
-    assert "the held-out reward has turned" in found.stopped
+    assert "the held-out reward has turned" in str(found.stopped)
     assert len(found.history) < 30
 
 
@@ -53,7 +54,7 @@ def test_the_best_adapter_is_there_afterwards_not_the_last(tmp_path: Path) -> No
 def test_a_held_out_reward_that_agrees_stops_nothing(tmp_path: Path) -> None:
     base = make_talkative(tmp_path, "policy")
     found = train(base, tmp_path, held_out=RuleReward(shorter_is_better))
-    assert (found.stopped, len(found.history)) == ("", 30)
+    assert (found.stopped, len(found.history)) == (None, 30)
     assert found.history[-1]["completions/mean_length"] < 3
 
 
@@ -61,7 +62,7 @@ def test_the_kl_budget_ends_a_training_and_the_state_before_is_kept(tmp_path: Pa
     base = make_talkative(tmp_path, "policy")
     context = make_context(base, tmp_path, policy_kl_budget=2.0, **STEEP)
     found = policy_method("rloo")(context)
-    assert "the budget is 2" in found.stopped
+    assert "the budget is 2" in str(found.stopped)
     assert all(step["objective/kl"] <= 2.0 for step in found.history)
 
 
@@ -97,9 +98,9 @@ def test_answers_that_shrink_to_nothing_are_told(tmp_path: Path) -> None:
 
 def test_a_watch_that_was_put_away_goes_on_as_it_was(tmp_path: Path) -> None:
     base = make_talkative(tmp_path, "policy")
-    context = make_context(base, tmp_path, held_out=Foolish())
+    context = make_context(base, tmp_path, held_out=Foolish(), policy_steps=4)
     samples = [_look(context, step) for step in range(4)]
-    live, again = Watch(context), Watch(context)
+    live, again = (Watch(context, Drawer(context)) for _ in range(2))
     told = [live.look(one, torch.zeros(len(one.rows))) for one in samples[:2]]
     again.load_state_dict(live.state_dict())
     disturb(base, "policy", seed=3)  # the start's answers are not drawn anew
@@ -110,4 +111,4 @@ def test_a_watch_that_was_put_away_goes_on_as_it_was(tmp_path: Path) -> None:
 
 
 def _look(context: PolicyContext, step: int) -> Samples:
-    return draw_samples(context, list(context.needed_prompts)[:4], step)
+    return Drawer(context).take(step)

@@ -18,10 +18,12 @@ from infra.database.tables import LeaseRow
 from infra.ports import Ports
 from infra.registry import cycles, leases
 from infra.registry.cycles import CycleState
+from infra.registry.leases import Lease
 from tests.support.cycles import cycle_row, hold, make_cycle
 from tests.support.fake_training import VARIABLE, fake_command
 from tests.support.home import make_ports
-from trainer.launch import MOST_CRASHES, Launcher
+from trainer.cycle import FOLLOWING
+from trainer.launch import MOST_CRASHES, Ending, Launcher, beat_s
 from trainer.workdir import work_dir
 
 
@@ -106,6 +108,43 @@ def test_a_cancel_ends_a_child_that_hangs(ports: Ports, monkeypatch: pytest.Monk
     thread.join(20)
     assert outcome == [CycleState.CANCELLED]
     assert children_of(os.getpid(), cycle_id) == []
+
+
+class Counted(Launcher):
+    """Counts how often it looks whether a cycle is still wanted."""
+
+    looks = 0
+
+    def _unwanted(self, cycle_id: str, lease: Lease) -> Ending | None:
+        Counted.looks += 1
+        return super()._unwanted(cycle_id, lease)
+
+
+@pytest.mark.parametrize("stage", list(FOLLOWING))
+def test_a_cancel_ends_a_child_in_the_middle_of_a_step_at_the_next_look(
+    ports: Ports, monkeypatch: pytest.MonkeyPatch, stage: CycleState
+) -> None:
+    """The child neither reports nor takes a signal that can be refused."""
+    plan(monkeypatch, stuck=stage)
+    cycle_id = make_cycle(ports, state=stage)
+    worker = Counted(ports, threading.Event(), fake_command)
+    thread, outcome = in_thread(lambda: worker.run(cycle_id))
+    wait_until(lambda: stage in started(ports, cycle_id))
+    [child] = children_of(os.getpid(), cycle_id)
+    with ports.database.transaction() as session:
+        cycles.request_cancel(session, cycle_id, tenant="default", actor="operator")
+        looks = Counted.looks  # none can be between this and the commit: both write
+    wait_until(lambda: cycle_row(ports, cycle_id).state == CycleState.CANCELLED)
+    thread.join()
+    assert outcome == [CycleState.CANCELLED]
+    assert not child.is_running()
+    assert Counted.looks - looks <= 2
+
+
+@pytest.mark.parametrize("ttl_s", [0.1, 1.0, 10.0, 3600.0])
+def test_a_child_is_looked_at_every_second_and_thrice_in_the_life_of_its_lease(ttl_s: float) -> None:
+    assert beat_s(ttl_s) <= 1.0
+    assert 3 * beat_s(ttl_s) < ttl_s
 
 
 def test_a_cycle_cancelled_before_it_began_starts_no_child(ports: Ports) -> None:

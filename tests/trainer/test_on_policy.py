@@ -11,8 +11,9 @@ from tests.support.policy import NotingSampler, make_context, make_prompts
 from tests.support.training import disturb, make_base
 from trainer.batches import all_logprobs
 from trainer.errors import TryAgain
+from trainer.loop import Course
 from trainer.model import Base, using
-from trainer.on_policy import course, draw_samples, settle_truncated
+from trainer.on_policy import Drawer, settle_truncated
 
 REWARDS = torch.tensor([1.0, 5.0, 3.0, 9.0])
 
@@ -24,7 +25,7 @@ def base(tmp_path: Path) -> Base:
 
 def test_the_adapter_under_training_is_what_samples(base: Base, tmp_path: Path) -> None:
     disturb(base, "policy")
-    samples = draw_samples(make_context(base, tmp_path / "samples"), make_prompts()[:2], 0)
+    samples = Drawer(make_context(base, tmp_path / "samples", prompts=make_prompts()[:2])).take(0)
     with using(base, "policy"):
         expected = all_logprobs(base, samples.rows)
     for mine, theirs in zip(samples.sampler_logps, expected, strict=True):
@@ -33,9 +34,10 @@ def test_the_adapter_under_training_is_what_samples(base: Base, tmp_path: Path) 
 
 def test_every_step_has_a_name_of_its_own_that_is_retired(base: Base, tmp_path: Path) -> None:
     sampler = NotingSampler(base)
-    context = make_context(base, tmp_path / "samples", sampler=sampler)
+    context = make_context(base, tmp_path / "samples", sampler=sampler, policy_steps=3)
+    drawer = Drawer(context)
     for step in range(3):
-        draw_samples(context, make_prompts()[:1], step)
+        drawer.take(step)
     assert sampler.published == sampler.retired == ["train-1-1_0", "train-1-1_1", "train-1-1_2"]
     assert list((tmp_path / "samples").iterdir()) == []
 
@@ -47,14 +49,14 @@ def test_a_name_is_retired_and_its_files_removed_when_sampling_fails(base: Base,
 
     sampler = Failing(base)
     with pytest.raises(TryAgain):
-        draw_samples(make_context(base, tmp_path / "samples", sampler=sampler), make_prompts()[:1], 0)
+        Drawer(make_context(base, tmp_path / "samples", sampler=sampler)).take(0)
     assert sampler.retired == ["train-1-1_0"]
     assert list((tmp_path / "samples").iterdir()) == []
 
 
 def test_training_samples_are_drawn_from_the_whole_distribution(base: Base, tmp_path: Path) -> None:
     sampler = NotingSampler(base)
-    draw_samples(make_context(base, tmp_path / "samples", sampler=sampler, policy_samples=3), make_prompts()[:2], 4)
+    Drawer(make_context(base, tmp_path / "samples", sampler=sampler, policy_samples=3, policy_steps=5)).take(4)
     call = sampler.calls[0]
     assert (call["temperature"], call["top_p"], call["n"], call["adapter"]) == (1.0, 1.0, 3, "train-1-1_4")
 
@@ -62,7 +64,7 @@ def test_training_samples_are_drawn_from_the_whole_distribution(base: Base, tmp_
 def test_steps_and_seeds_have_seeds_of_their_own(base: Base, tmp_path: Path) -> None:
     sampler = NotingSampler(base)
     for seed, step in ((0, 0), (0, 1), (1, 0)):
-        draw_samples(make_context(base, tmp_path / "samples", sampler=sampler, seed=seed), make_prompts()[:1], step)
+        Drawer(make_context(base, tmp_path / "samples", sampler=sampler, seed=seed)).take(step)
     assert len({call["seed"] for call in sampler.calls}) == 3
 
 
@@ -95,7 +97,7 @@ def test_one_whole_answer_is_enough_to_be_better_than_a_cut_one() -> None:
 
 
 def test_every_prompt_comes_once_before_any_comes_again() -> None:
-    steps = list(islice(course(make_prompts(), 4, seed=0), 6))
+    steps = list(islice(Course(make_prompts(), 4, seed=0), 6))
     asked = [prompt.prompt_id for step in steps for prompt in step]
     assert [len(step) for step in steps] == [4] * 6
     for start in range(0, 24, 6):
@@ -104,10 +106,10 @@ def test_every_prompt_comes_once_before_any_comes_again() -> None:
 
 def test_the_course_is_the_same_for_the_same_seed_only() -> None:
     def first(seed: int) -> list[str]:
-        return [prompt.prompt_id for prompt in next(course(make_prompts(), 6, seed=seed))]
+        return [prompt.prompt_id for prompt in next(Course(make_prompts(), 6, seed=seed))]
 
     assert first(0) == first(0) != first(1)
 
 
 def test_more_prompts_a_step_than_there_are_come_more_than_once() -> None:
-    assert len(next(course(make_prompts()[:2], 5, seed=0))) == 5
+    assert len(next(Course(make_prompts()[:2], 5, seed=0))) == 5

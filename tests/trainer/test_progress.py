@@ -9,7 +9,7 @@ import pytest
 from infra.ports import Ports
 from tests.support.cycles import cycle_row, hold, make_cycle
 from tests.support.home import make_ports
-from trainer.progress import StageProgress, eta_s
+from trainer.progress import RegistryProgress, StageProgress, eta_s
 
 
 @dataclass
@@ -31,7 +31,8 @@ def ports(tmp_path: Path) -> Iterator[Ports]:
 
 def make_progress(ports: Ports, clock: Clock) -> tuple[str, StageProgress]:
     cycle_id = make_cycle(ports)
-    return cycle_id, StageProgress(ports.database, hold(ports, cycle_id), cycle_id, "policy", every_s=0.5, clock=clock)
+    written = RegistryProgress(ports.database, hold(ports, cycle_id), cycle_id, "policy", every_s=0.5, clock=clock)
+    return cycle_id, StageProgress(written)
 
 
 def test_steps_in_quick_succession_are_not_all_written(ports: Ports) -> None:

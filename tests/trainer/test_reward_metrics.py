@@ -73,4 +73,14 @@ def test_accuracy_is_told_by_source() -> None:
 
 
 def test_no_held_out_pairs_leave_everything_unmeasured() -> None:
-    assert describe([]) == {"pairs": 0, "accuracy_by_source": {}, "length_correlation": None}
+    found = describe([])
+    assert found == {"pairs": 0, "accuracy_by_source": {}, "accuracy_by_segment": {}, "length_correlation": None}
+
+
+def test_accuracy_is_told_by_segment_where_rows_name_one() -> None:
+    rows = [make_judged(1.0, rater=f"r{n}", segment="de" if n % 2 else "en") for n in range(6)]
+    rows += [make_judged(-1.0, rater=f"r{n}", segment="en") for n in range(6)]
+    by_segment = describe([*rows, make_judged(-1.0)])["accuracy_by_segment"]
+    assert by_segment.keys() == {"de", "en"}
+    assert by_segment["de"]["value"] == 1.0
+    assert by_segment["en"]["value"] == pytest.approx(3 / 9)

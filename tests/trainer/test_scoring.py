@@ -71,6 +71,24 @@ def test_the_child_itself_runs_in_one_process_too(ports: Ports, tmp_path: Path) 
     assert len(json.loads(Path(f"{path}.scores.json").read_text())) == 2
 
 
+@pytest.mark.training
+def test_a_whole_conversation_scores_its_turns_at_their_shares(ports: Ports, tmp_path: Path) -> None:
+    model = register(ports, load_base(Path(ports.settings.serving.model)), tmp_path / "reward")
+    messages = [
+        {"role": "user", "content": "What does f1 do?"}, {"role": "assistant", "content": "a list"},
+        {"role": "user", "content": "What does f2 do?"}, {"role": "assistant", "content": "the cosine of x"},
+    ]  # fmt: skip
+    path = tmp_path / "conversations.json"
+    path.write_text(json.dumps([{"messages": messages}, CONVERSATIONS[0]]))
+    assert main(["--reward", NAME, "--path", str(path)]) == 0
+    first, second, alone = model.score(
+        [(messages[:1], "a list"), (messages[:3], "the cosine of x"), (messages[:1], "a list")]
+    )
+    discount = ports.settings.trainer.conversation_discount
+    expected = [(discount * first + second) / (discount + 1), alone]
+    assert json.loads(Path(f"{path}.scores.json").read_text()) == pytest.approx(expected, rel=1e-4)
+
+
 def test_an_unknown_reward_model_is_said_to_be_unknown(ports: Ports, tmp_path: Path) -> None:
     path = tmp_path / "conversations.json"
     path.write_text("[]")

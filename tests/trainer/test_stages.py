@@ -1,5 +1,6 @@
 """A whole cycle with a real, tiny model: trained, measured, published, and the same again from the same seed."""
 
+import json
 import math
 import os
 import subprocess
@@ -10,21 +11,19 @@ from typing import Any
 import pytest
 
 from infra.contracts.manifests import AdapterManifest, Evidence
-from infra.database.tables import AdapterRow
 from infra.ports import Ports
-from infra.registry import adapters, cycles, fleet, leases
+from infra.registry import adapters
 from infra.registry.cycles import CycleState
 from infra.settings import SettingsError, TrainerSettings
 from tests.support.cycles import cycle_row, hold
 from tests.support.datasets import make_snapshotted_cycle, make_tables
 from tests.support.home import make_ports
-from tests.support.routing import make_table
+from tests.support.tiny_cycles import Killed, end, make_tiny_ports, published, serve, train
 from tests.support.tiny_model import Kind
 from tests.support.tiny_training import tiny_environment
-from trainer.cycle import FOLLOWING, Holding, Stage, run_stages
+from trainer.cycle import FOLLOWING
 from trainer.errors import StageFailed
 from trainer.launch import child_command
-from trainer.stages.table import open_stages
 from trainer.workdir import work_dir
 
 pytestmark = pytest.mark.training
@@ -48,31 +47,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Ports, s
     ports.close()
 
 
-def make_tiny_ports(directory: Path, **settings: Any) -> Ports:
-    return make_ports(directory / "home", **tiny_environment(directory, **settings))
-
-
-class Killed(BaseException):
-    """Stands for kill -9: nothing in the trainer catches it."""
-
-
-def die(part: Path, _progress: object) -> dict[str, Any]:
-    (part / "half").write_text("half")
-    raise Killed
-
-
-def train(ports: Ports, cycle_id: str, *, dies_in: CycleState | None = None) -> CycleState:
-    lease = hold(ports, cycle_id, "trainer", ttl_s=600)
-    holding = Holding(ports.database, cycle_id, lease, work_dir(ports.home, cycle_id))
-    try:
-        with open_stages(ports, holding) as stages:
-            return run_stages(holding, {**stages, **({dies_in: Stage(die)} if dies_in else {})})
-    except Killed:
-        with ports.database.transaction() as session:
-            leases.release(session, lease)
-        raise
-
-
 def train_in_child(ports: Ports, cycle_id: str, directory: Path) -> None:
     """As the worker does it, under another PYTHONHASHSEED."""
     lease = hold(ports, cycle_id, "trainer", ttl_s=600)
@@ -89,28 +63,6 @@ def hashes_of(ports: Ports, cycle_id: str) -> dict[str, str]:
     found = {role: model["sha256"] for role, model in reward["models"].items()}
     manifest = adapters.manifest_of(published(ports, cycle_id))
     return {**found, "sft": anchor.get("sha256", ""), "adapter": manifest.sha256}
-
-
-def end(ports: Ports, cycle_id: str) -> None:
-    lease = hold(ports, cycle_id, "serving")
-    with ports.database.transaction() as session:
-        cycles.advance(session, lease, cycle_id, CycleState.ACCEPTED)
-        leases.release(session, lease)
-
-
-def serve(ports: Ports, version: str) -> None:
-    """The routing table sends everything to this version."""
-    with ports.database.transaction() as session:
-        lease = leases.acquire(session, "controller", "serving", 60)
-        assert lease is not None
-        fleet.publish_routing(session, lease, make_table(champion=version))
-
-
-def published(ports: Ports, cycle_id: str) -> AdapterRow:
-    version = cycle_row(ports, cycle_id).version
-    assert version is not None
-    with ports.database.reading() as session:
-        return adapters.get(session, version)
 
 
 def test_a_cycle_trains_measures_and_publishes(trained: tuple[Ports, str]) -> None:
@@ -181,6 +133,27 @@ def test_the_report_shows_figures_and_no_text_of_anyone(trained: tuple[Ports, st
     assert (
         "KL to the anchor, nats per answer" in ports.artifacts.read_json(f"reports/{cycle_id}/report.json")["measured"]
     )
+
+
+def test_every_step_of_every_model_is_published_with_the_report(trained: tuple[Ports, str]) -> None:
+    ports, cycle_id = trained
+    names = ("policy", "reward", "reward-judge")
+    text = {name: ports.artifacts.read(f"reports/{cycle_id}/metrics/{name}.jsonl").decode() for name in names}
+    steps = {name: [line["step"] for line in map(json.loads, each.splitlines())] for name, each in text.items()}
+    assert steps["policy"] == [1, 2]
+    assert all(found == list(range(1, len(found) + 1)) and found for found in steps.values())
+    assert "objective/kl" in text["policy"]
+
+
+def test_the_report_bills_what_the_trainer_did(trained: tuple[Ports, str]) -> None:
+    ports, cycle_id = trained
+    cost = ports.artifacts.read_json(f"reports/{cycle_id}/report.json")["cost"]
+    assert cost["missing"] == ["publishing", "gating"]
+    assert cost["stages"]["policy"]["learning_tokens"] > 0
+    assert cost["stages"]["evaluating"]["learning_tokens"] == 0 < cost["stages"]["evaluating"]["reading_tokens"]
+    assert cost["stages"]["sft"]["load"] > 0  # the first that needs a base: the rows' tokens are counted there
+    assert cost["wall_s"] == pytest.approx(sum(stage["seconds"] for stage in cost["stages"].values()), abs=0.01)
+    assert cost["device"] == "cpu"
 
 
 def test_the_same_dataset_settings_and_seed_give_the_same_adapter(tmp_path: Path) -> None:
@@ -258,6 +231,22 @@ def test_checks_that_cannot_be_read_end_the_cycle_before_anything_is_trained(tmp
     with pytest.raises(SettingsError, match="wrong.jsonl, line 1"):
         train(ports, cycle_id)
     assert cycle_row(ports, cycle_id).state == CycleState.SFT
+
+
+@pytest.mark.parametrize("score", ["mean", "uncertainty"])
+def test_a_policy_learns_from_an_ensemble_and_a_guard_is_published_beside_it(ports: Ports, score: str) -> None:
+    """Two in five of those raters are the judge's, and one in four the guard's."""
+    wanted: dict[str, Any] = {"reward_members": 2, "reward_score": score, "guard_share": 0.25, "method": "ppo"}
+    cycle_id = make_snapshotted_cycle(ports, make_tables(pairs=300), **wanted)
+    assert train(ports, cycle_id) is CycleState.GATING
+    reward = work_dir(ports.home, cycle_id).result(CycleState.REWARD) or {}
+    assert reward["models"].keys() == {"reward", "judge", "guard"}
+    with ports.database.reading() as session:
+        rows = {row.name: row.path for row in adapters.reward_models(session, "default")}
+    for model in reward["models"].values():
+        assert ports.artifacts.is_ready(rows[model["name"]])
+    files = ports.artifacts.hashes(rows[reward["models"]["reward"]["name"]])
+    assert {f"member-{number}/adapter_model.safetensors" for number in (0, 1)} < files.keys()
 
 
 def test_demonstrations_make_an_anchor_of_their_own(ports: Ports) -> None:

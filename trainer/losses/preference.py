@@ -9,12 +9,16 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def bradley_terry(margins_B: Tensor, log_tie: Tensor | None = None) -> Tensor:
+def bradley_terry(margins_B: Tensor, log_tie: Tensor | None = None, *, asked_B: Tensor | float = 0.0) -> Tensor:
     """-log P(first wins), margins = score(first) - score(second). Bradley & Terry 1952, 10.2307/2334029.
+
+    `asked_B` is by how much the first score is to be above the second, more for a stronger preference: Touvron et al.
+    2023, arXiv 2307.09288, equation 2. TRL takes it from the column `margin`.
 
     `log_tie` is Davidson's log nu (1970, 10.1080/01621459.1970.10481082): P(win) = e^{m/2} / (e^{m/2} + e^{-m/2} + nu).
     None means that ties can't happen (nu = 0).
     """
+    margins_B = margins_B - asked_B
     if log_tie is None:
         return -functional.logsigmoid(margins_B)
     return _davidson_normaliser(margins_B, log_tie) - margins_B / 2
@@ -23,6 +27,12 @@ def bradley_terry(margins_B: Tensor, log_tie: Tensor | None = None) -> Tensor:
 def tie_loss(margins_B: Tensor, log_tie: Tensor) -> Tensor:
     """-log P(tie) under Davidson's model: nu / (e^{m/2} + e^{-m/2} + nu)."""
     return _davidson_normaliser(margins_B, log_tie) - log_tie
+
+
+def centring_loss(first_B: Tensor, second_B: Tensor) -> Tensor:
+    """(score(first) + score(second))^2, since choices fix differences only. Eisenstein et al. 2023, arXiv 2312.09244,
+    equation 2, whose eta TRL calls `center_rewards_coefficient`."""
+    return (first_B + second_B).square()
 
 
 def dpo_loss(chosen_B: Tensor, rejected_B: Tensor, *, beta: float, label_smoothing: float = 0.0) -> Tensor:

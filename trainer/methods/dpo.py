@@ -10,12 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainer.batches import Encoded, encode
+from trainer.batches import encode
 from trainer.errors import StageFailed
+from trainer.history import Metrics, Trained
+from trainer.lines import Encoded
 from trainer.losses.preference import dpo_loss, ipo_loss
-from trainer.losses.tokens import weighted_mean
-from trainer.methods.policy import PolicyContext, PolicyResult
-from trainer.offline import answer_sums, reference_logprobs, steps, train_on_rows
+from trainer.methods.policy import PolicyContext
+from trainer.offline import Units, answer_sums, passes, reference_logprobs, train_preferences
+from trainer.parts import PartLoss
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,25 +32,35 @@ class Pair:
         return max(len(self.chosen), len(self.rejected))
 
 
-def train(context: PolicyContext) -> PolicyResult:
+def train(context: PolicyContext) -> Trained:
     """Raises StageFailed where no pairs are left."""
-    pairs = _pairs(context)
+    settings, pairs = context.settings, _pairs(context)
     reference_2C = reference_logprobs(context, [*(pair.chosen for pair in pairs), *(pair.rejected for pair in pairs)])
     reference_C2 = reference_2C.view(2, -1).T
+    lengths = [len(pair) for pair in pairs]
+    batches = passes(lengths, settings.preference_batch, settings.preference_epochs, seed=context.seed)
+    steps = [_step(context, [pairs[index] for index in picked], reference_C2[picked]) for picked in batches]
+    return train_preferences(context, steps)
 
-    def loss_of(picked: list[int]) -> tuple[Tensor, dict[str, float]]:
-        return _step(context, [pairs[index] for index in picked], reference_C2[picked])
 
-    return train_on_rows(context, steps(context, [len(pair) for pair in pairs]), loss_of)
+def _step(context: PolicyContext, pairs: Sequence[Pair], reference_C2: Tensor) -> tuple[Units, PartLoss]:
+    weighing = sum(pair.weight for pair in pairs)
+
+    def loss_of(picked: list[int]) -> tuple[Tensor, Metrics]:
+        return part_loss(context, [pairs[index] for index in picked], reference_C2[picked], weighing)
+
+    return [[pair.chosen, pair.rejected] for pair in pairs], loss_of
 
 
-def _step(context: PolicyContext, pairs: Sequence[Pair], reference_C2: Tensor) -> tuple[Tensor, dict[str, float]]:
-    """Both answers of each pair in one forward."""
+def part_loss(
+    context: PolicyContext, pairs: Sequence[Pair], reference_C2: Tensor, weighing: float
+) -> tuple[Tensor, Metrics]:
+    """Both answers of each pair in one forward; `weighing` is the sum of the whole step's weights."""
     rows = [*(pair.chosen for pair in pairs), *(pair.rejected for pair in pairs)]
     chosen_C, rejected_C = answer_sums(context.base, rows).chunk(2)
     ratios_C, others_C = chosen_C - reference_C2[:, 0], rejected_C - reference_C2[:, 1]
     weights_C = torch.tensor([pair.weight for pair in pairs], device=chosen_C.device)
-    loss = weighted_mean(_losses(context, pairs, ratios_C, others_C), weights_C)
+    loss = (_losses(context, pairs, ratios_C, others_C) * weights_C).sum() / weighing
     return loss, _metrics(context.settings.dpo_beta, ratios_C.detach(), others_C.detach())
 
 

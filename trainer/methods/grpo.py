@@ -9,13 +9,14 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from trainer.history import Trained
 from trainer.losses.advantages import group_advantages
 from trainer.losses.policy import Whole, answer_weights, grpo_loss
-from trainer.methods.policy import PolicyContext, PolicyResult
+from trainer.methods.policy import PolicyContext
 from trainer.updating import Forwarded, Learner, Loss, Scored, compared, figures, old_logprobs, train_on_samples
 
 
-def train(context: PolicyContext) -> PolicyResult:
+def train(context: PolicyContext) -> Trained:
     return train_on_samples(context, Grpo(context))
 
 

@@ -5,18 +5,19 @@ same in sum, by the observed ratio. Each row is one rater's judgement with a wei
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from trainer.batches import Encoded, encode
+from trainer.batches import all_logprobs, encode
 from trainer.errors import StageFailed
+from trainer.history import Metrics, Trained
+from trainer.lines import Encoded
 from trainer.losses.preference import kto_loss, kto_reference_point, kto_weights
-from trainer.losses.tokens import weighted_mean
-from trainer.methods.policy import PolicyContext, PolicyResult
-from trainer.model import using
-from trainer.offline import answer_sums, reference_logprobs, steps, train_on_rows
+from trainer.methods.policy import PolicyContext
+from trainer.offline import Units, answer_sums, passes, reference_logprobs, train_preferences
+from trainer.parts import PartLoss
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,38 +29,65 @@ class Thumb:
     weight: float
 
 
-def train(context: PolicyContext) -> PolicyResult:
+def train(context: PolicyContext) -> Trained:
     """Raises StageFailed where nothing is left."""
-    thumbs = _thumbs(context)
+    settings, thumbs = context.settings, _thumbs(context)
     liked_B = torch.tensor([thumb.liked for thumb in thumbs])
     factors = kto_weights(liked_B, torch.tensor([thumb.weight for thumb in thumbs]))
-    reference_B = reference_logprobs(context, [thumb.row for thumb in thumbs])
+    weighed = [replace(thumb, weight=thumb.weight * factors[not thumb.liked]) for thumb in thumbs]
+    lengths = [len(thumb.row) for thumb in thumbs]
+    # in steps of like lengths there would often be one kind of thumb alone
+    batches = passes(lengths, settings.preference_batch, settings.preference_epochs, seed=context.seed, alike=False)
+    steps = _steps(context, [[weighed[index] for index in picked] for picked in batches])
+    return train_preferences(context, steps)
 
-    def loss_of(picked: list[int]) -> tuple[Tensor, dict[str, float]]:
-        return _step(context, [thumbs[index] for index in picked], reference_B[picked], factors)
 
-    lengths = [len(thumb.row) for thumb in thumbs]  # a step of like lengths would often hold one kind of thumb alone
-    return train_on_rows(context, steps(context, lengths, alike=False), loss_of)
+def _steps(context: PolicyContext, batches: Sequence[Sequence[Thumb]]) -> list[tuple[Units, PartLoss]]:
+    """What the reference says of all answers, where they belong and where they don't, is asked at once."""
+    matched = [thumb.row for thumbs in batches for thumb in thumbs]
+    moved = [row for thumbs in batches for row in _mismatched([thumb.row for thumb in thumbs])]
+    sizes = [len(thumbs) for thumbs in batches]
+    references = (reference_logprobs(context, rows).split(sizes) for rows in (matched, moved))
+    return [_step(context, *found) for found in zip(batches, *references, strict=True)]
 
 
 def _step(
-    context: PolicyContext, thumbs: Sequence[Thumb], reference_B: Tensor, factors: tuple[float, float]
-) -> tuple[Tensor, dict[str, float]]:
+    context: PolicyContext, thumbs: Sequence[Thumb], reference_B: Tensor, moved_reference_B: Tensor
+) -> tuple[Units, PartLoss]:
+    weighing, point = sum(thumb.weight for thumb in thumbs), Point(context, thumbs, moved_reference_B)
+
+    def loss_of(picked: list[int]) -> tuple[Tensor, Metrics]:
+        return part_loss(context, [thumbs[index] for index in picked], reference_B[picked], point(), weighing)
+
+    return [[thumb.row] for thumb in thumbs], loss_of
+
+
+@dataclass
+class Point:
+    """A step's reference point, computed before its first forward with gradient."""
+
+    context: PolicyContext
+    thumbs: Sequence[Thumb]
+    reference_B: Tensor
+    _found: Tensor | None = None
+
+    def __call__(self) -> Tensor:
+        if self._found is None:
+            moved = all_logprobs(self.context.base, _mismatched([thumb.row for thumb in self.thumbs]))
+            self._found = kto_reference_point(torch.stack([logps_T.sum() for logps_T in moved]) - self.reference_B)
+        return self._found
+
+
+def part_loss(
+    context: PolicyContext, thumbs: Sequence[Thumb], reference_B: Tensor, point: Tensor, weighing: float
+) -> tuple[Tensor, Metrics]:
+    """`weighing` is the sum of the whole step's weights."""
     beta, device = context.settings.kto_beta, reference_B.device
-    point = _reference_point(context, [thumb.row for thumb in thumbs])
     ratios_B = answer_sums(context.base, [thumb.row for thumb in thumbs]) - reference_B
     liked_B = torch.tensor([thumb.liked for thumb in thumbs], device=device)
-    weights_B = torch.tensor([thumb.weight for thumb in thumbs], device=device) * torch.where(liked_B, *factors)
-    loss = weighted_mean(kto_loss(ratios_B, liked_B, point, beta=beta), weights_B)
+    weights_B = torch.tensor([thumb.weight for thumb in thumbs], device=device)
+    loss = (kto_loss(ratios_B, liked_B, point, beta=beta) * weights_B).sum() / weighing
     return loss, {"kl": float(point), **_metrics(beta * ratios_B.detach(), liked_B)}
-
-
-@torch.no_grad()
-def _reference_point(context: PolicyContext, rows: Sequence[Encoded]) -> Tensor:
-    moved = _mismatched(rows)
-    mine_B = answer_sums(context.base, moved)
-    with using(context.base, context.anchor):
-        return kto_reference_point(mine_B - answer_sums(context.base, moved))
 
 
 def _mismatched(rows: Sequence[Encoded]) -> list[Encoded]:

@@ -1,16 +1,18 @@
 """The interface of all policy methods: what they get, what they give back, and the table of them by name."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 from infra.settings import TrainerSettings
+from trainer.checkpoints import NOWHERE, Checkpoints
 from trainer.data import Demonstration, Preference, Prompt, Unpaired
 from trainer.errors import StageFailed
+from trainer.history import Trained
 from trainer.model import Base
 from trainer.progress import Progress, silent
-from trainer.rewarding import RewardModel
+from trainer.rewarding import Reward
 from trainer.sampling import Sampler
 
 METHODS = {  # the setting trainer.method -> the module with `train`
@@ -40,13 +42,14 @@ class PolicyContext:
     directory: Path
     samples_name: str
     sampler: Sampler | None = None
-    reward: RewardModel | None = None
-    held_out: RewardModel | None = None
+    reward: Reward | None = None
+    held_out: Reward | None = None
     prompts: Sequence[Prompt] = ()
     pairs: Sequence[Preference] = ()
     unpaired: Sequence[Unpaired] = ()
     demonstrations: Sequence[Demonstration] = ()
     progress: Progress = silent
+    checkpoints: Checkpoints = NOWHERE
 
     @property
     def needed_sampler(self) -> Sampler:
@@ -55,7 +58,7 @@ class PolicyContext:
         return self.sampler
 
     @property
-    def needed_reward(self) -> RewardModel:
+    def needed_reward(self) -> Reward:
         if self.reward is None:
             raise StageFailed(f"{self.settings.method} needs a reward model")
         return self.reward
@@ -67,20 +70,7 @@ class PolicyContext:
         return self.prompts
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyResult:
-    """The adapter under training is on the base, ready to be saved. `history` has one entry per step.
-
-    `stopped` is the guard's reason where it ended the training, `warnings` what it found worth a word.
-    """
-
-    metrics: dict[str, float]
-    history: list[dict[str, float]] = field(default_factory=list)
-    stopped: str = ""
-    warnings: tuple[str, ...] = ()
-
-
-PolicyMethod = Callable[[PolicyContext], PolicyResult]
+PolicyMethod = Callable[[PolicyContext], Trained]
 
 
 def policy_method(name: str) -> PolicyMethod:

@@ -5,24 +5,27 @@ the answer's end; advantages are GAE's. What differs: a truncated pi_old / pi_sa
 rounds its own way.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from trainer.batches import Encoded, pad
+from trainer.batches import pad
+from trainer.checkpoints import Stateful
+from trainer.history import Trained
+from trainer.lines import Encoded
+from trainer.loop import Course
 from trainer.losses.advantages import generalised_advantages, whiten
 from trainer.losses.policy import AdaptiveKL, Whole, ppo_loss
 from trainer.losses.tokens import masked_mean, masked_sum
-from trainer.methods.policy import PolicyContext, PolicyResult
+from trainer.methods.policy import PolicyContext
 from trainer.methods.sft import BATCH, Row, encoded_rows, sft_loss
-from trainer.on_policy import course
-from trainer.rewarding import RewardModel
+from trainer.rewarding import Reward
 from trainer.updating import Forwarded, Learner, Loss, Scored, compared, figures, own_logprobs, train_on_samples
 from trainer.value import ValueModel
 
 
-def train(context: PolicyContext) -> PolicyResult:
+def train(context: PolicyContext) -> Trained:
     learner = Ppo(context)
     try:
         return train_on_samples(context, learner)
@@ -42,7 +45,7 @@ class Ppo(Learner):
         settings, reward = context.settings, context.reward
         self._pretraining = _pretraining(context)
         self.kl = AdaptiveKL(settings.policy_beta, settings.ppo_kl_target or None)
-        like = reward.name if isinstance(reward, RewardModel) else None
+        like = reward.name if isinstance(reward, Reward) else None
         self.values = ValueModel(context.base, f"{context.adapter}_value", settings, like=like, seed=context.seed)
 
     def study(self, scored: Scored) -> dict[str, float]:
@@ -83,18 +86,22 @@ class Ppo(Learner):
 
     def beside(self, forwarded: Forwarded, whole: Whole) -> dict[str, float]:
         old_BT, returns_BT = forwarded.fixed(self._old_values), forwarded.fixed(self._returns)
-        return self.values.accumulate(forwarded.batch, old_BT, returns_BT, whole.tokens)
+        return self.values.accumulate(forwarded.batch, old_BT, returns_BT, forwarded.counts / whole.tokens)
 
     def step(self) -> None:
         self.values.step()
 
+    def state(self) -> dict[str, Stateful]:
+        found: dict[str, Stateful] = {"kl": self.kl, "values": self.values}
+        return found if self._pretraining is None else {**found, "pretraining": self._pretraining}
 
-def _pretraining(context: PolicyContext) -> Iterator[list[Row]] | None:
+
+def _pretraining(context: PolicyContext) -> Course[Row] | None:
     """Demonstrations to mix in (Ouyang et al. 2022, equation 2), or None. Raises StageFailed where there are none."""
     if context.settings.ppo_ptx == 0:
         return None
     rows = encoded_rows(context.base, context.demonstrations, context.settings.max_length)
-    return course(rows, BATCH, seed=context.seed)
+    return Course(rows, BATCH, seed=context.seed)
 
 
 def _cut(values_ST: Tensor, rows: Sequence[Encoded]) -> list[Tensor]:

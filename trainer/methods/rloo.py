@@ -9,14 +9,16 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from trainer.history import Trained
+from trainer.lines import Encoded
 from trainer.losses.advantages import leave_one_out_advantages
 from trainer.losses.policy import Forward, Whole, rloo_loss, truncated_importance
 from trainer.losses.tokens import masked_sum
-from trainer.methods.policy import PolicyContext, PolicyResult
+from trainer.methods.policy import PolicyContext
 from trainer.updating import Forwarded, Learner, Loss, Scored, figures, old_logprobs, train_on_samples
 
 
-def train(context: PolicyContext) -> PolicyResult:
+def train(context: PolicyContext) -> Trained:
     return train_on_samples(context, Rloo(context))
 
 
@@ -33,6 +35,10 @@ class Rloo(Learner):
         advantages_PG = leave_one_out_advantages(grouped_PG, normalise=settings.policy_normalise_advantages)
         self._advantages_S = advantages_PG.flatten()
         return {"objective/rlhf_reward": float(penalised_S.mean())}
+
+    def share_of(self, rows: Sequence[Encoded], whole: Whole) -> float:
+        """In answers: each is one action."""
+        return len(rows) / whole.answers
 
     def loss(self, forwarded: Forwarded, whole: Whole) -> Loss:
         settings = self._context.settings

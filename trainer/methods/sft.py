@@ -4,19 +4,22 @@ Ouyang et al. 2022, arXiv 2203.02155, first step; on a LoRA, so that the base st
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import fmean
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from infra.settings import TrainerSettings
-from trainer.batches import Encoded, answer_logprobs, encode, make_batch
+from trainer.batches import encode
+from trainer.checkpoints import NOWHERE, Checkpoints
 from trainer.data import Demonstration
 from trainer.errors import StageFailed
-from trainer.losses.tokens import masked_sum
-from trainer.model import Base, adapter_parameters, using
-from trainer.optimizing import apply_gradients, cosine, set_rates, shuffled_batches, threads
+from trainer.history import Metrics, Trained
+from trainer.lines import Encoded
+from trainer.model import Base
+from trainer.offline import Units, answer_sums, passes, train_on_rows
+from trainer.optimizing import threads
+from trainer.parts import PartLoss
 from trainer.progress import Progress, silent
 
 BATCH = 16
@@ -36,25 +39,26 @@ def train(
     settings: TrainerSettings,
     seed: int,
     progress: Progress = silent,
-) -> dict[str, float]:
-    """Trains the attached `adapter` in place; returns its last metrics. Raises StageFailed without rows."""
+    checkpoints: Checkpoints = NOWHERE,
+) -> Trained:
+    """Trains the attached `adapter` in place. Raises StageFailed without rows."""
     encoded = encoded_rows(base, rows, settings.max_length)
     lengths = [len(row.encoded) for row in encoded]
-    epochs = range(settings.sft_epochs)
-    batches = [batch for epoch in epochs for batch in shuffled_batches(lengths, BATCH, seed=seed + epoch)]
-    parameters = adapter_parameters(base, adapter)
-    optimizer = torch.optim.AdamW(parameters, lr=settings.sft_learning_rate, weight_decay=0.0)
-    losses: list[float] = []
+    batches = passes(lengths, BATCH, settings.sft_epochs, seed=seed)
+    steps = [_step(base, [encoded[index] for index in picked]) for picked in batches]
+    rate = settings.sft_learning_rate
     with threads(settings.threads):
-        for step, picked in enumerate(batches):
-            set_rates(optimizer, cosine(step, len(batches)))
-            with using(base, adapter):
-                loss = sft_loss(base, [encoded[index] for index in picked])
-                loss.backward()
-            norm = apply_gradients(optimizer, parameters)
-            losses.append(float(loss.detach()))
-            progress(step + 1, len(batches), {"loss": losses[-1], "grad_norm": norm})
-    return {"loss": fmean(losses[-max(1, len(losses) // 4) :]), "rows": float(len(encoded))}
+        found = train_on_rows(base, adapter, steps, rate=rate, progress=progress, checkpoints=checkpoints)
+    return replace(found, metrics={**found.metrics, "rows": float(len(encoded))})
+
+
+def _step(base: Base, rows: Sequence[Row]) -> tuple[Units, PartLoss]:
+    weighing = sum(row.weight * len(row.encoded.answer) for row in rows)
+
+    def loss_of(picked: list[int]) -> tuple[Tensor, Metrics]:
+        return sft_loss(base, [rows[index] for index in picked], weighing), {}
+
+    return [[row.encoded] for row in rows], loss_of
 
 
 def encoded_rows(base: Base, rows: Sequence[Demonstration], longest: int) -> list[Row]:
@@ -66,9 +70,9 @@ def encoded_rows(base: Base, rows: Sequence[Demonstration], longest: int) -> lis
     return left
 
 
-def sft_loss(base: Base, rows: Sequence[Row]) -> Tensor:
-    """-sum(w * log p) / sum(w * tokens), under the adapter that is on."""
-    batch = make_batch([row.encoded for row in rows], base.device)
+def sft_loss(base: Base, rows: Sequence[Row], weighing: float | None = None) -> Tensor:
+    """-sum(w * log p) / sum(w * tokens), under the adapter that is on; `weighing` is a larger batch's last sum."""
     weights_B = torch.tensor([row.weight for row in rows], device=base.device)
-    logps_B = masked_sum(answer_logprobs(base, batch), batch.mask_BT)
-    return -(weights_B * logps_B).sum() / (weights_B * batch.mask_BT.sum(-1)).sum()
+    logps_B = answer_sums(base, [row.encoded for row in rows])
+    total = weighing or sum(row.weight * len(row.encoded.answer) for row in rows)
+    return -(weights_B * logps_B).sum() / total

@@ -9,17 +9,18 @@ from typing import Any
 
 from infra.contracts.manifests import Evidence, Interval, SmokeCase
 from infra.registry.cycles import CycleState
-from trainer.batches import Encoded
 from trainer.cycle import Result
 from trainer.data import Prompt, encode_prompt
 from trainer.divergence import answer_kls, sequence_logprobs
 from trainer.evaluate import length_ratio, mean_by_prompt, probe_drift, probe_rates, samples, win_rate
+from trainer.lines import Encoded
 from trainer.model import Base, load_adapter, remove_adapter
 from trainer.progress import StageProgress
 from trainer.publish import EVIDENCE, version_name, write_contract
 from trainer.regression import Case, judge_cases, read_cases
 from trainer.rewarding import RewardModel
 from trainer.sampling import Sampled
+from trainer.stages.asking import write_queries
 from trainer.stages.contest import Answers, Side, ask, champion_side
 from trainer.stages.material import Material
 
@@ -63,7 +64,8 @@ def evaluating(material: Material, part: Path, progress: StageProgress) -> Resul
     with loaded(material.base, files):
         evidence = _evidence(material, subject, (candidate, champion), progress)
     write_contract(part / EVIDENCE, evidence)
-    return {"version": version, "champion": subject.champion.version, "metrics": _metrics(evidence)}
+    queries = write_queries(material, part, (subject.candidate, subject.champion), gate_prompts(material, "train"))
+    return {"queries": queries, "version": version, "champion": subject.champion.version, "metrics": _metrics(evidence)}
 
 
 def gate_prompts(material: Material, split: str = "gate") -> list[Prompt]:

@@ -1,12 +1,11 @@
 """What the stages of one cycle share, each loaded when first asked for: settings, dataset, base, sampler, champion."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import structlog
-import torch
 
 from infra.contracts.manifests import DatasetManifest
 from infra.contracts.routing import BASE_VERSION, Replica
@@ -15,11 +14,14 @@ from infra.ports import Ports
 from infra.registry import adapters, fleet
 from infra.settings import TrainerSettings
 from trainer import data
+from trainer.checkpoints import Checkpoints
+from trainer.costs import Meter
 from trainer.cycle import Holding
 from trainer.data import Prompt, read_table
 from trainer.engine_sampler import EngineSampler
 from trainer.errors import StageFailed
-from trainer.model import Base, load_base
+from trainer.hardware import open_base
+from trainer.model import Base
 from trainer.overrides import effective
 from trainer.publish import adapter_path
 from trainer.sampling import Sampler
@@ -33,6 +35,7 @@ log = structlog.get_logger()
 class Material:
     ports: Ports
     holding: Holding
+    meter: Meter = field(default_factory=Meter)
 
     @cached_property
     def row(self) -> CycleRow:
@@ -60,15 +63,18 @@ class Material:
         with self.ports.database.reading() as session:
             stored = adapters.get_dataset(session, self.row.tenant, self.dataset_manifest.dataset_id).path
         self.holding.work.root.mkdir(parents=True, exist_ok=True)
-        return self.ports.artifacts.fetch(stored, self.holding.work.at("dataset"), without="index/")
+        with self.meter.loading():
+            return self.ports.artifacts.fetch(stored, self.holding.work.at("dataset"), without="index/")
 
     @cached_property
     def base(self) -> Base:
-        torch.set_num_threads(self.settings.threads)
         model = self.ports.settings.serving.model
         if not model:
             raise StageFailed("serving.model is not set: there is no base to train")
-        return load_base(Path(model))
+        with self.meter.loading():
+            base = open_base(Path(model), self.settings)
+        self.meter.watch(base.decoder)
+        return base
 
     @cached_property
     def replicas(self) -> list[Replica]:
@@ -112,7 +118,18 @@ class Material:
     def adapter_files(self, version: str) -> Path:
         """A checked copy of a published adapter."""
         target = self.holding.work.at(f"fetched-{version}")
-        return target if target.is_dir() else self.ports.artifacts.fetch(adapter_path(version), target)
+        with self.meter.loading():
+            return target if target.is_dir() else self.ports.artifacts.fetch(adapter_path(version), target)
+
+    def checkpoints(self, name: str) -> Checkpoints:
+        """Of one training of this cycle; they go with the cycle's directory."""
+        identity = {
+            "dataset": self.dataset_manifest.sha256,
+            "base": self.base.revision,
+            "settings": self.settings.model_dump(mode="json"),
+        }
+        root = self.holding.work.root / "checkpoints" / name
+        return Checkpoints(root, identity, self.settings.checkpoint_s, writes=self.base.world.leads)
 
     @property
     def samples_name(self) -> str:

@@ -13,20 +13,24 @@ from infra.registry.cycles import CycleState
 from trainer.cycle import Fields, Result
 from trainer.progress import StageProgress
 from trainer.publish import EVIDENCE, MANIFEST, adapter_path, closure, code_version, reward_path, write_contract
-from trainer.report import write_report
+from trainer.report import Findings, write_report
+from trainer.stages.asking import publish_queries
+from trainer.stages.checking import kept_warnings
 from trainer.stages.material import Material
 
-ROLES = ("reward", "judge")
+ROLES = ("reward", "judge", "guard")
+TRAINING = (CycleState.SFT, CycleState.REWARD, CycleState.POLICY)
 
 
 def publishing(material: Material, part: Path, progress: StageProgress) -> Result:
     """Directories first, whole and hashed; nothing is known of them until the registry names them."""
     rewards = {role: _publish_reward(material, part, role) for role in ROLES if _trained(material, role)}
     _publish_anchor(material)
+    publish_queries(material)
     progress(1, 3, {})
-    manifest = _publish_adapter(material, part, rewards["reward"])
+    manifest = _publish_adapter(material, part, rewards.get("reward"))
     progress(2, 3, {})
-    write_report(material.ports.artifacts, manifest, _read_evidence(material))
+    write_report(material.ports.artifacts, _findings(material, manifest))
     return {"version": manifest.version, "rewards": rewards}
 
 
@@ -38,10 +42,10 @@ def register(material: Material, session: Session, result: Result) -> Fields:
         adapters.register_reward_model(session, row.tenant, reward, reward_path(name), row.cycle_id)
     path = adapter_path(result["version"])
     adapters.register(session, AdapterManifest.model_validate(store.read_json(f"{path}/{MANIFEST}")), path)
-    return {"version": result["version"], "reward_model": result["rewards"]["reward"]}
+    return {"version": result["version"], "reward_model": result["rewards"].get("reward")}
 
 
-def _publish_adapter(material: Material, part: Path, reward_model: str) -> AdapterManifest:
+def _publish_adapter(material: Material, part: Path, reward_model: str | None) -> AdapterManifest:
     work, directory = material.holding.work, part / "adapter"
     shutil.copytree(work.at(CycleState.POLICY) / "adapter", directory)
     shutil.copy(work.at(CycleState.EVALUATING) / EVIDENCE, directory / EVIDENCE)
@@ -59,7 +63,7 @@ def _publish_anchor(material: Material) -> None:
         material.ports.artifacts.publish(f"anchors/{anchor}", sft / "adapter")
 
 
-def _manifest(material: Material, reward_model: str) -> AdapterManifest:
+def _manifest(material: Material, reward_model: str | None) -> AdapterManifest:
     row, settings, work = material.row, material.settings, material.holding.work
     policy, evaluated = (work.result(state) or {} for state in (CycleState.POLICY, CycleState.EVALUATING))
     sft = work.result(CycleState.SFT) or {}
@@ -78,9 +82,11 @@ def _manifest(material: Material, reward_model: str) -> AdapterManifest:
         init=settings.init,
         anchor=sft.get("anchor", BASE_VERSION),
         reward_model=reward_model,
-        method=settings.method,
+        method=policy["method"],
+        method_reason=policy["method_reason"],
+        warnings=kept_warnings(work),
         seeds=policy["seeds"],
-        settings=settings.model_dump(mode="json"),
+        settings={**settings.model_dump(mode="json"), "method": policy["method"]},  # as to repeat it, `auto` or not
         code_version=code_version(),
         metrics={**policy["metrics"], **evaluated["metrics"]},
         created_at=now(),
@@ -117,6 +123,18 @@ def _publish_reward(material: Material, part: Path, role: str) -> str:
 
 def _trained(material: Material, role: str) -> bool:
     return role in (material.holding.work.result(CycleState.REWARD) or {})["models"]
+
+
+def _findings(material: Material, manifest: AdapterManifest) -> Findings:
+    return Findings(
+        manifest=manifest,
+        evidence=_read_evidence(material),
+        dataset=material.dataset_manifest,
+        results=material.holding.work.results(),
+        seconds=material.holding.row().seconds,
+        metrics={file.stem: file.read_text() for file in material.holding.work.metrics_files(TRAINING)},
+        device=material.base.device.type,
+    )
 
 
 def _read_evidence(material: Material) -> Evidence:

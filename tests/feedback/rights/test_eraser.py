@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from feedback.datasets.snapshot import _Making
@@ -12,6 +13,7 @@ from feedback.rights.traces import RATERS
 from infra.artifacts import ArtifactStore, dump_json
 from infra.clock import now
 from infra.contracts.manifests import DatasetManifest, RewardManifest
+from infra.contracts.queries import queries_path
 from infra.database.tables import AdapterRow, ErasureRow
 from infra.registry import adapters, audit, cycles, erasures, exports, leases
 from infra.registry.cycles import CycleState
@@ -20,6 +22,7 @@ from tests.support.events import TENANT
 from tests.support.feedback import ALIAS, Room
 from tests.support.manifests import make_adapter_manifest
 from tests.support.people import MIA, mias_day, others_day
+from tests.support.queries import make_query
 from tests.support.search import search
 
 VERSION = "assistant-1-aaaaaaaa"
@@ -237,3 +240,17 @@ def test_the_end_is_audited_with_its_report(room: Room) -> None:
     with room.database.reading() as session:
         actions: Iterable[str] = [entry.action for entry in audit.list_entries(session, TENANT, subject=erasure_id)]
     assert list(actions) == ["rater.erased", "rater.erase"]
+
+
+def test_questions_of_an_erased_prompt_are_taken_out_and_others_stay(room: Room) -> None:
+    dataset = lived(room)
+    trained(room, dataset)
+    table = pq.read_table(room.artifacts.fetch(directory(dataset), room.home / "before") / "prompts")
+    asked = [make_query(row["prompt_id"], owner=row["rater"], prompt_id=row["prompt_id"]) for row in table.to_pylist()]
+    room.artifacts.write(queries_path(VERSION), dump_json({"queries": [one.model_dump(mode="json") for one in asked]}))
+    row = erasure(room, wished(room))
+    assert room.eraser().turn() == 1
+    left = room.artifacts.read_json(queries_path(VERSION))["queries"]
+    assert {one["owner"] for one in left} == {one.owner for one in asked} - {MIA}
+    assert 0 < len(left) < len(asked)
+    assert erasure(room, row.erasure_id).report["evidence"] == {VERSION: len(asked) - len(left)}

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trainer.losses.preference import (
     bradley_terry,
+    centring_loss,
     dpo_loss,
     ipo_loss,
     kto_loss,
@@ -32,6 +33,31 @@ def test_bradley_terry_is_a_logistic_regression_on_the_margin() -> None:
     margins = np.linspace(-30, 30, 13)
     found = bradley_terry(torch.tensor(margins)).numpy()
     np.testing.assert_allclose(found, -scipy.special.log_expit(margins), rtol=1e-12)
+
+
+def test_a_margin_is_what_the_first_score_must_be_above_the_second_by() -> None:
+    """Touvron et al. 2023, arXiv 2307.09288, equation 2, and its derivative by the scores' difference."""
+    margins = torch.linspace(-9, 9, 13, dtype=torch.float64, requires_grad=True)
+    asked = torch.tensor([0.0, 0.5, 3.0], dtype=torch.float64).repeat(5)[:13]
+    loss = bradley_terry(margins, asked_B=asked)
+    loss.sum().backward()
+    differences = (margins - asked).detach().numpy()
+    np.testing.assert_allclose(loss.detach().numpy(), np.log1p(np.exp(-differences)), rtol=1e-9)
+    np.testing.assert_allclose(margins.grad.numpy(), -scipy.special.expit(-differences), rtol=1e-9)
+
+
+def test_a_margin_shifts_davidson_s_wins_as_well() -> None:
+    margins, log_tie = torch.linspace(-4, 4, 9, dtype=torch.float64), torch.tensor(0.3, dtype=torch.float64)
+    found = bradley_terry(margins, log_tie, asked_B=1.5)
+    torch.testing.assert_close(found, bradley_terry(margins - 1.5, log_tie), rtol=1e-9, atol=0)
+
+
+def test_centring_costs_the_squared_sum_and_pulls_both_scores_alike() -> None:
+    first, second = (torch.tensor([value], dtype=torch.float64, requires_grad=True) for value in (1.25, -0.5))
+    loss = centring_loss(first, second)
+    loss.sum().backward()
+    assert float(loss.detach()) == pytest.approx(0.75**2, rel=1e-9)
+    assert float(first.grad) == float(second.grad) == pytest.approx(1.5, rel=1e-9)
 
 
 def test_scores_and_tie_rate_fitted_by_the_losses_are_scipy_s_maximum_of_the_likelihood() -> None:

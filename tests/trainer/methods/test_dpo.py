@@ -11,12 +11,12 @@ from tests.support.policy import make_context
 from tests.support.training import disturb, make_base, make_pair, make_short_pairs
 from trainer.batches import all_logprobs, encode
 from trainer.errors import StageFailed
+from trainer.history import Trained
 from trainer.methods import dpo
-from trainer.methods.policy import PolicyResult
 from trainer.model import Base, save_adapter, using
 
 
-def train(base: Base, directory: Path, **overrides: Any) -> PolicyResult:
+def train(base: Base, directory: Path, **overrides: Any) -> Trained:
     fields = {"pairs": make_short_pairs(48), "sampler": None, "reward": None, "prompts": ()}
     return dpo.train(make_context(base, directory, **{**fields, "preference_learning_rate": 5e-3, **overrides}))
 

@@ -11,17 +11,20 @@ from tests.support.policy import NotingSampler, RuleReward, indifferent, make_co
 from tests.support.training import disturb
 from trainer import updating
 from trainer.batches import all_logprobs
+from trainer.history import Trained
 from trainer.methods import grpo
 from trainer.methods.grpo import Grpo
-from trainer.methods.policy import PolicyContext, PolicyResult
+from trainer.methods.policy import PolicyContext
 from trainer.model import Base, adapter_parameters, attach_adapter, copy_adapter, save_adapter, using
-from trainer.on_policy import Samples, draw_samples
+from trainer.on_policy import Drawer, Samples
+from trainer.optimizing import Optimiser
+from trainer.probes import PROBES
 from trainer.updating import old_logprobs, score
 
 METRICS = {
     "reward", "reward_std", "objective/kl", "kl", "loss", "policy/clipfrac_avg", "grad_norm", "completions/mean_length",
     "sampling/importance_sampling_ratio/mean", "frac_reward_zero_std", "completions/clipped_ratio", "time/sampling",
-    "time/training",
+    "time/training", "guard/worth", "guard/best_step", *(f"guard/rate/{name}" for name in PROBES),
 }  # fmt: skip
 
 
@@ -30,7 +33,7 @@ def base(tmp_path: Path) -> Base:
     return make_talkative(tmp_path, "policy")
 
 
-def train(base: Base, directory: Path, **overrides: Any) -> PolicyResult:
+def train(base: Base, directory: Path, **overrides: Any) -> Trained:
     return grpo.train(make_context(base, directory, **overrides))
 
 
@@ -43,7 +46,7 @@ def same(first: Sequence[torch.Tensor], second: Sequence[torch.Tensor]) -> bool:
 
 
 def drawn(context: PolicyContext) -> Samples:
-    return draw_samples(context, context.needed_prompts, 0)
+    return Drawer(context).take(0)
 
 
 def test_the_policy_follows_its_reward(base: Base, tmp_path: Path) -> None:
@@ -126,14 +129,11 @@ def test_the_first_gradient_is_that_of_advantage_times_log_probability(
         (total / sum(len(row.answer) for row in samples.rows)).backward()
     expected = [parameter.grad.clone() for parameter in adapter_parameters(base, "policy")]
     base.model.zero_grad()
-    found: list[torch.Tensor] = []
-
-    def keep(_optimizer: Any, parameters: Any) -> float:
-        found.extend(parameter.grad.clone() for parameter in parameters)
-        return 0.0
-
-    monkeypatch.setattr(updating, "apply_gradients", keep)
-    updating._update(context, learner, scored, torch.optim.SGD(adapter_parameters(base, "policy"), lr=0.0), 0)
+    optimizer = Optimiser((adapter_parameters(base, "policy"), 0.0))
+    with monkeypatch.context() as patch:
+        patch.setattr(optimizer, "step", lambda: 0.0)
+        updating._update(context, learner, scored, optimizer, 0)
+    found = [parameter.grad for parameter in adapter_parameters(base, "policy")]
     for mine, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-6)
 

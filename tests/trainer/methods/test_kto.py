@@ -8,11 +8,12 @@ import torch
 
 from tests.support.policy import make_context
 from tests.support.training import disturb, make_base, make_message, make_prompt, make_short_pairs
-from trainer.batches import Encoded, all_logprobs, encode
+from trainer.batches import all_logprobs, encode
 from trainer.data import Unpaired
 from trainer.errors import StageFailed
+from trainer.history import Trained
+from trainer.lines import Encoded
 from trainer.methods import kto
-from trainer.methods.policy import PolicyResult
 from trainer.model import Base, save_adapter, using
 
 
@@ -30,7 +31,7 @@ def make_thumbs(count: int) -> list[Unpaired]:
     ]
 
 
-def train(base: Base, directory: Path, **overrides: Any) -> PolicyResult:
+def train(base: Base, directory: Path, **overrides: Any) -> Trained:
     fields = {"unpaired": make_thumbs(64), "sampler": None, "reward": None, "prompts": ()}
     return kto.train(make_context(base, directory, **{**fields, "preference_learning_rate": 5e-3, **overrides}))
 

@@ -15,7 +15,7 @@ from trainer.methods.policy import METHODS, policy_method
 
 def test_every_method_that_can_be_set_can_be_run() -> None:
     allowed = get_args(TrainerSettings.model_fields["method"].annotation)
-    assert set(allowed) == METHODS.keys()
+    assert set(allowed) == {"auto", *METHODS}
     assert policy_method("grpo") is grpo.train
 
 

@@ -11,22 +11,24 @@ from tests.support.training import disturb, make_message, make_prompt
 from trainer.batches import all_logprobs, encode
 from trainer.data import Demonstration
 from trainer.errors import StageFailed
+from trainer.history import Trained
 from trainer.losses.policy import Whole
 from trainer.methods import ppo
-from trainer.methods.policy import PolicyContext, PolicyResult
+from trainer.methods.policy import PolicyContext
 from trainer.methods.ppo import Ppo
 from trainer.model import Base, adapter_parameters, using
-from trainer.on_policy import draw_samples
+from trainer.on_policy import Drawer
 from trainer.rewarding import Head, RewardModel
-from trainer.updating import Scored, _forward, score
+from trainer.rewards.ensemble import Ensemble
+from trainer.updating import Scored, forward, score
 
 
-def train(base: Base, directory: Path, **overrides: Any) -> PolicyResult:
+def train(base: Base, directory: Path, **overrides: Any) -> Trained:
     return ppo.train(make_context(base, directory, **overrides))
 
 
 def studied(context: PolicyContext) -> tuple[Ppo, Scored, dict[str, float]]:
-    learner, scored = Ppo(context), score(context, draw_samples(context, context.needed_prompts, 0))
+    learner, scored = Ppo(context), score(context, Drawer(context).take(0))
     return learner, scored, learner.study(scored)
 
 
@@ -51,6 +53,17 @@ def test_the_value_model_begins_with_what_the_reward_model_knows(tmp_path: Path)
         make_context(base, tmp_path, reward=RewardModel(base, "reward", Head(base.hidden_size, features=False)))
     )
     assert all(map(torch.equal, adapter_parameters(base, "reward"), adapter_parameters(base, "policy_value")))
+    learner.values.close()
+
+
+def test_of_an_ensemble_the_value_model_begins_with_the_first_member(tmp_path: Path) -> None:
+    base = make_talkative(tmp_path, "policy", "reward_0", "reward_1")
+    members = []
+    for number, name in enumerate(("reward_0", "reward_1")):
+        disturb(base, name, number)
+        members.append(RewardModel(base, name, Head(base.hidden_size, features=False)))
+    learner = Ppo(make_context(base, tmp_path, reward=Ensemble(members)))
+    assert all(map(torch.equal, adapter_parameters(base, "reward_0"), adapter_parameters(base, "policy_value")))
     learner.values.close()
 
 
@@ -108,7 +121,7 @@ def test_the_first_losses_are_those_of_the_definition(tmp_path: Path) -> None:
     learner, scored, _ = studied(context)
     everyone, tokens = list(range(len(scored.rows))), sum(len(row.answer) for row in scored.rows)
     with using(context.base, "policy"):
-        forwarded = _forward(context, scored, everyone)
+        forwarded = forward(context, scored, everyone)
         found = learner.loss(forwarded, Whole(len(everyone), tokens, 12))
         found.total.backward()
     advantages, returns = torch.cat(list(learner._advantages)), torch.cat(list(learner._returns))

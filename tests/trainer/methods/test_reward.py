@@ -1,5 +1,8 @@
 """Reward training: it learns who won, weights count, ties and corrections are treated as they should be."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +10,10 @@ import pytest
 import torch
 
 from tests.support.training import make_base, make_message, make_pair, make_prompt, make_settings, make_short_pairs
+from trainer.batches import Batch, make_batch
 from trainer.data import CORRECTION, Preference, Tie
 from trainer.errors import StageFailed
+from trainer.lines import Encoded
 from trainer.methods import reward
 from trainer.model import Base
 from trainer.rewarding import RewardModel
@@ -98,3 +103,63 @@ def test_progress_is_told_step_by_step_under_trl_s_names(tmp_path: Path) -> None
 
     train(make_base(tmp_path), make_short_pairs(40), progress=note)
     assert told == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_stronger_preference_moves_scores_further_apart(tmp_path: Path) -> None:
+    """Three against one: the scores end log 3 apart, and about 3.7 where each choice asks for 3 more."""
+    settings, apart = make_settings(reward_learning_rate=1e-2, reward_epochs=3), []
+    for margin in (0.0, 3.0):
+        rows = [make_pair("a list", "a string", margin=margin)] * 3 + [make_pair("a string", "a list", margin=margin)]
+        apart.append(margins(train(make_base(tmp_path), rows * 16, settings=settings), rows[:1]).item())
+    assert apart == pytest.approx([1.1, 3.7], abs=0.5)
+
+
+def test_margins_that_are_scaled_to_nothing_teach_nothing(tmp_path: Path) -> None:
+    settings, pairs = make_settings(reward_margin_scale=0.0), make_short_pairs(16)
+    with_them = train(make_base(tmp_path), [replace(pair, margin=2.0) for pair in pairs], settings=settings)
+    assert torch.equal(weights(with_them), weights(train(make_base(tmp_path), pairs, settings=settings)))
+
+
+def test_a_ranking_runs_each_answer_once_per_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, sizes = ("a", "a list", "a string", "a list of the cosine"), list[int]()
+    ranking = [make_pair(a, b, event="vote-1", rater="r1") for a, b in combinations(texts, 2)]
+
+    def noted(base: Base, rows: Sequence[Encoded]) -> Batch:
+        sizes.append(len(rows))
+        return make_batch(base, rows)
+
+    monkeypatch.setattr(reward, "make_batch", noted)
+    train(make_base(tmp_path), ranking)
+    assert sizes == [4]
+
+
+def test_a_ranking_teaches_the_order_of_all_its_answers(tmp_path: Path) -> None:
+    texts = ("a", "a list", "of the string", "the cosine of x when called")
+    rows = [
+        make_pair(a, b, event=f"vote-{n}", rater=f"r{n}", weight=2 / 4)
+        for n in range(24)
+        for a, b in combinations(texts, 2)
+    ]
+    settings = make_settings(reward_learning_rate=5e-3, reward_epochs=3)
+    scores = train(make_base(tmp_path), rows, settings=settings).score([(make_prompt(), text) for text in texts])
+    assert scores.tolist() == sorted(scores.tolist(), reverse=True)
+
+
+def test_centring_while_training_keeps_sums_of_scores_near_zero(tmp_path: Path) -> None:
+    sums = []
+    for coefficient in (0.0, 1.0):
+        settings = make_settings(center_rewards_coefficient=coefficient, reward_learning_rate=3e-3, reward_epochs=4)
+        pairs = make_short_pairs(48)
+        model = train(make_base(tmp_path), pairs, settings=settings)
+        model.offset = 0.0
+        both = model.score([(pair.prompt, side) for pair in pairs for side in (pair.chosen, pair.rejected)])
+        sums.append(float(abs(both.reshape(-1, 2).sum(1)).mean()))
+    assert sums[1] < 0.5 * sums[0]
+
+
+def test_what_it_was_trained_on_scores_zero_on_average(tmp_path: Path) -> None:
+    pairs = make_short_pairs(24)
+    model = train(make_base(tmp_path), pairs, features=True)
+    answers = [(pair.prompt, side) for pair in pairs for side in (pair.chosen, pair.rejected)]
+    assert float(model.score(answers).mean()) == pytest.approx(0.0, abs=1e-5)
+    assert model.offset != 0

@@ -10,19 +10,19 @@ from trainer.batches import all_logprobs
 from trainer.losses.policy import Whole
 from trainer.methods.rloo import Rloo
 from trainer.model import adapter_parameters, using
-from trainer.on_policy import draw_samples
-from trainer.updating import _forward, score
+from trainer.on_policy import Drawer
+from trainer.updating import forward, score
 
 
 def test_the_first_gradient_is_reinforce_s_with_the_penalty_in_the_reward(tmp_path: Path) -> None:
     base = make_talkative(tmp_path, "policy")
     disturb(base, "policy")
     context = make_context(base, tmp_path, policy_beta=0.5, policy_minibatch=24, policy_truncate=1e9)
-    scored, learner = score(context, draw_samples(context, context.needed_prompts, 0)), Rloo(context)
+    scored, learner = score(context, Drawer(context).take(0)), Rloo(context)
     learner.study(scored)
     everyone = list(range(len(scored.rows)))
     with using(base, "policy"):
-        learner.loss(_forward(context, scored, everyone), Whole(len(everyone), 1, 1)).total.backward()
+        learner.loss(forward(context, scored, everyone), Whole(len(everyone), 1, 1)).total.backward()
     found = [parameter.grad.clone() for parameter in adapter_parameters(base, "policy")]
     base.model.zero_grad()
     with using(base, None):

@@ -8,13 +8,14 @@ import torch
 
 from tests.support.policy import RuleReward, indifferent, make_context, make_talkative
 from tests.support.training import disturb
-from trainer.methods.policy import SAMPLING, PolicyResult, policy_method
+from trainer.history import Trained
+from trainer.methods.policy import SAMPLING, policy_method
 from trainer.model import Base, adapter_parameters, attach_adapter, save_adapter
 
 METHODS = pytest.mark.parametrize("method", sorted(SAMPLING))
 
 
-def train(method: str, base: Base, directory: Path, **overrides: Any) -> PolicyResult:
+def train(method: str, base: Base, directory: Path, **overrides: Any) -> Trained:
     return policy_method(method)(make_context(base, directory, **overrides))
 
 

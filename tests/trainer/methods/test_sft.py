@@ -32,9 +32,9 @@ def likelihood(base: Base, name: str | None) -> float:
 
 def test_what_was_demonstrated_becomes_likelier(tmp_path: Path) -> None:
     base = make_base(tmp_path, adapters=("sft",))
-    metrics = train(base, make_rows(), sft_epochs=4)
+    found = train(base, make_rows(), sft_epochs=4)
     assert likelihood(base, "sft") > likelihood(base, None) + 5
-    assert metrics["rows"] == 64
+    assert found.metrics["rows"] == 64
 
 
 def test_the_loss_is_the_weighted_mean_over_answer_tokens(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_the_loss_is_the_weighted_mean_over_answer_tokens(tmp_path: Path) -> Non
 def test_rows_without_weight_or_too_long_are_left_out(tmp_path: Path) -> None:
     base = make_base(tmp_path, adapters=("sft",))
     useless = [*make_rows(3, weight=0.0), *make_rows(2, completion=make_message("the cosine " * 100))]
-    assert train(base, [*make_rows(5), *useless])["rows"] == 5
+    assert train(base, [*make_rows(5), *useless]).metrics["rows"] == 5
     with pytest.raises(StageFailed, match="no demonstrations"):
         train(base, useless)
 

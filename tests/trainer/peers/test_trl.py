@@ -14,11 +14,14 @@ from torch import Tensor
 from tests.support.policy import make_context
 from tests.support.training import disturb, make_base
 from tests.support.trl import import_trl
-from trainer.batches import Encoded
+from trainer.batches import all_logprobs, make_batch
+from trainer.lines import Encoded
+from trainer.losses.preference import kto_reference_point
 from trainer.methods import dpo, kto, reward
 from trainer.methods.sft import Row, sft_loss
 from trainer.model import Base, adapter_parameters, attach_adapter, using
 from trainer.rewarding import Head, RewardModel
+from trainer.rewards.rankings import Element, Pair, collate
 
 QUESTIONS = ("What does math.cos do?", "Who are you?", "List the days.", "And then?")
 GOOD = ("It returns the cosine of x.", "An assistant", "Monday, Tuesday and so on, until Sunday.", "a list")
@@ -96,12 +99,16 @@ def test_fine_tuning_on_answers_alone_is_trl_s(tmp_path: Path) -> None:
         peer.check(sft_loss(peer.base, mine))
 
 
-def test_the_reward_loss_is_trl_s(tmp_path: Path) -> None:
-    rows = [
+@pytest.mark.parametrize("margins", [None, (0.0, 0.5, 1.0, 3.0)], ids=["no margins", "margins"])
+@pytest.mark.parametrize("centring", [None, 0.01, 1.0])
+def test_the_reward_loss_is_trl_s(tmp_path: Path, margins: Sequence[float] | None, centring: float | None) -> None:
+    rows: list[dict[str, Any]] = [
         {"prompt": asked(q), "chosen": answered(a), "rejected": answered(b)}
         for q, a, b in zip(QUESTIONS, GOOD, BAD, strict=True)
     ]
-    peer = Peer(tmp_path, "Reward", rows, max_length=None, disable_dropout=True)
+    if margins is not None:
+        rows = [{**row, "margin": margin} for row, margin in zip(rows, margins, strict=True)]
+    peer = Peer(tmp_path, "Reward", rows, max_length=None, disable_dropout=True, center_rewards_coefficient=centring)
     model = RewardModel(peer.base, "policy", Head(peer.base.hidden_size, features=False))
     (score,) = (value for name, value in peer.trainer.model.named_parameters() if ".score.modules_to_save." in name)
     model.head.hidden.weight.data.copy_(score.data)
@@ -109,10 +116,12 @@ def test_the_reward_loss_is_trl_s(tmp_path: Path) -> None:
         Encoded(row_L[:1].tolist(), row_L[real_L.bool()][1:].tolist())
         for row_L, real_L in zip(peer.batch["input_ids"], peer.batch["attention_mask"], strict=True)
     ]
-    half = len(rows)
-    compared = [reward.Comparison(a, b, False, 1.0) for a, b in zip(found[:half], found[half:], strict=True)]
+    asked_for = peer.batch["margin"].tolist() if margins is not None else [0.0] * len(rows)
+    sides = zip(found[: len(rows)], found[len(rows) :], asked_for, strict=True)
+    chosen = collate([Element((a, b), (Pair(0, 1, margin=m),)) for a, b, m in sides], peer.base.device)
     with using(peer.base, "policy"):
-        peer.check(reward._loss(reward._margins(model, compared, None), compared, None))
+        scores_A = model.scores(make_batch(peer.base, chosen.rows), None)
+        peer.check(reward.pairs_loss(scores_A, chosen, centring=centring or 0.0))
 
 
 @pytest.mark.parametrize(("loss_type", "beta"), [("sigmoid", 0.1), ("sigmoid", 2.0), ("ipo", 0.5)])
@@ -127,7 +136,7 @@ def test_dpo_is_trl_s(tmp_path: Path, loss_type: str, beta: float) -> None:
     context = make_context(peer.base, tmp_path, dpo_loss=loss_type, dpo_beta=beta)
     reference = dpo.reference_logprobs(context, found).view(2, -1).T
     with using(peer.base, "policy"):
-        peer.check(dpo._step(context, pairs, reference)[0])
+        peer.check(dpo.part_loss(context, pairs, reference, weighing=len(pairs))[0])
 
 
 @pytest.mark.parametrize("beta", [0.1, 2.0])
@@ -146,6 +155,7 @@ def test_kto_is_trl_s_with_the_pairs_that_it_estimates_kl_from(tmp_path: Path, b
     moved = peer.rows(peer.batch["KL_completion_mask"], "KL_input_ids", "KL_attention_mask")
     context = make_context(peer.base, tmp_path, kto_beta=beta)
     reference = dpo.reference_logprobs(context, [thumb.row for thumb in thumbs])
-    with pytest.MonkeyPatch.context() as patch, using(peer.base, "policy"):
-        patch.setattr(kto, "_mismatched", lambda _rows: moved)
-        peer.check(kto._step(context, thumbs, reference, (1.0, 1.0))[0])
+    with using(peer.base, "policy"):
+        gone = torch.stack([logps.sum() for logps in all_logprobs(peer.base, moved)])
+        point = kto_reference_point(gone - dpo.reference_logprobs(context, moved))
+        peer.check(kto.part_loss(context, thumbs, reference, point, weighing=len(thumbs))[0])

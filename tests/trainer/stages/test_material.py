@@ -19,8 +19,8 @@ from tests.support.tiny_training import tiny_environment
 from trainer.cycle import Holding
 from trainer.engine_sampler import EngineSampler
 from trainer.errors import StageFailed
+from trainer.stages.checking import check_data
 from trainer.stages.material import Material
-from trainer.stages.sft import check_pairs
 from trainer.transformers_sampler import TransformersSampler
 from trainer.workdir import work_dir
 
@@ -140,7 +140,7 @@ def test_too_few_pairs_are_told_with_what_was_left_out_and_why(opened: Open) -> 
     ports = opened(min_pairs=50)
     cycle_id = make_snapshotted_cycle(ports, make_tables(pairs=12))
     with pytest.raises(StageFailed, match=r"8 preference pairs .*min_pairs asks for 50 \(left out: nothing\)"):
-        check_pairs(material_of(ports, cycle_id))
+        check_data(material_of(ports, cycle_id))
 
 
 @pytest.mark.parametrize("engine_s", [1024, 40, 0])
