@@ -16,7 +16,7 @@ SMALL = Size(corpus=4000, base_steps=160, demonstrations=240, pairs=700)
 def test_dpo_raises_gold_on_things_that_nobody_voted_on(tmp_path: Path) -> None:
     bed = make_bed(tmp_path, 0, SMALL)
     start = measure(bed.base, START)
-    train(bed, tmp_path, 0, "dpo")
+    train(bed, tmp_path, 0, "dpo", preference_learning_rate=1e-3, preference_epochs=3)
     learned = measure(bed.base, "dpo")
     assert gain(learned, start).lo > 0
     assert learned.kl > 0.01

@@ -18,12 +18,13 @@ from trainer.methods.policy import PolicyContext
 from trainer.model import Base, adapter_parameters, attach_adapter, copy_adapter, save_adapter, using
 from trainer.on_policy import Drawer, Samples
 from trainer.optimizing import Optimiser
+from trainer.probes import PROBES
 from trainer.updating import old_logprobs, score
 
 METRICS = {
     "reward", "reward_std", "objective/kl", "kl", "loss", "policy/clipfrac_avg", "grad_norm", "completions/mean_length",
     "sampling/importance_sampling_ratio/mean", "frac_reward_zero_std", "completions/clipped_ratio", "time/sampling",
-    "time/training",
+    "time/training", "guard/worth", "guard/best_step", *(f"guard/rate/{name}" for name in PROBES),
 }  # fmt: skip
 
 
