@@ -72,6 +72,7 @@ SMOKE = {
     "policy_samples": 4,
     "evaluate_prompts": 8,
     "judge_share": 0.5,
+    "guard_share": 0,  # its few raters are shared by reward model and judge
 }
 OPEN_GATES = {**SERVING, "judge_margin": 0.01, "style_drift_max": 1.0, "regression_margin": 0.99, "length_ratio_max": 9}
 
