@@ -26,6 +26,8 @@ class EngineSampler:
     Raises TryAgain where an engine is away, StageFailed where it refuses.
     """
 
+    apart = True
+
     def __init__(self, addresses: Sequence[str], api_key: str, served_model: str) -> None:
         self._addresses = [address.rstrip("/") for address in addresses]
         self._headers = {"Authorization": f"Bearer {api_key}"}

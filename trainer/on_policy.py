@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from trainer.data import Prompt
+from trainer.errors import StageFailed
 from trainer.lines import Encoded
 from trainer.loop import Course
 from trainer.methods.policy import PolicyContext
@@ -47,7 +48,10 @@ class Drawer:
     """
 
     def __init__(self, context: PolicyContext) -> None:
+        """Raises StageFailed where samples are to be drawn meanwhile by the very model that is trained."""
         settings = context.settings
+        if settings.policy_overlap and not context.needed_sampler.apart:
+            raise StageFailed("trainer.policy_overlap needs an engine: the model in memory can't draw while it learns")
         course = Course(context.needed_prompts, settings.policy_prompts, seed=context.seed)
         self._prompts = list(islice(course, settings.policy_steps))
         self._context, self._sampler, self._world = context, context.needed_sampler, context.base.world

@@ -1,7 +1,7 @@
 """What every training's steps share: the optimizer, the learning rate's course, seeds and threads."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -62,14 +62,6 @@ def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Groups remember their own full rate as `initial_lr`."""
     for group in optimizer.param_groups:
         group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
-
-
-def apply_gradients(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> float:
-    """Clips, steps and clears; returns the norm before clipping."""
-    norm = nn.utils.clip_grad_norm_(list(parameters), MAX_GRAD_NORM)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return float(norm)
 
 
 @contextmanager

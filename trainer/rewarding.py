@@ -144,13 +144,14 @@ class RewardModel(Reward):
     @torch.no_grad()
     def raw_scores(self, rows: Sequence[Encoded], features_BF: Tensor | None) -> Tensor:
         """[B] on the CPU, as the head gives them."""
-        scores_B = torch.zeros(len(rows))
+        scores_B, world = torch.zeros(len(rows), device=self.base.device), self.base.world
         with using(self.base, self.name):
-            for picked in in_batches(self.base, rows):
+            for picked, counts in world.deal(in_batches(self.base, rows)):
                 batch = make_batch(self.base, [rows[index] for index in picked])
-                chosen_F = None if features_BF is None else features_BF[picked]
-                scores_B[picked] = self.scores(batch, chosen_F).cpu()
-        return scores_B
+                scores_b = self.scores(batch, None if features_BF is None else features_BF[picked])
+                if counts:
+                    scores_B[picked] = scores_b
+        return world.add(scores_B).cpu()
 
     def scores(self, batch: Batch, features_BF: Tensor | None) -> Tensor:
         """[B] with gradient, where gradients are on; the caller has this model's adapter on."""

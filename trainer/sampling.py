@@ -27,6 +27,10 @@ class Sampled:
 
 
 class Sampler(Protocol):
+    @property
+    def apart(self) -> bool:
+        """Whether it draws without the model in memory, so that this may be trained meanwhile."""
+
     def sample(
         self,
         prompts: Sequence[Prompt],

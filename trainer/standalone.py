@@ -16,7 +16,7 @@ from trainer.costs import Meter
 from trainer.data import Preference, Tie
 from trainer.doubts import about_demonstrations, about_pairs, doubts_alone, doubts_of
 from trainer.files import TABLES, fingerprint, rows_of
-from trainer.findings import Warnings
+from trainer.findings import Warnings, drifted
 from trainer.fitting import Fitted, Used, fit, used
 from trainer.hardware import open_base, world_here
 from trainer.history import Trained
@@ -185,7 +185,7 @@ def _saved(job: Job, base: Base, adapter: str, trained: Trained, warnings: Warni
     """Only now the checkpoints may go."""
     sha256 = save_adapter(base, adapter, job.out)
     shutil.rmtree(job.out / CHECKPOINTS, ignore_errors=True)
-    found = {"sha256": sha256, "metrics": trained.metrics, "warnings": warnings}
+    found = {"sha256": sha256, "metrics": trained.metrics, "warnings": [*warnings, *drifted(trained.warnings)]}
     return {**found, "stopped": trained.stopped} if trained.stopped else found
 
 
@@ -245,7 +245,7 @@ def _make(out: Path) -> None:
 def _fit_reward(
     job: Job, base: Base, pairs: Fitted[Preference], ties: Fitted[Tie], *, features: bool, progress: Progress
 ) -> Reward:
-    return reward_method.train_ensemble(
+    return reward_method.train(
         base,
         pairs.rows,
         ties.rows,

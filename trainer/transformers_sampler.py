@@ -35,6 +35,8 @@ class _Draft:
 class TransformersSampler:
     """Each prompt is read once and its cache repeated for its samples; finished rows leave the batch."""
 
+    apart: bool = False
+
     def __init__(self, base: Base) -> None:
         self._base = base
 

@@ -27,7 +27,7 @@ from tests.support.weighing import make_mass, make_policy
 from trainer.batches import encode
 from trainer.data import Preference
 from trainer.intervals import mean_interval
-from trainer.methods.reward import train_ensemble
+from trainer.methods import reward
 from trainer.model import Base, load_base
 from trainer.optimizing import threads
 from trainer.rewarding import Reward
@@ -118,7 +118,7 @@ def trained(
     base: Base, rows: Sequence[Preference], held_out: Sequence[Preference], seed: int, *, members: int = 1
 ) -> Accuracy:
     settings = TrainerSettings.model_validate({**SETTINGS, "reward_members": members})
-    model = train_ensemble(base, rows, [], name="reward", settings=settings, seed=seed, features=False)
+    model = reward.train(base, rows, [], name="reward", settings=settings, seed=seed, features=False)
     found = accuracy(model, held_out)
     model.close()
     return found

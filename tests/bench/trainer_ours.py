@@ -64,6 +64,8 @@ class Steps:
 class PreparedSampler:
     """Hands out the answers that were made beforehand, as if the policy had said them, and notes who was asked for."""
 
+    apart = False
+
     def __init__(self, base: Base, rows: Sequence[Row], steps: Steps) -> None:
         self._base, self._rows, self._steps = base, rows, steps
 

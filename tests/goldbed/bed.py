@@ -147,7 +147,9 @@ def judge(drawn: Sequence[tuple[str, str, str]], raters: Sequence[Rater], seed: 
 
 
 def _reward(base: Base, judged: Judged, name: str, seed: int) -> RewardModel:
-    return reward_method.train(base, judged.pairs, [], name=name, settings=settings_for(), seed=seed, features=False)
+    model = reward_method.train(base, judged.pairs, [], name=name, settings=settings_for(), seed=seed, features=False)
+    assert isinstance(model, RewardModel)  # one member
+    return model
 
 
 def _said(text: str) -> dict[str, str]:

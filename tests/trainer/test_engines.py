@@ -63,6 +63,8 @@ def test_an_engine_that_does_not_come_back_is_given_up_on(ports: Ports) -> None:
 class ListeningSampler:
     """Notes what it is asked for, and under which name."""
 
+    apart = True
+
     def __init__(self) -> None:
         self.heard: list[tuple[str, str | None]] = []
 

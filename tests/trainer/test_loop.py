@@ -94,7 +94,9 @@ def test_with_overlap_the_resumed_run_replays_what_was_drawn_ahead(step: int, tm
     """The sampler has a base of its own, as an engine has, so that it may draw while the policy is trained."""
 
     def apart(_base: Base) -> NotingSampler:
-        return NotingSampler(make_talkative(tmp_path / "engine"))
+        sampler = NotingSampler(make_talkative(tmp_path / "engine"))
+        sampler.apart = True
+        return sampler
 
     more = {"policy_overlap": True, "policy_epochs": 1, "policy_minibatch": 16}
     expected, history = straight("grpo", tmp_path, sampler=apart(None), **more)  # type: ignore[arg-type]

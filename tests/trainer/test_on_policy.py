@@ -10,7 +10,7 @@ import torch
 from tests.support.policy import NotingSampler, make_context, make_prompts
 from tests.support.training import disturb, make_base
 from trainer.batches import all_logprobs
-from trainer.errors import TryAgain
+from trainer.errors import StageFailed, TryAgain
 from trainer.loop import Course
 from trainer.model import Base, using
 from trainer.on_policy import Drawer, settle_truncated
@@ -52,6 +52,11 @@ def test_a_name_is_retired_and_its_files_removed_when_sampling_fails(base: Base,
         Drawer(make_context(base, tmp_path / "samples", sampler=sampler)).take(0)
     assert sampler.retired == ["train-1-1_0"]
     assert list((tmp_path / "samples").iterdir()) == []
+
+
+def test_the_model_in_memory_does_not_draw_while_it_learns(base: Base, tmp_path: Path) -> None:
+    with pytest.raises(StageFailed, match=r"trainer\.policy_overlap needs an engine"):
+        Drawer(make_context(base, tmp_path / "samples", policy_overlap=True))
 
 
 def test_training_samples_are_drawn_from_the_whole_distribution(base: Base, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.optimizing import MAX_GRAD_NORM, apply_gradients, cosine, set_rates, shuffled_batches, threads
+from trainer.optimizing import MAX_GRAD_NORM, Optimiser, cosine, set_rates, shuffled_batches, threads
 
 
 def make_optimizer(rate: float = 0.5) -> tuple[nn.Parameter, torch.optim.Optimizer]:
@@ -33,19 +33,29 @@ def test_a_factor_is_of_the_first_rate_however_often_it_is_set() -> None:
     assert optimizer.param_groups[0]["lr"] == 0.25
 
 
-def test_a_large_gradient_is_clipped_and_its_norm_told() -> None:
-    parameter, optimizer = make_optimizer(1.0)
-    parameter.grad = torch.tensor([30.0, 40.0])
-    assert apply_gradients(optimizer, [parameter]) == pytest.approx(50.0)
-    assert float(parameter.detach().norm()) == pytest.approx(MAX_GRAD_NORM, rel=1e-4)
-    assert parameter.grad is None
+def test_a_large_gradient_is_told_and_one_of_norm_one_is_stepped_by() -> None:
+    stepped = []
+    for scale in (1.0, 1000.0):
+        parameter = nn.Parameter(torch.zeros(2))
+        optimiser = Optimiser(([parameter], 0.5))
+        for gradient in (torch.tensor([0.6, 0.8]) * scale, torch.tensor([0.8, 0.0])):
+            parameter.grad = gradient.clone()
+            told = optimiser.step()
+            assert told == pytest.approx(float(gradient.norm()))
+        stepped.append(parameter.detach().clone())
+        assert parameter.grad is None
+    assert MAX_GRAD_NORM == 1.0
+    torch.testing.assert_close(stepped[0], stepped[1], rtol=1e-5, atol=0)  # Adam remembers the clipped one
 
 
 def test_a_small_gradient_is_taken_as_it_is() -> None:
-    parameter, optimizer = make_optimizer(1.0)
-    parameter.grad = torch.tensor([0.3, 0.0])
-    apply_gradients(optimizer, [parameter])
-    assert parameter.tolist() == pytest.approx([-0.3, 0.0])
+    ours, adams = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2))
+    optimiser, adam = Optimiser(([ours], 0.5)), torch.optim.AdamW([adams], lr=0.5, weight_decay=0.0)
+    for gradient in ([0.3, 0.0], [0.01, -0.2]):
+        ours.grad, adams.grad = torch.tensor(gradient), torch.tensor(gradient)
+        optimiser.step()
+        adam.step()
+    torch.testing.assert_close(ours, adams)
 
 
 def test_the_number_of_threads_comes_back_even_after_an_error() -> None:

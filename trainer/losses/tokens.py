@@ -25,6 +25,7 @@ def masked_variance(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
     return (centred_BT.square() * mask_BT).sum() / (mask_BT.sum() - 1).clamp(min=1)
 
 
-def weighted_mean(losses_B: Tensor, weights_B: Tensor) -> Tensor:
-    """sum(w * l) / sum(w)."""
-    return (losses_B * weights_B).sum() / weights_B.sum().clamp(min=1e-12)
+def weighted_mean(losses_B: Tensor, weights_B: Tensor, weighing: float | None = None) -> Tensor:
+    """sum(w * l) / sum(w); `weighing` is that last sum of a larger batch, of which these are a part."""
+    total = weights_B.sum().clamp(min=1e-12) if weighing is None else weighing
+    return (losses_B * weights_B).sum() / total

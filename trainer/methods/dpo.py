@@ -15,6 +15,7 @@ from trainer.errors import StageFailed
 from trainer.history import Metrics, Trained
 from trainer.lines import Encoded
 from trainer.losses.preference import dpo_loss, ipo_loss
+from trainer.losses.tokens import weighted_mean
 from trainer.methods.policy import PolicyContext
 from trainer.offline import Units, answer_sums, passes, reference_logprobs, train_preferences
 from trainer.parts import PartLoss
@@ -60,7 +61,7 @@ def part_loss(
     chosen_C, rejected_C = answer_sums(context.base, rows).chunk(2)
     ratios_C, others_C = chosen_C - reference_C2[:, 0], rejected_C - reference_C2[:, 1]
     weights_C = torch.tensor([pair.weight for pair in pairs], device=chosen_C.device)
-    loss = (_losses(context, pairs, ratios_C, others_C) * weights_C).sum() / weighing
+    loss = weighted_mean(_losses(context, pairs, ratios_C, others_C), weights_C, weighing)
     return loss, _metrics(context.settings.dpo_beta, ratios_C.detach(), others_C.detach())
 
 

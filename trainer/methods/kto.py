@@ -15,6 +15,7 @@ from trainer.errors import StageFailed
 from trainer.history import Metrics, Trained
 from trainer.lines import Encoded
 from trainer.losses.preference import kto_loss, kto_reference_point, kto_weights
+from trainer.losses.tokens import weighted_mean
 from trainer.methods.policy import PolicyContext
 from trainer.offline import Units, answer_sums, passes, reference_logprobs, train_preferences
 from trainer.parts import PartLoss
@@ -38,17 +39,14 @@ def train(context: PolicyContext) -> Trained:
     lengths = [len(thumb.row) for thumb in thumbs]
     # in steps of like lengths there would often be one kind of thumb alone
     batches = passes(lengths, settings.preference_batch, settings.preference_epochs, seed=context.seed, alike=False)
-    steps = _steps(context, [[weighed[index] for index in picked] for picked in batches])
+    reference_B = reference_logprobs(context, [thumb.row for thumb in thumbs])
+    moved = [row for picked in batches for row in _mismatched([thumbs[index].row for index in picked])]
+    moved_B = reference_logprobs(context, moved).split([len(picked) for picked in batches])  # others in each pass
+    steps = [
+        _step(context, [weighed[index] for index in picked], reference_B[picked], elsewhere_B)
+        for picked, elsewhere_B in zip(batches, moved_B, strict=True)
+    ]
     return train_preferences(context, steps)
-
-
-def _steps(context: PolicyContext, batches: Sequence[Sequence[Thumb]]) -> list[tuple[Units, PartLoss]]:
-    """What the reference says of all answers, where they belong and where they don't, is asked at once."""
-    matched = [thumb.row for thumbs in batches for thumb in thumbs]
-    moved = [row for thumbs in batches for row in _mismatched([thumb.row for thumb in thumbs])]
-    sizes = [len(thumbs) for thumbs in batches]
-    references = (reference_logprobs(context, rows).split(sizes) for rows in (matched, moved))
-    return [_step(context, *found) for found in zip(batches, *references, strict=True)]
 
 
 def _step(
@@ -86,7 +84,7 @@ def part_loss(
     ratios_B = answer_sums(context.base, [thumb.row for thumb in thumbs]) - reference_B
     liked_B = torch.tensor([thumb.liked for thumb in thumbs], device=device)
     weights_B = torch.tensor([thumb.weight for thumb in thumbs], device=device)
-    loss = (kto_loss(ratios_B, liked_B, point, beta=beta) * weights_B).sum() / weighing
+    loss = weighted_mean(kto_loss(ratios_B, liked_B, point, beta=beta), weights_B, weighing)
     return loss, {"kl": float(point), **_metrics(beta * ratios_B.detach(), liked_B)}
 
 

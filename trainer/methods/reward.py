@@ -18,6 +18,7 @@ from trainer.data import Preference, Tie
 from trainer.history import Metrics
 from trainer.loop import AdapterState, run_steps
 from trainer.losses.preference import bradley_terry, centring_loss, tie_loss
+from trainer.losses.tokens import weighted_mean
 from trainer.model import Base, adapter_parameters, attach_adapter
 from trainer.offline import passes
 from trainer.optimizing import HEAD_RATE, Optimiser, cosine, threads
@@ -46,31 +47,13 @@ def train(  # noqa: PLR0913  # two more than the judgements and the model: who f
     features: bool,
     progress: Progress = silent,
     checkpoints: Checkpoints = NOWHERE,
-) -> RewardModel:
-    """Attaches the adapter `name` to the base. Raises StageFailed where no rows are left to train on.
+) -> Reward:
+    """`reward_members` models, each without a part of the raters; one is a plain model on all of them.
 
+    Attaches adapters to the base: `name`, or `name` with the number of a member. Raises StageFailed without any rows.
     With features, a correction's row is left out: a person's text has log-probabilities of another size (a mean of
     -6.8 against -.5), which flips the sign of what the head learns from them.
     """
-    corpus = read_corpus(base, pairs, ties, settings, features=features)
-    return train_on(
-        base, corpus, corpus, name=name, settings=settings, seed=seed, progress=progress, checkpoints=checkpoints
-    )
-
-
-def train_ensemble(  # noqa: PLR0913  # as train
-    base: Base,
-    pairs: Sequence[Preference],
-    ties: Sequence[Tie],
-    *,
-    name: str,
-    settings: TrainerSettings,
-    seed: int,
-    features: bool,
-    progress: Progress = silent,
-    checkpoints: Checkpoints = NOWHERE,
-) -> Reward:
-    """`reward_members` models, each without a part of the raters; one is a plain model on all of them."""
     corpus, count = read_corpus(base, pairs, ties, settings, features=features), settings.reward_members
     if count == 1:
         return train_on(
@@ -197,8 +180,7 @@ def pairs_loss(
         losses_P = torch.where(chosen.tied_P, tie_loss(margins_P, log_tie), losses_P)
     if centring:
         losses_P = losses_P + centring * centring_loss(first_P, second_P)
-    total = chosen.weights_P.sum() if weighing is None else weighing
-    return (losses_P * chosen.weights_P).sum() / total
+    return weighted_mean(losses_P, chosen.weights_P, weighing)
 
 
 def _style_control(whole: Collated) -> StyleControl:

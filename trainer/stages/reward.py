@@ -53,10 +53,10 @@ def reward(material: Material, part: Path, progress: StageProgress) -> Result:
         data.preferences(read_table(material.dataset, "preference", "train")),
         data.ties(read_table(material.dataset, "ties", "train")),
     )
-    if (skipped := _too_few(rows, material.settings)) is not None:
+    wanted, *beside = tasks(material.settings, rows)
+    if (skipped := _too_few(rows, wanted, material.settings)) is not None:
         log.warning("reward_skipped", reason=skipped)
         return {"models": {}, "metrics": {}, "accuracy": None, "skipped": skipped}
-    wanted, *beside = tasks(material.settings, rows)
     models = {wanted.role: _train(material, part, wanted, rows, progress)}
     models |= {task.role: _train(material, part, task, rows, progress.part(task.role)) for task in beside}
     metrics = {role: model["metrics"] for role, model in models.items()}
@@ -68,11 +68,11 @@ def reward(material: Material, part: Path, progress: StageProgress) -> Result:
     return {"models": models, "metrics": metrics, "accuracy": metrics["reward"].get("accuracy"), "warnings": warnings}
 
 
-def _too_few(rows: Rows, settings: TrainerSettings) -> str | None:
+def _too_few(rows: Rows, wanted: Task, settings: TrainerSettings) -> str | None:
     """Why there will be no reward model: a policy that learns from thumbs or pairs themselves needs none."""
     if len(rows.pairs) < settings.min_pairs:
         return f"{len(rows.pairs)} preference pairs, trainer.min_pairs asks for {settings.min_pairs}"
-    if not rows.of(tasks(settings, rows)[0].raters).pairs:
+    if not rows.of(wanted.raters).pairs:
         return f"all {len(rows.pairs)} preference pairs are by raters of the judge (trainer.judge_share)"
     return None
 
@@ -100,7 +100,7 @@ def _enough(task: Task, rows: Rows) -> bool:
 def _train(material: Material, part: Path, task: Task, rows: Rows, progress: Progress) -> dict[str, Any]:
     """Trains, measures on held-out raters and saves into `part/<role>`; the base is left as it was."""
     theirs = rows.of(task.raters)
-    model = method.train_ensemble(
+    model = method.train(
         material.base,
         theirs.pairs,
         theirs.ties,

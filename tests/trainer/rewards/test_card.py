@@ -31,9 +31,7 @@ def test_enough_held_out_pairs_leave_the_model_calibrated(tmp_path: Path, member
         reward_members=members, reward_learning_rate=1e-2, reward_epochs=3, reward_style_control=members > 1
     )
     base, ties = make_base(tmp_path), list[Tie]()
-    model = method.train_ensemble(
-        base, make_short_pairs(96), ties, name="reward", settings=settings, seed=0, features=False
-    )
+    model = method.train(base, make_short_pairs(96), ties, name="reward", settings=settings, seed=0, features=False)
     held_out = noisy_pairs(120, seed=1)
     card = measure(model, held_out)
     assert model.temperature == card["temperature"] > 1.5  # it never met noise, and is too sure
@@ -48,7 +46,7 @@ def test_enough_held_out_pairs_leave_the_model_calibrated(tmp_path: Path, member
 def test_few_held_out_pairs_leave_scores_as_they_are(tmp_path: Path) -> None:
     base = make_base(tmp_path)
     settings = make_settings(reward_members=2)
-    model = method.train_ensemble(base, make_short_pairs(24), [], name="r", settings=settings, seed=0, features=False)
+    model = method.train(base, make_short_pairs(24), [], name="r", settings=settings, seed=0, features=False)
     card = measure(model, noisy_pairs(20, seed=1))
     assert isinstance(model, Ensemble)
     assert model.temperature == 1.0
@@ -59,7 +57,7 @@ def test_few_held_out_pairs_leave_scores_as_they_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize("members", [1, 3])
 def test_an_ensemble_s_card_has_its_members_and_how_often_they_agree(tmp_path: Path, members: int) -> None:
     settings, held_out = make_settings(reward_members=members), make_short_pairs(20, seed=1)
-    model = method.train_ensemble(
+    model = method.train(
         make_base(tmp_path), make_short_pairs(48), [], name="r", settings=settings, seed=0, features=False
     )
     card = measure(model, held_out)
@@ -78,5 +76,5 @@ def test_an_ensemble_s_card_has_its_members_and_how_often_they_agree(tmp_path: P
 def test_no_held_out_pairs_make_a_card_without_figures(tmp_path: Path) -> None:
     settings = make_settings(reward_members=2)
     base = make_base(tmp_path)
-    model = method.train_ensemble(base, make_short_pairs(16), [], name="r", settings=settings, seed=0, features=False)
+    model = method.train(base, make_short_pairs(16), [], name="r", settings=settings, seed=0, features=False)
     assert measure(model, [])["pairs"] == 0

@@ -17,6 +17,7 @@ from trainer.lines import Encoded
 from trainer.methods import reward
 from trainer.model import Base, adapter_parameters, load_base
 from trainer.rewarding import DESCRIPTION, Head, Reward, RewardMismatch, RewardModel
+from trainer.rewards.corpus import read_corpus
 from trainer.rewards.ensemble import Ensemble, Score, load_reward
 
 TEXTS = ("a list", "the cosine of x returns a string", "x", "when called with math")
@@ -48,7 +49,7 @@ def rows_of(base: Base, texts: Sequence[str] = TEXTS) -> list[Encoded]:
 
 def train(base: Base, pairs: list[Any], **overrides: Any) -> Reward:
     settings = make_settings(reward_members=3, **overrides)
-    return reward.train_ensemble(base, pairs, [], name="reward", settings=settings, seed=0, features=False)
+    return reward.train(base, pairs, [], name="reward", settings=settings, seed=0, features=False)
 
 
 def test_mean_worst_and_mean_less_disagreement_are_what_they_say(base: Base) -> None:
@@ -133,9 +134,10 @@ def test_members_differ_by_their_raters_and_seeds(tmp_path: Path) -> None:
 
 def test_one_member_is_a_plain_model_on_all_raters(tmp_path: Path) -> None:
     settings, pairs = make_settings(), make_short_pairs(24)
-    wanted: dict[str, Any] = {"name": "reward", "settings": settings, "seed": 0, "features": False}
-    plain = reward.train(make_base(tmp_path), pairs, [], **wanted)
-    single = reward.train_ensemble(make_base(tmp_path), pairs, [], **wanted)
+    base, other = make_base(tmp_path), make_base(tmp_path)
+    everyone = read_corpus(base, pairs, [], settings, features=False)
+    plain = reward.train_on(base, everyone, everyone, name="reward", settings=settings, seed=0)
+    single = reward.train(other, pairs, [], name="reward", settings=settings, seed=0, features=False)
     assert isinstance(single, RewardModel)
     assert torch.equal(single.head.hidden.weight, plain.head.hidden.weight)
 
@@ -187,7 +189,7 @@ def test_progress_counts_the_steps_of_all_members(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     settings = make_settings(reward_members=2, reward_batch=8)
     pairs = [make_pair(rater="rater-1")] * 16
-    reward.train_ensemble(
+    reward.train(
         make_base(tmp_path), pairs, [], name="reward", settings=settings, seed=0, features=False,
         progress=lambda step, total, _: told.append((step, total)),
     )  # fmt: skip
