@@ -29,10 +29,10 @@ class Curve:
 
 
 def curves(lines: Sequence[Mapping[str, Any]]) -> list[Curve]:
-    """One for each figure of a metrics.jsonl that was ever a number, in the order in which they came."""
+    """One for each figure of a metrics.jsonl that was ever a number but zero, in the order in which they came."""
     names = dict.fromkeys(name for line in lines for name in line if name != STEP and not name.startswith(UNSEEN))
     found = [_thinned(name, [line for line in lines if name in line]) for name in names]
-    return [curve for curve in found if curve.known]
+    return [curve for curve in found if any(curve.known)]
 
 
 def svg(curve: Curve) -> str:

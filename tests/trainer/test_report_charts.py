@@ -70,6 +70,10 @@ def test_a_long_training_is_thinned_to_means_without_losing_its_level() -> None:
     assert math.isclose(curve.known[0], sum(range(1, 12)) / 11)
 
 
+def test_a_figure_that_stayed_at_zero_has_no_curve() -> None:
+    assert [curve.name for curve in curves(make_lines(loss=1.0, clipped=0.0))] == ["loss"]
+
+
 def test_steps_without_a_number_do_not_pull_a_mean_down() -> None:
     lines = [{"step": step, "loss": None if step % 2 else 4.0} for step in range(1, 2 * MOST_POINTS + 1)]
     [curve] = curves(lines)
