@@ -32,7 +32,7 @@ from trainer.rewards.rankings import Collated, collate
 from trainer.rewards.style import StyleControl
 
 FEATURES_RATE = 40.0  # three weights that tell right from wrong: at 10, 300 pairs end before they are found
-REFERENCES = 128  # judgements whose answers score 0 on average once training is over
+REFERENCES = 32  # judgements whose answers score 0 on average once training is over
 MEMBERS_APART = 1009  # between the seeds of an ensemble's members: no other seed of a cycle is so far away
 
 
