@@ -197,25 +197,25 @@ class Changes:
     tenant: str
     since: Cut
     cut: Cut
-    blanked_since: datetime
+    stale_since: datetime
 
     def votes(self) -> set[Cell]:
-        """Of new votes, of the values they took the place of, of votes whose answers have come, and of blanked ones."""
+        """Of new votes, of the values they took the place of, of votes whose answers have come, and of what has gone."""
         events = VoteEventRow
         fresh = {vote_id for (vote_id,) in self._new(events, events.vote_id)}
         fresh |= self._pointing_at(
             {response_id for (response_id,) in self._new(InferenceRow, InferenceRow.response_id)}
         )
         found = {cell for ids in chunks(fresh) for cell in self._cells(events, events.vote_id.in_(ids))}
-        return found | self._blanked(VOTES)
+        return found | self._stale(VOTES)
 
     def answers(self) -> set[Cell]:
         fresh = self._new(InferenceRow, InferenceRow.occurred_at, InferenceRow.bucket)
-        return {Cell.of(occurred_at, bucket) for occurred_at, bucket in fresh} | self._blanked(PROMPTS)
+        return {Cell.of(occurred_at, bucket) for occurred_at, bucket in fresh} | self._stale(PROMPTS)
 
-    def _blanked(self, kind: str) -> set[Cell]:
+    def _stale(self, kind: str) -> set[Cell]:
         with self.database.reading() as session:
-            return stale.since(session, self.tenant, kind, self.blanked_since)
+            return stale.since(session, self.tenant, kind, self.stale_since)
 
     def _new(self, table: Table, *columns: Any) -> Iterator[Sequence[Any]]:
         """Partition by partition, since each has an index of its own offsets."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from feedback.cells import BUCKETS, PROMPTS, VOTES, Cell
 from feedback.datasets import facts, selection
-from feedback.datasets.arrays import Bools, Hashes, Ints, column, joined, mix, wide
+from feedback.datasets.arrays import Bools, Hashes, Ints, column, joined, mix, moments, wide
 from feedback.datasets.crew import Crew
 from feedback.datasets.draft import Draft
 from feedback.datasets.gathering import Progress
@@ -72,7 +72,8 @@ class Composing:
             return
         first_N, at_N = selection.first_asked(bucket.table), column(bucket.table, "prompt_at")
         split_N = np.digitize(at_N, np.cumsum([self.settings.report_share, self.settings.gate_share]))
-        content_N, tasks = joined(*wide(bucket.table, "event_id")), list[PromptsOf]()
+        tasks = list[PromptsOf]()
+        content_N = joined(*wide(bucket.table, "event_id"), moments(bucket.table, "occurred_at").astype(np.uint64))
         for place, cell in enumerate(bucket.cells):
             here_N, wanted = first_N & (bucket.cell_N == place), list[Wanted]()
             for number, split in enumerate(PROMPT_SPLITS):

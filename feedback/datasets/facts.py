@@ -14,8 +14,9 @@ import pyarrow as pa
 from feedback.datasets.split import PROMPT_SALT, RATER_SALT, fraction
 from feedback.judgements.exchange import Exchange
 from feedback.judgements.judgement import COMPARISONS, THUMBS, Judgement, Verdict
+from feedback.votes import Order
 
-VERSION = 2  # another way to make facts out of events gets another number: then none of the old are used
+VERSION = 3  # another way to make facts out of events gets another number: then none of the old are used
 VERDICTS = tuple(Verdict)
 NEVER_HELD_OUT = 1.0  # a model's votes are no test: what is held out is people
 WORDS = pa.dictionary(pa.int32(), pa.string())
@@ -36,7 +37,7 @@ JUDGEMENTS = pa.schema(
         ("asked", pa.uint64()),  # the same person, prompt and criterion
         ("stance", pa.uint64()),  # and the same opinion
         ("pairing", pa.uint64()),  # thumbs of the same person on the same prompt; 0 for all else
-        ("made_of", pa.uint64()),  # the events that its rows are made of
+        ("made_of", pa.uint64()),  # the events that its rows are made of, and when they were
         ("claims", HASHES),
         ("denials", HASHES),  # what would contradict the claims
         ("digests", HASHES),
@@ -89,7 +90,7 @@ def _judged(judgement: Judgement) -> dict[str, Any]:
         "asked": digest64(unit, prompt, judgement.vote.body.name),
         "stance": digest64(*judgement.stance),
         "pairing": digest64(unit, prompt) if judgement.verdict in THUMBS and judgement.vote.rater else 0,
-        "made_of": digest64(judgement.event_id, *(one.event.envelope.event_id.hex for one in exchanges)),
+        "made_of": digest64(*_named(judgement.vote.order, *(one.event.order for one in exchanges))),
         "claims": [digest64(better, worse) for better, worse in claims],
         "denials": [digest64(worse, better) for better, worse in claims],
         "digests": sorted(_short(digest) for digest in judgement.texts),
@@ -123,6 +124,11 @@ def _items(judgement: Judgement) -> list[tuple[int, bool]]:
 def _item(prompt: str, better: str, worse: str) -> tuple[int, bool]:
     first, second = sorted((better, worse))
     return digest64("better", prompt, first, second), better == first
+
+
+def _named(*orders: Order) -> list[str]:
+    """An event that comes again from an earlier moment, under the same id, may say something else."""
+    return [f"{event} {moment.isoformat()}" for moment, event in orders]
 
 
 def _short(digest: str) -> int:

@@ -43,7 +43,7 @@ SHAPING = (
     "too_fast_words_per_second", "redact_pii", "redact_region",
 )  # the settings that decide which rows there are and what they weigh  # fmt: skip
 
-BLANKED_EARLIER_MIN = 10  # longer than a transaction that blanks may take to be seen
+STALE_EARLIER_MIN = 10  # longer than a transaction that makes cells stale may take to be seen
 
 
 def unheard(_what: str, _done: int, _total: int) -> None:
@@ -147,8 +147,8 @@ class _Making:
         since = {(topic, at): end for topic, ends in parent.event_cut.items() for at, end in ends.items()}
         if any(end > self.order.cut.get(place, 0) for place, end in since.items()):
             return None
-        blanked_since = parent.as_of - timedelta(minutes=BLANKED_EARLIER_MIN)
-        changes = Changes(self.snapshots.database, self.order.tenant, since, self.order.cut, blanked_since)
+        stale_since = parent.as_of - timedelta(minutes=STALE_EARLIER_MIN)
+        changes = Changes(self.snapshots.database, self.order.tenant, since, self.order.cut, stale_since)
         return Before(known, changes, parent.window_start)
 
     def _manifest(

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Integer, LargeBinary, TextClause, bindparam, column, text
+from sqlalchemy import LargeBinary, TextClause, bindparam, text
 from sqlalchemy.orm import Session
 
-from feedback.cells import PROMPTS, VOTES, Cell
+from feedback.cells import PROMPTS, VOTES
 from feedback.intake import matching, stale
-from feedback.intake.stale import Owned
 from infra.artifacts import ArtifactStore
 from infra.clock import now
 from infra.database.tables import ErasureRow, UtcDateTime
@@ -91,8 +90,8 @@ def _choose(session: Session, which: str, values: Mapping[str, Any]) -> None:
 
 def _blank(session: Session, artifacts: ArtifactStore, erasure_id: str | None) -> Counter[str]:
     at = now()
-    stale.put(session, VOTES, _cells(session, VOTE_CELLS), at)
-    stale.put(session, PROMPTS, _cells(session, PROMPT_CELLS), at)
+    stale.put(session, VOTES, stale.cells_of(session, VOTE_CELLS), at)
+    stale.put(session, PROMPTS, stale.cells_of(session, PROMPT_CELLS), at)
     bodies = session.execute(text(BODIES).bindparams(bindparam("reference", REFERENCE, LargeBinary)))
     artifacts.delete([path for (sealed,) in bodies.all() if (path := stored_at(bytes(sealed)))])
     done = Counter({"votes": _take_votes(session)})
@@ -119,8 +118,3 @@ def _bound(statement: str, at: datetime, erasure_id: str | None) -> TextClause:
     return text(statement).bindparams(
         bindparam("nothing", b"", LargeBinary), bindparam("at", at, UtcDateTime()), erasure_id=erasure_id
     )
-
-
-def _cells(session: Session, query: str) -> list[Owned]:
-    typed = text(query).columns(column("tenant"), column("occurred_at", UtcDateTime()), column("bucket", Integer))
-    return [(tenant, Cell.of(occurred_at, bucket)) for tenant, occurred_at, bucket in session.execute(typed)]

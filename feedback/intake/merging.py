@@ -10,7 +10,8 @@ from datetime import datetime
 from sqlalchemy import TextClause, bindparam, text
 from sqlalchemy.orm import Session
 
-from feedback.intake import statistics
+from feedback.cells import PROMPTS, VOTES
+from feedback.intake import stale, statistics
 from feedback.intake.staging import COLUMNS, PREFIX
 from feedback.tables import VoteStatus
 from infra.database.tables import UtcDateTime
@@ -63,6 +64,17 @@ REPLACED_CHOICES = text(
     "  JOIN inferences o ON o.tenant = n.tenant AND o.response_id = n.response_id"
     "  WHERE (n.occurred_at, n.event_id) < (o.occurred_at, o.event_id))"
 )
+# Where an answer was before its earlier event came, and every value of a vote one of whose events came again as earlier.
+LEFT = {
+    PROMPTS: f"""
+SELECT o.tenant, o.occurred_at, o.bucket FROM {PREFIX}inferences n
+  JOIN inferences o ON o.tenant = n.tenant AND o.response_id = n.response_id
+  WHERE (n.occurred_at, n.event_id) < (o.occurred_at, o.event_id)""",
+    VOTES: f"""
+SELECT o.tenant, o.occurred_at, o.bucket FROM {PREFIX}vote_events n
+  JOIN vote_events e ON e.tenant = n.tenant AND e.event_id = n.event_id AND n.occurred_at < e.occurred_at
+  JOIN vote_events o ON o.tenant = e.tenant AND o.vote_id = e.vote_id""",
+}
 ANSWERS = _upsert("inferences", _incoming("inferences"), COLUMNS["inferences"], EARLIER_ANSWER)
 CHOICES = text(
     f"INSERT INTO choices ({_quoted(COLUMNS['choices'])})"
@@ -114,6 +126,8 @@ def drop_erased(session: Session) -> Dropped:
 
 def merge(session: Session, at: datetime) -> int:
     """Stores what is staged; returns how many events were new."""
+    for kind, query in LEFT.items():
+        stale.put(session, kind, stale.cells_of(session, query), at)
     session.execute(REPLACED_CHOICES)
     fresh = len(session.execute(ANSWERS).all())
     statistics.refresh(session, "inferences")
