@@ -44,7 +44,7 @@ UNION ALL SELECT e.sealed FROM gone_votes g JOIN vote_events e ON e.tenant = g.t
   WHERE substr(e.sealed, 1, {len(REFERENCE)}) = :reference"""
 VOTES_GONE = text(
     "DELETE FROM votes WHERE (tenant, vote_id) IN (SELECT tenant, vote_id FROM gone_votes)"
-    " AND (tenant, event_id) IN (SELECT tenant, event_id FROM gone_votes) RETURNING tenant, alias, counted"
+    " AND (tenant, event_id) IN (SELECT tenant, event_id FROM gone_votes) RETURNING tenant, alias, counted, counted_thumbs"
 )
 TARGETS_GONE = text(
     "DELETE FROM vote_targets WHERE (tenant, vote_id) IN (SELECT tenant, vote_id FROM gone_votes) AND NOT EXISTS"
@@ -57,7 +57,7 @@ BLANK = (
 BLANKED = {
     "inferences": f"UPDATE inferences SET stored = false, {BLANK}{{rater}}"
     " WHERE (tenant, response_id) IN (SELECT tenant, response_id FROM gone_inferences) RETURNING 1",
-    "vote_events": f"UPDATE vote_events SET pairs = 0, {BLANK}{{rater}}"
+    "vote_events": f"UPDATE vote_events SET pairs = 0, thumbs = 0, {BLANK}{{rater}}"
     " WHERE (tenant, event_id) IN (SELECT tenant, event_id FROM gone_votes) RETURNING 1",
 }
 VOTES_ON_THEM = text(
@@ -104,13 +104,14 @@ def _blank(session: Session, artifacts: ArtifactStore, erasure_id: str | None) -
 
 
 def _take_votes(session: Session) -> int:
-    """They leave the pair counts too."""
+    """They leave the counts too."""
     gone = session.execute(VOTES_GONE).all()
-    fewer: Counter[tuple[str, str]] = Counter()
-    for tenant, alias, counted in gone:
-        fewer[tenant, alias] += counted
-    for (tenant, alias), pairs in sorted((+fewer).items()):
-        fleet.add_pairs(session, tenant, alias, -pairs)
+    pairs, thumbs = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for tenant, alias, counted, counted_thumbs in gone:
+        pairs[tenant, alias] += counted
+        thumbs[tenant, alias] += counted_thumbs
+    for tenant, alias in sorted({*+pairs, *+thumbs}):
+        fleet.add_counts(session, tenant, alias, pairs=-pairs[tenant, alias], thumbs=-thumbs[tenant, alias])
     return len(gone)
 
 

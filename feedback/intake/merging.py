@@ -24,7 +24,7 @@ KEYS = {
     "vote_targets": ("tenant", "vote_id", "target"),
     "votes": ("tenant", "vote_id"),
 }
-VOTE = ("tenant", "vote_id", "event_id", "occurred_at", "rater", "consent_train", "consent_explicit", "pairs")
+VOTE = ("tenant", "vote_id", "event_id", "occurred_at", "rater", "consent_train", "consent_explicit", "pairs", "thumbs")
 
 
 def _quoted(names: tuple[str, ...], table: str = "") -> str:
@@ -93,7 +93,7 @@ TARGETS = text(
 )
 # The current value is the latest event of the history. It only ever goes back where its own event turned out earlier.
 LATEST = (
-    f"SELECT {_quoted(VOTE)}, '{VoteStatus.PENDING}', 0, :now FROM ("
+    f"SELECT {_quoted(VOTE)}, '{VoteStatus.PENDING}', 0, 0, :now FROM ("
     "  SELECT e.*, row_number() OVER (PARTITION BY tenant, vote_id ORDER BY occurred_at DESC, event_id DESC) AS place"
     "  FROM vote_events e WHERE e.erasure_id IS NULL"
     f"  AND (tenant, vote_id) IN (SELECT tenant, vote_id FROM {PREFIX}vote_events)"
@@ -104,7 +104,7 @@ CURRENT = _upsert(
     "(excluded.occurred_at, excluded.event_id) > (votes.occurred_at, votes.event_id)"
     " OR votes.occurred_at <> (SELECT h.occurred_at FROM vote_events h"
     "  WHERE h.tenant = votes.tenant AND h.event_id = votes.event_id)",
-    extra=", status, counted, first_seen_at",
+    extra=", status, counted, counted_thumbs, first_seen_at",
 )  # fmt: skip
 
 

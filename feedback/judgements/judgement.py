@@ -135,6 +135,17 @@ class Judgement:
         return [(better, worse) for better, worse in pairs if better.digest != worse.digest]
 
 
+def lone_thumbs(vote: Vote) -> int:
+    """How many answers it calls good or bad by themselves; a whole conversation is one.
+
+    A model's votes start no cycle: they count for none.
+    """
+    if vote.retracted or vote.is_ai:
+        return 0
+    verdict = verdict_of(vote.body)
+    return len(vote.body.items) if verdict is Verdict.BOTH_BAD else int(verdict in THUMBS)
+
+
 def verdict_of(body: Feedback) -> Verdict:
     """How the value reads; a value that makes no sense for its kind is no verdict."""
     if body.kind == "comparison":
