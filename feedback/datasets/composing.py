@@ -23,11 +23,10 @@ from feedback.datasets.split import GATE, REPORT, TEST, TRAIN
 from infra.settings import FeedbackSettings
 
 CHOOSING = (
-    "event_id", "occurred_at", "ai", "check", "rater_at", "prompt_at", "prompt", "asked", "stance", "pairing",
+    "event_id", "turn", "occurred_at", "ai", "check", "rater_at", "prompt_at", "prompt", "asked", "stance", "pairing",
     "made_of", "claims", "denials", "digests",
 )  # fmt: skip
 PROMPT_SPLITS = (REPORT, GATE, TRAIN)  # as they follow each other between 0 and 1
-NO_EVENTS = pa.array([], pa.binary(16))
 
 
 @dataclass(frozen=True)
@@ -93,8 +92,8 @@ class Composing:
                 mine_N = chosen.split_N(split) & here_N
                 if content := self._new(f"{split}/{cell}", content_N[mine_N], known):
                     partners = paired[np.isin(pairing_N[paired], pairing_N[mine_N & paired_N])]
-                    events = (_events(bucket.table, some) for some in (np.flatnonzero(mine_N), partners))
-                    wanted.append(Wanted(split, content, *events))
+                    keys = (facts.keys(bucket.table, some) for some in (np.flatnonzero(mine_N), partners))
+                    wanted.append(Wanted(split, content, *keys))
             tasks += [RowsOf(cell, wanted, kept_aside=cell in self.opened)] if wanted else []
         self._write("rows", tasks, "")
 

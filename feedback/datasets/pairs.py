@@ -37,7 +37,8 @@ def own_rows(judgement: Judgement) -> list[Row]:
             bad = [_row(Table.UNPAIRED, [judgement], [answer], label=False) for answer in answers]
             return [*_ties(judgement, "both_bad"), *bad]
         case Verdict.GOOD | Verdict.BAD:
-            return [_row(Table.UNPAIRED, [judgement], answers, label=judgement.verdict is Verdict.GOOD)]
+            good = judgement.verdict is Verdict.GOOD
+            return [_row(Table.UNPAIRED, [judgement], answers, label=good, **_place(judgement))]
         case Verdict.CORRECTED:
             return _correction(judgement)
     return []
@@ -78,7 +79,7 @@ def _same_rater_and_prompt(judgements: Iterable[Judgement]) -> list[list[Judgeme
     """Thumbs and stars of one named person on answers to one prompt."""
     groups: dict[tuple[str, str], list[Judgement]] = defaultdict(list)
     for judgement in sorted(judgements, key=lambda judgement: judgement.vote.order):
-        if judgement.verdict in (Verdict.GOOD, Verdict.BAD) and judgement.vote.rater is not None:
+        if judgement.is_paired:
             groups[judgement.unit, judgement.prompt_id].append(judgement)
     return list(groups.values())
 
@@ -141,6 +142,11 @@ def _judged(judgement: Judgement, *, alone: bool, refs: dict[str, str]) -> dict[
         "latency_ms": judgement.vote.body.latency_ms if alone else None,
         "occurred_at": envelope.occurred_at,
     }
+
+
+def _place(judgement: Judgement) -> dict[str, Any]:
+    place = judgement.place
+    return {"conversation_turn": place.turn, "conversation_turns": place.turns} if place else {}
 
 
 def _margin(table: Table, judgement: Judgement) -> dict[str, float]:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from feedback.cells import VOTES, start_of_day
 from feedback.datasets import index, influence, shards
-from feedback.datasets.archive import Archive, Changes, Cut
+from feedback.datasets.archive import Archive, Changes
 from feedback.datasets.candidates import Candidates
 from feedback.datasets.composing import Composing
 from feedback.datasets.crew import Crew
@@ -27,6 +27,7 @@ from feedback.datasets.redaction import Redactor
 from feedback.datasets.rows import JUDGED
 from feedback.datasets.scratch import scratch_directory
 from feedback.datasets.split import TRAIN
+from feedback.datasets.standing import Cut
 from feedback.errors import ErasedMeanwhile, NoRows
 from infra.artifacts import ArtifactStore, dump_json
 from infra.contracts.manifests import DatasetManifest, FileEntry

@@ -27,13 +27,18 @@ SOURCES = {
 }
 PERSON = "tenant = :tenant AND rater = :rater AND occurred_at <= :up_to"
 EXPIRED = "retain_until <= :now AND erased_at IS NULL LIMIT :most"
-# Of the votes themselves, and of everybody's votes on the answers.
-VOTE_CELLS = """
+# Of the votes themselves, of everybody's votes on the answers, and of those on conversations that either belong to.
+VOTE_CELLS = f"""
 SELECT e.tenant, e.occurred_at, e.bucket FROM gone_votes g
   JOIN vote_events e ON e.tenant = g.tenant AND e.event_id = g.event_id
 UNION SELECT e.tenant, e.occurred_at, e.bucket FROM gone_inferences g
   JOIN vote_targets t ON t.tenant = g.tenant AND t.target = g.response_id
-  JOIN vote_events e ON e.tenant = t.tenant AND e.vote_id = t.vote_id"""
+  JOIN vote_events e ON e.tenant = t.tenant AND e.vote_id = t.vote_id
+UNION SELECT e.tenant, e.occurred_at, e.bucket FROM gone_inferences g
+  JOIN inferences i ON i.tenant = g.tenant AND i.response_id = g.response_id {stale.TO_CONVERSATIONS}
+UNION SELECT e.tenant, e.occurred_at, e.bucket FROM gone_votes g
+  JOIN vote_targets m ON m.tenant = g.tenant AND m.vote_id = g.vote_id
+  JOIN inferences i ON i.tenant = m.tenant AND i.response_id = m.target {stale.TO_CONVERSATIONS}"""
 PROMPT_CELLS = """
 SELECT i.tenant, i.occurred_at, i.bucket FROM gone_inferences g
   JOIN inferences i ON i.tenant = g.tenant AND i.response_id = g.response_id"""
@@ -44,7 +49,8 @@ UNION ALL SELECT e.sealed FROM gone_votes g JOIN vote_events e ON e.tenant = g.t
   WHERE substr(e.sealed, 1, {len(REFERENCE)}) = :reference"""
 VOTES_GONE = text(
     "DELETE FROM votes WHERE (tenant, vote_id) IN (SELECT tenant, vote_id FROM gone_votes)"
-    " AND (tenant, event_id) IN (SELECT tenant, event_id FROM gone_votes) RETURNING tenant, alias, counted, counted_thumbs"
+    " AND (tenant, event_id) IN (SELECT tenant, event_id FROM gone_votes)"
+    " RETURNING tenant, alias, counted, counted_thumbs"
 )
 TARGETS_GONE = text(
     "DELETE FROM vote_targets WHERE (tenant, vote_id) IN (SELECT tenant, vote_id FROM gone_votes) AND NOT EXISTS"

@@ -1,4 +1,4 @@
-"""Finds the answers of votes and the votes of answers, and keeps the alias' counts of pairs and thumbs with what it found.
+"""Finds the answers of votes and the votes of answers, and counts the alias' pairs and thumbs by what it found.
 
 It may be run again for the same votes. Two processes that store a vote and its answer at one time may both miss what
 the other stored: votes that came lately and still wait are looked at again now and then.

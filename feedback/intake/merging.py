@@ -64,16 +64,22 @@ REPLACED_CHOICES = text(
     "  JOIN inferences o ON o.tenant = n.tenant AND o.response_id = n.response_id"
     "  WHERE (n.occurred_at, n.event_id) < (o.occurred_at, o.event_id))"
 )
-# Where an answer was before its earlier event came, and every value of a vote one of whose events came again as earlier.
+REPLACED = f"""{PREFIX}inferences n
+  JOIN inferences i ON i.tenant = n.tenant AND i.response_id = n.response_id
+  AND (n.occurred_at, n.event_id) < (i.occurred_at, i.event_id)"""
+EARLIER_VOTE = f"""{PREFIX}vote_events n
+  JOIN vote_events o ON o.tenant = n.tenant AND o.event_id = n.event_id AND n.occurred_at < o.occurred_at"""
+# Where an answer was before its earlier event came, all values of a vote one of whose events came again as earlier, and
+# votes on conversations that had either.
 LEFT = {
-    PROMPTS: f"""
-SELECT o.tenant, o.occurred_at, o.bucket FROM {PREFIX}inferences n
-  JOIN inferences o ON o.tenant = n.tenant AND o.response_id = n.response_id
-  WHERE (n.occurred_at, n.event_id) < (o.occurred_at, o.event_id)""",
+    PROMPTS: f"SELECT i.tenant, i.occurred_at, i.bucket FROM {REPLACED}",
     VOTES: f"""
-SELECT o.tenant, o.occurred_at, o.bucket FROM {PREFIX}vote_events n
-  JOIN vote_events e ON e.tenant = n.tenant AND e.event_id = n.event_id AND n.occurred_at < e.occurred_at
-  JOIN vote_events o ON o.tenant = e.tenant AND o.vote_id = e.vote_id""",
+SELECT e.tenant, e.occurred_at, e.bucket FROM {EARLIER_VOTE}
+  JOIN vote_events e ON e.tenant = o.tenant AND e.vote_id = o.vote_id
+UNION SELECT e.tenant, e.occurred_at, e.bucket FROM {REPLACED} {stale.TO_CONVERSATIONS}
+UNION SELECT e.tenant, e.occurred_at, e.bucket FROM {EARLIER_VOTE}
+  JOIN vote_targets m ON m.tenant = o.tenant AND m.vote_id = o.vote_id
+  JOIN inferences i ON i.tenant = m.tenant AND i.response_id = m.target {stale.TO_CONVERSATIONS}""",
 }
 ANSWERS = _upsert("inferences", _incoming("inferences"), COLUMNS["inferences"], EARLIER_ANSWER)
 CHOICES = text(

@@ -11,9 +11,14 @@ from sqlalchemy.orm import Session
 
 from feedback.cells import Cell
 from feedback.tables import StaleCellRow
+from feedback.votes import SESSION
 from infra.database.tables import UtcDateTime
 
 Owned = tuple[str, Cell]  # a tenant's
+# From answers `i` to the events `e` of votes on the conversations that they are part of.
+TO_CONVERSATIONS = f"""
+  JOIN vote_targets t ON t.tenant = i.tenant AND t.target = '{SESSION}' || i.session_id
+  JOIN vote_events e ON e.tenant = t.tenant AND e.vote_id = t.vote_id"""
 PUT = text(
     "INSERT INTO stale_cells (tenant, kind, day, bucket, at) VALUES (:tenant, :kind, :day, :bucket, :at)"
     " ON CONFLICT (tenant, kind, day, bucket) DO UPDATE SET at = excluded.at"

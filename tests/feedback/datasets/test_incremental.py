@@ -149,16 +149,16 @@ def test_a_vote_that_was_changed_leaves_the_day_it_was_first_cast_on(room: Room,
 def test_an_event_that_comes_again_from_an_earlier_moment_leaves_the_later_one(
     earlier_s: float, room: Room, tmp_path: Path
 ) -> None:
-    at = {name: {"rater": "rater-1", "occurred_at": moment(2 * DAY - s)} for name, s in [("late", 0), ("early", earlier_s)]}
+    late, early = ({"rater": "rater-1", "occurred_at": moment(2 * DAY - s)} for s in (0, earlier_s))
     events = [
         *many_days(2),
-        Event(make_inference("again", prompt="Again?", texts=["Later."]), "inference again", at["late"]),
+        Event(make_inference("again", prompt="Again?", texts=["Later."]), "inference again", late),
         Event(make_comparison("d0r1a", "d0r1b", "a"), "first", {"rater": "rater-1", "occurred_at": moment(DAY / 9)}),
-        Event(make_feedback("again", value=True), "sent twice", at["late"]),
+        Event(make_feedback("again", value=True), "sent twice", late),
     ]
     again = [
-        Event(make_inference("again", prompt="Again?", texts=["Earlier."]), "inference again", at["early"]),
-        Event(make_feedback("again", value=False), "sent twice", at["early"]),
+        Event(make_inference("again", prompt="Again?", texts=["Earlier."]), "inference again", early),
+        Event(make_feedback("again", value=False), "sent twice", early),
         Event(make_comparison("d1r1a", "d1r1b", "tie"), "first", {"rater": "rater-1", "occurred_at": moment(DAY / 10)}),
     ]
     put(room, events)
