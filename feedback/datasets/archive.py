@@ -17,6 +17,7 @@ from feedback.datasets.redaction import Redactor
 from feedback.datasets.standing import TOPIC, Cut, Table, before, chunks, superseded
 from feedback.intake import stale
 from feedback.judgements.exchange import Answers, Exchange, Unusable, make_exchange
+from feedback.judgements.turns import TURNS_MOST
 from feedback.tables import InferenceRow, VoteEventRow, VoteTargetRow
 from feedback.votes import SESSION, Answered, Vote
 from infra.artifacts import MissingArtifact
@@ -30,6 +31,7 @@ from infra.sealing import KeyDestroyed, KeyUnknown, SealBroken
 UNREADABLE = (KeyDestroyed, KeyUnknown, SealBroken, MissingArtifact)
 SOURCES = {source.value: source for source in Source}
 PIECE = 5000  # events that are open at one time
+CONVERSATIONS = PIECE // TURNS_MOST  # of which all turns are open at one time
 RECENT = 30_000  # answers that stay open: about 100 MB
 ENVELOPE = (
     "event_id", "occurred_at", "tenant", "rater", "session_id", "segment", "source", "consent_train",
@@ -83,12 +85,14 @@ class Archive:
     def votes(self, cell: Cell) -> Iterator[tuple[list[Vote], Counter[str]]]:
         """The current value of each vote key whose event is in this cell; how many can't be read any more, and why.
 
-        In pieces, in the order of their events.
+        In pieces in the order of their events, votes on whole conversations in smaller ones: each has many answers.
         """
-        return (
-            self._votes(rows)
-            for rows in self._pieces(VoteEventRow, self._in_cell(VoteEventRow, cell), ~superseded(self.cut))
-        )
+        for rows in self._pieces(VoteEventRow, self._in_cell(VoteEventRow, cell), ~superseded(self.cut)):
+            votes, lost = self._votes(rows)
+            yield [vote for vote in votes if not vote.session_id], lost
+            whole = [vote for vote in votes if vote.session_id]
+            for at in range(0, len(whole), CONVERSATIONS):
+                yield whole[at : at + CONVERSATIONS], Counter()
 
     def votes_of(self, event_ids: Iterable[str]) -> list[Vote]:
         """These events, in their order."""

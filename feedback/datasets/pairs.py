@@ -37,8 +37,7 @@ def own_rows(judgement: Judgement) -> list[Row]:
             bad = [_row(Table.UNPAIRED, [judgement], [answer], label=False) for answer in answers]
             return [*_ties(judgement, "both_bad"), *bad]
         case Verdict.GOOD | Verdict.BAD:
-            good = judgement.verdict is Verdict.GOOD
-            return [_row(Table.UNPAIRED, [judgement], answers, label=good, **_place(judgement))]
+            return [_row(Table.UNPAIRED, [judgement], answers, label=judgement.verdict is Verdict.GOOD)]
         case Verdict.CORRECTED:
             return _correction(judgement)
     return []
@@ -112,6 +111,7 @@ def _row(
         **{column: dict(zip(names, parts, strict=True)) for column, parts in _per_side(sides).items()},
         **_judged(last, alone=len(judgements) == 1, refs=dict(zip(refs, names, strict=True))),
         **_margin(table, judgements[0]),
+        **_place(table, judgements[0]),
         "pair_id": row_id,
         "source": source or last.vote.envelope.source.value,
         "source_event_ids": events,
@@ -144,9 +144,9 @@ def _judged(judgement: Judgement, *, alone: bool, refs: dict[str, str]) -> dict[
     }
 
 
-def _place(judgement: Judgement) -> dict[str, Any]:
-    place = judgement.place
-    return {"conversation_turn": place.turn, "conversation_turns": place.turns} if place else {}
+def _place(table: Table, judgement: Judgement) -> dict[str, int | None]:
+    turn, turns = (judgement.place.turn, judgement.place.turns) if judgement.place else (None, None)
+    return {"conversation_turn": turn, "conversation_turns": turns} if table is Table.UNPAIRED else {}
 
 
 def _margin(table: Table, judgement: Judgement) -> dict[str, float]:
