@@ -2,6 +2,7 @@
 
 import random
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,12 @@ from hypothesis import strategies as st
 from feedback.errors import NoRows
 from infra.contracts.events import Consent
 from infra.contracts.manifests import DatasetManifest
+from infra.database.engine import open_database
+from infra.services.postgres import Postgres
 from tests.support.conversations import about, thumb, turns, verdict
 from tests.support.events import TENANT, make_feedback, moment
-from tests.support.feedback import AS_OF, Event, Room, a_days_events, make_room
+from tests.support.feedback import AS_OF, Event, Room, a_days_events, a_messy_days_events, make_room
+from tests.support.servers import emptied_database
 
 SHARED = {"test_share": 0.3, "gate_share": 0.1, "report_share": 0.1}
 HOUR = 3600.0
@@ -217,6 +221,23 @@ def test_held_out_prompts_are_left_out_turn_by_turn(room: Room) -> None:
     assert 0 < manifest.filtered["held_out_prompt"] < 60
     assert len(rows(room, manifest)) == 60 - manifest.filtered["held_out_prompt"]
     assert len({told(row)[0].split()[0] for row in rows(room, manifest)}) > 15
+
+
+def test_postgresql_tells_the_same_of_conversations_as_sqlite(room: Room, tmp_path: Path, postgres: Postgres) -> None:
+    """And of events that come again from an earlier moment."""
+    events = [*a_messy_days_events(), *a_weeks_conversations(7), *turns("hers", rater="rater-mia"), verdict("hers")]
+    random.Random(7).shuffle(events)
+    served = replace(room, database=open_database(emptied_database(postgres)))
+    for at, some in enumerate((events[:60], events[60:])):
+        put(served, *some)
+        last = served.build(as_of=AS_OF + timedelta(minutes=at), **SHARED)
+    assert last.counts["unpaired"]["train"] > 10
+    assert same_as_at_once(room, tmp_path, last, *events, **SHARED)
+    assert any("hers" in told(row)[0] for row in rows(served, last))
+    erase(served)
+    assert not any("hers" in told(row)[0] for row in rows(served, last))
+    assert not any("hers" in told(row)[0] for row in rows(served, served.build(as_of=AS_OF + timedelta(minutes=3))))
+    served.database.close()
 
 
 def a_weeks_conversations(seed: int) -> list[Event]:
