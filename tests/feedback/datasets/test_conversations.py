@@ -25,6 +25,7 @@ from tests.support.servers import emptied_database
 SHARED = {"test_share": 0.3, "gate_share": 0.1, "report_share": 0.1}
 HOUR = 3600.0
 DAY = 24 * HOUR
+NEXT_DAY = 0.9 * DAY  # tests happen at noon: what is cast then is in other files
 
 
 def put(room: Room, *events: Event) -> None:
@@ -89,7 +90,7 @@ def test_a_thumb_that_is_taken_back_gives_the_turn_back(room: Room, tmp_path: Pa
     events = [*turns(count=2), thumb("s1", 1, value=False), verdict()]
     put(room, *events)
     room.build()
-    put(room, back := thumb("s1", 1, value=None, at_s=1900))
+    put(room, back := thumb("s1", 1, value=None, at_s=NEXT_DAY))
     second = room.build(as_of=AS_OF + timedelta(seconds=1))
     assert [told(row)[2:] for row in rows(room, second)] == [(1, 2), (2, 2)]
     assert same_as_at_once(room, tmp_path, second, *events, back)
@@ -99,7 +100,7 @@ def test_a_thumb_that_comes_later_takes_the_turn_out(room: Room, tmp_path: Path)
     events = [*turns(count=2), verdict()]
     put(room, *events)
     room.build()
-    put(room, late := thumb("s1", 1, value=False, at_s=DAY / 3))
+    put(room, late := thumb("s1", 1, value=False, at_s=NEXT_DAY))
     second = room.build(as_of=AS_OF + timedelta(seconds=1))
     assert sorted(told(row)[2:] for row in rows(room, second) if row["conversation_turn"]) == [(2, 2)]
     assert same_as_at_once(room, tmp_path, second, *events, late)
@@ -113,6 +114,30 @@ def test_an_answer_that_comes_late_is_a_turn_all_the_same(room: Room, tmp_path: 
     second = room.build(as_of=AS_OF + timedelta(seconds=1))
     assert [told(row)[2:] for row in rows(room, second)] == [(1, 3), (2, 3), (3, 3)]
     assert same_as_at_once(room, tmp_path, second, first, last, verdict(), late)
+
+
+def test_an_answer_that_turns_out_to_be_of_another_conversation_leaves_this_one(room: Room, tmp_path: Path) -> None:
+    first, second = turns(count=2)
+    events = [first, second, verdict()]
+    put(room, *events)
+    room.build()
+    earlier = {**first.header, "session_id": "elsewhere", "occurred_at": moment()}
+    put(room, moved := Event(first.body, "sent before", earlier))
+    last = room.build(as_of=AS_OF + timedelta(seconds=1))
+    assert [told(row)[2:] for row in rows(room, last)] == [(1, 1)]
+    assert same_as_at_once(room, tmp_path, last, *events, moved)
+
+
+def test_a_turn_that_becomes_a_repetition_leaves_its_verdicts_other_turns(room: Room, tmp_path: Path) -> None:
+    alike = turns("s1", 1)[0].body.model_copy(update={"response_id": "alike"})
+    start, next_turn = turns("s2", 2)
+    again = [Event(alike, "alike", start.header), next_turn, verdict("s2", at_s=NEXT_DAY)]
+    put(room, *again)
+    assert len(rows(room, room.build())) == 2
+    put(room, *(before := [*turns("s1", 1), verdict("s1")]))
+    last = room.build(as_of=AS_OF + timedelta(seconds=1))
+    assert [told(row) for row in rows(room, last)] == [("s1 is told 1.", True, 1, 1), ("s2 is told 2.", True, 2, 2)]
+    assert same_as_at_once(room, tmp_path, last, *again, *before)
 
 
 def test_an_answer_after_the_vote_changes_no_row(room: Room) -> None:
