@@ -114,6 +114,7 @@ class VoteEventRow(EventColumns, Base):
     name: Mapped[str] = mapped_column(Text)
     retracted: Mapped[bool]
     pairs: Mapped[int]  # strict choices that it states
+    thumbs: Mapped[int]  # answers, or conversations, that it calls good or bad
 
 
 class VoteRow(Base):
@@ -131,7 +132,9 @@ class VoteRow(Base):
     consent_train: Mapped[bool]
     consent_explicit: Mapped[bool]
     pairs: Mapped[int]  # strict choices that the current value states
-    counted: Mapped[int]  # how many of them are in the alias' pair count: joined, consented, kept
+    thumbs: Mapped[int]  # answers, or conversations, that it calls good or bad
+    counted: Mapped[int]  # how many of the pairs are in the alias' count: joined, consented, kept
+    counted_thumbs: Mapped[int]  # and of the thumbs
     first_seen_at: Mapped[datetime]
 
 

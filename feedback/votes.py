@@ -9,6 +9,7 @@ from infra.contracts.events import Envelope, Erasure, Feedback, Inference, Sourc
 from infra.eventlog.base import Position
 
 Order = tuple[datetime, str]
+Judge = tuple[str | None, bool]  # the rater, and whether that is a model
 SESSION = "session:"  # what a vote on a whole conversation points at
 AI = "ai:"  # how the unit of whatever a model judged begins: it is capped and weighed apart from every person
 
@@ -59,6 +60,15 @@ class Vote:
     @property
     def rater(self) -> str | None:
         return self.envelope.rater
+
+    @property
+    def judge(self) -> Judge:
+        return self.rater, self.is_ai
+
+    @property
+    def session_id(self) -> str | None:
+        """The conversation that it judges as a whole."""
+        return None if self.body.items or self.body.response_id else self.body.session_id
 
     @property
     def is_ai(self) -> bool:

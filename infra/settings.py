@@ -251,7 +251,12 @@ class TrainerSettings(Section):
         "refuse",
         description="What a cycle does where its data can teach nothing good: one rater, one prompt, coin flips.",
     )
-    threshold_pairs: int = Field(0, ge=0, description="A cycle starts by itself after this many new pairs; 0: never.")
+    threshold_pairs: int = Field(
+        0, ge=0, description="A cycle starts by itself after this many new pairs, but KTO's; 0: never."
+    )
+    threshold_thumbs: int = Field(
+        0, ge=0, description="A cycle of kto or auto starts by itself after this many new lone thumbs; 0: never."
+    )
     schedule_s: float = Field(0, ge=0, description="A cycle starts by itself this often, in seconds; 0: never.")
     sweep_s: float = Field(2, gt=0, description="How often cycles without a live worker are looked for.")
     queue: Literal["cpu", "gpu"] = Field("cpu", description="Queue, so the kind of machine, that trainings go to.")
@@ -403,7 +408,7 @@ class TrainerSettings(Section):
 
 
 NOT_PER_CYCLE = frozenset(
-    {"port", "sweep_s", "threshold_pairs", "schedule_s", "queue", "worker_queues"}
+    {"port", "sweep_s", "threshold_pairs", "threshold_thumbs", "schedule_s", "queue", "worker_queues"}
 )  # the worker's, not a cycle's
 
 

@@ -8,15 +8,18 @@ from itertools import islice
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, and_, func, literal, or_, select
 from sqlalchemy.orm import aliased
 
 from feedback.cells import BUCKETS, PROMPTS, VOTES, Cell, start_of_day
+from feedback.datasets.conversations import Conversations
 from feedback.datasets.redaction import Redactor
+from feedback.datasets.standing import TOPIC, Cut, Table, before, chunks, superseded
 from feedback.intake import stale
-from feedback.judgements.exchange import Exchange, Unusable, make_exchange
+from feedback.judgements.exchange import Answers, Exchange, Unusable, make_exchange
+from feedback.judgements.turns import TURNS_MOST
 from feedback.tables import InferenceRow, VoteEventRow, VoteTargetRow
-from feedback.votes import Answered, Vote
+from feedback.votes import SESSION, Answered, Vote
 from infra.artifacts import MissingArtifact
 from infra.contracts.base import SCHEMA_VERSION
 from infra.contracts.events import FEEDBACK_TOPIC, INFERENCE_TOPIC, Consent, Envelope, Feedback, Inference, Source
@@ -25,13 +28,10 @@ from infra.envelopes import Sealer
 from infra.eventlog.base import Position
 from infra.sealing import KeyDestroyed, KeyUnknown, SealBroken
 
-Cut = Mapping[tuple[str, int], int]  # (topic, partition) -> the first offset that is not part of it
-Table = type[VoteEventRow] | type[InferenceRow]
-TOPIC: dict[Table, str] = {VoteEventRow: FEEDBACK_TOPIC, InferenceRow: INFERENCE_TOPIC}
 UNREADABLE = (KeyDestroyed, KeyUnknown, SealBroken, MissingArtifact)
 SOURCES = {source.value: source for source in Source}
-LOOKUPS = 5000  # ids in one query
 PIECE = 5000  # events that are open at one time
+CONVERSATIONS = PIECE // TURNS_MOST  # of which all turns are open at one time
 RECENT = 30_000  # answers that stay open: about 100 MB
 ENVELOPE = (
     "event_id", "occurred_at", "tenant", "rater", "session_id", "segment", "source", "consent_train",
@@ -85,19 +85,14 @@ class Archive:
     def votes(self, cell: Cell) -> Iterator[tuple[list[Vote], Counter[str]]]:
         """The current value of each vote key whose event is in this cell; how many can't be read any more, and why.
 
-        In pieces, in the order of their events.
+        In pieces in the order of their events, votes on whole conversations in smaller ones: each has many answers.
         """
-        mine, later = VoteEventRow, aliased(VoteEventRow)
-        superseded = exists().where(
-            later.tenant == mine.tenant,
-            later.vote_id == mine.vote_id,
-            or_(
-                later.occurred_at > mine.occurred_at,
-                and_(later.occurred_at == mine.occurred_at, later.event_id > mine.event_id),
-            ),
-            _before(later, FEEDBACK_TOPIC, self.cut),
-        )
-        return (self._votes(rows) for rows in self._pieces(mine, self._in_cell(mine, cell), ~superseded))
+        for rows in self._pieces(VoteEventRow, self._in_cell(VoteEventRow, cell), ~superseded(self.cut)):
+            votes, lost = self._votes(rows)
+            yield [vote for vote in votes if not vote.session_id], lost
+            whole = [vote for vote in votes if vote.session_id]
+            for at in range(0, len(whole), CONVERSATIONS):
+                yield whole[at : at + CONVERSATIONS], Counter()
 
     def votes_of(self, event_ids: Iterable[str]) -> list[Vote]:
         """These events, in their order."""
@@ -112,9 +107,16 @@ class Archive:
             self.recent.add(found)
             yield [one for one in found.values() if isinstance(one, Exchange)]
 
-    def answers_to(self, votes: Iterable[Vote]) -> dict[str, Exchange | Unusable]:
-        """What these votes are about, by response id, as far as it has come, however old."""
-        targets = {target for vote in votes for target in vote.targets}
+    def answers_to(self, votes: Iterable[Vote]) -> Answers:
+        """What these votes are about, as far as it has come, however old."""
+        cast = list(votes)
+        asked = {vote.session_id for vote in cast if vote.session_id and not vote.retracted}
+        conversations = Conversations(self.database, self.tenant, self.cut).of(asked)
+        targets = {target for vote in cast if not vote.session_id for target in vote.targets}
+        targets |= {turn.response_id for turns in conversations.values() for turn in turns}
+        return Answers(self._named(targets), conversations)
+
+    def _named(self, targets: set[str]) -> dict[str, Exchange | Unusable]:
         known = self.recent.of(targets)
         for ids in chunks(targets - known.keys()):
             where = [InferenceRow.response_id.in_(ids)]
@@ -178,7 +180,7 @@ class Archive:
         self, table: Table, where: Sequence[ColumnElement[bool]], *, more: Sequence[Any] = (), most: int | None = None
     ) -> Sequence[Any]:
         columns = [table.__table__.columns[name] for name in ENVELOPE]  # as they are: nothing is mapped
-        mine = (table.tenant == self.tenant, *where, _before(table, TOPIC[table], self.cut))
+        mine = (table.tenant == self.tenant, *where, before(table, TOPIC[table], self.cut))
         with self.database.reading() as session:
             query = select(*columns, *more).where(*mine).order_by(table.occurred_at, table.event_id).limit(most)
             return session.execute(query).all()
@@ -197,25 +199,24 @@ class Changes:
     tenant: str
     since: Cut
     cut: Cut
-    blanked_since: datetime
+    stale_since: datetime
 
     def votes(self) -> set[Cell]:
-        """Of new votes, of the values they took the place of, of votes whose answers have come, and of blanked ones."""
+        """Of new votes and the values they replace, of votes whose answers have come or are rated, of what has gone."""
         events = VoteEventRow
         fresh = {vote_id for (vote_id,) in self._new(events, events.vote_id)}
-        fresh |= self._pointing_at(
-            {response_id for (response_id,) in self._new(InferenceRow, InferenceRow.response_id)}
-        )
+        fresh |= self._on_conversations_of(fresh)
+        fresh |= self._pointing_at(self._new_targets())
         found = {cell for ids in chunks(fresh) for cell in self._cells(events, events.vote_id.in_(ids))}
-        return found | self._blanked(VOTES)
+        return found | self._stale(VOTES)
 
     def answers(self) -> set[Cell]:
         fresh = self._new(InferenceRow, InferenceRow.occurred_at, InferenceRow.bucket)
-        return {Cell.of(occurred_at, bucket) for occurred_at, bucket in fresh} | self._blanked(PROMPTS)
+        return {Cell.of(occurred_at, bucket) for occurred_at, bucket in fresh} | self._stale(PROMPTS)
 
-    def _blanked(self, kind: str) -> set[Cell]:
+    def _stale(self, kind: str) -> set[Cell]:
         with self.database.reading() as session:
-            return stale.since(session, self.tenant, kind, self.blanked_since)
+            return stale.since(session, self.tenant, kind, self.stale_since)
 
     def _new(self, table: Table, *columns: Any) -> Iterator[Sequence[Any]]:
         """Partition by partition, since each has an index of its own offsets."""
@@ -228,9 +229,28 @@ class Changes:
             with self.database.reading() as session:
                 yield from session.execute(select(*columns).where(*new, table.tenant == self.tenant))
 
-    def _pointing_at(self, response_ids: set[str]) -> set[str]:
+    def _new_targets(self) -> set[str]:
+        """What votes may point at that has got more: new answers, and the conversations that they are part of."""
+        targets = set[str]()
+        for response_id, session_id in self._new(InferenceRow, InferenceRow.response_id, InferenceRow.session_id):
+            targets |= {response_id, f"{SESSION}{session_id}"} if session_id else {response_id}
+        return targets
+
+    def _on_conversations_of(self, vote_ids: set[str]) -> set[str]:
+        """Votes on whole conversations of which some turn has one of these votes."""
+        mine, asked, whole = VoteTargetRow, InferenceRow, aliased(VoteTargetRow)
+        answered = and_(asked.tenant == mine.tenant, asked.response_id == mine.target)
+        same = and_(whole.tenant == asked.tenant, whole.target == literal(SESSION) + asked.session_id)
+        query = select(whole.vote_id).select_from(mine).join(asked, answered).join(whole, same).distinct()
+        found = set[str]()
+        for ids in chunks(vote_ids):
+            with self.database.reading() as session:
+                found.update(session.scalars(query.where(mine.tenant == self.tenant, mine.vote_id.in_(ids))))
+        return found
+
+    def _pointing_at(self, targets: set[str]) -> set[str]:
         target, found = VoteTargetRow, set[str]()
-        for ids in chunks(response_ids):
+        for ids in chunks(targets):
             query = select(target.vote_id).where(target.tenant == self.tenant, target.target.in_(ids))
             with self.database.reading() as session:
                 found.update(session.scalars(query))
@@ -242,28 +262,12 @@ class Changes:
             return {Cell.of(occurred_at, bucket) for occurred_at, bucket in session.execute(query)}
 
 
-def chunks(ids: Iterable[str]) -> Iterator[Sequence[str]]:
-    """As many as one query may ask for, in a fixed order."""
-    ordered = sorted(ids)
-    return (ordered[at : at + LOOKUPS] for at in range(0, len(ordered), LOOKUPS))
-
-
 def _why(error: Exception) -> str:
     return "erased" if isinstance(error, KeyDestroyed) else "unreadable"
 
 
 def _why_blank(row: Any) -> str:
     return "retention_ended" if row.retain_until and row.retain_until <= row.erased_at else "erased"
-
-
-def _before(table: Any, topic: str, cut: Cut) -> ColumnElement[bool]:
-    """A partition that the cut does not know of had nothing on it."""
-    parts = [
-        and_(table.log_partition == partition, table.log_offset < offset)
-        for (name, partition), offset in sorted(cut.items())
-        if name == topic
-    ]
-    return or_(*parts) if parts else table.log_partition < 0
 
 
 def envelope_of(row: Any) -> Envelope:

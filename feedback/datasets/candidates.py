@@ -19,7 +19,7 @@ from feedback.datasets.rows import Row
 from feedback.datasets.shards import kind_of, table_of
 from feedback.judgements.judgement import Judgement
 
-EVENT = pa.field("event", pa.binary(16))  # the vote that a row is made of
+KEY = pa.field("judgement", pa.binary())  # what a row is made of
 PACKED = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
@@ -29,27 +29,27 @@ class Candidates:
 
     def put(self, cell: Cell, piece: int, judgements: Iterable[Judgement]) -> None:
         """The rows that each judgement makes by itself: thumbs are paired later."""
-        rows, events = defaultdict[str, list[Row]](list), defaultdict[str, list[bytes]](list)
+        rows, keys = defaultdict[str, list[Row]](list), defaultdict[str, list[bytes]](list)
         for judgement in judgements:
             for row in own_rows(judgement):
                 rows[kind_of(row)].append(row)
-                events[kind_of(row)].append(judgement.vote.envelope.event_id.bytes)
+                keys[kind_of(row)].append(judgement.key)
         for kind, some in rows.items():
-            table = table_of(some).append_column(EVENT, pa.array(events[kind], EVENT.type))
+            table = table_of(some).append_column(KEY, pa.array(keys[kind], KEY.type))
             path = self._at(cell) / f"{piece:06}.{kind}.arrow"
             path.parent.mkdir(parents=True, exist_ok=True)
             with pa.ipc.new_file(path, table.schema, options=PACKED) as file:
                 file.write_table(table)
 
-    def take(self, cell: Cell, events: pa.Array) -> dict[str, pa.Table]:
-        """Those of these votes, by the kind of file that they go into."""
+    def take(self, cell: Cell, keys: pa.Array) -> dict[str, pa.Table]:
+        """Those of these judgements, by the kind of file that they go into."""
         found = defaultdict[str, list[pa.Table]](list)
         for path in sorted(self._at(cell).glob("*.arrow")):
             with pa.ipc.open_file(path) as file:
                 table = file.read_all()
-            chosen = table.filter(pc.is_in(table[EVENT.name], value_set=events))
+            chosen = table.filter(pc.is_in(table[KEY.name], value_set=keys))
             if len(chosen):
-                found[path.name.split(".")[1]].append(chosen.drop_columns([EVENT.name]))
+                found[path.name.split(".")[1]].append(chosen.drop_columns([KEY.name]))
         return {kind: pa.concat_tables(tables) for kind, tables in found.items()}
 
     def drop(self, cell: Cell) -> None:

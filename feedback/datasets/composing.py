@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from feedback.cells import BUCKETS, PROMPTS, VOTES, Cell
 from feedback.datasets import facts, selection
-from feedback.datasets.arrays import Bools, Hashes, Ints, column, joined, mix, wide
+from feedback.datasets.arrays import Bools, Hashes, Ints, column, joined, mix, moments, wide
 from feedback.datasets.crew import Crew
 from feedback.datasets.draft import Draft
 from feedback.datasets.gathering import Progress
@@ -23,11 +23,10 @@ from feedback.datasets.split import GATE, REPORT, TEST, TRAIN
 from infra.settings import FeedbackSettings
 
 CHOOSING = (
-    "event_id", "occurred_at", "ai", "check", "rater_at", "prompt_at", "prompt", "asked", "stance", "pairing",
+    "event_id", "turn", "occurred_at", "ai", "check", "rater_at", "prompt_at", "prompt", "asked", "stance", "pairing",
     "made_of", "claims", "denials", "digests",
 )  # fmt: skip
 PROMPT_SPLITS = (REPORT, GATE, TRAIN)  # as they follow each other between 0 and 1
-NO_EVENTS = pa.array([], pa.binary(16))
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,8 @@ class Composing:
             return
         first_N, at_N = selection.first_asked(bucket.table), column(bucket.table, "prompt_at")
         split_N = np.digitize(at_N, np.cumsum([self.settings.report_share, self.settings.gate_share]))
-        content_N, tasks = joined(*wide(bucket.table, "event_id")), list[PromptsOf]()
+        tasks = list[PromptsOf]()
+        content_N = joined(*wide(bucket.table, "event_id"), moments(bucket.table, "occurred_at").astype(np.uint64))
         for place, cell in enumerate(bucket.cells):
             here_N, wanted = first_N & (bucket.cell_N == place), list[Wanted]()
             for number, split in enumerate(PROMPT_SPLITS):
@@ -92,8 +92,8 @@ class Composing:
                 mine_N = chosen.split_N(split) & here_N
                 if content := self._new(f"{split}/{cell}", content_N[mine_N], known):
                     partners = paired[np.isin(pairing_N[paired], pairing_N[mine_N & paired_N])]
-                    events = (_events(bucket.table, some) for some in (np.flatnonzero(mine_N), partners))
-                    wanted.append(Wanted(split, content, *events))
+                    keys = (facts.keys(bucket.table, some) for some in (np.flatnonzero(mine_N), partners))
+                    wanted.append(Wanted(split, content, *keys))
             tasks += [RowsOf(cell, wanted, kept_aside=cell in self.opened)] if wanted else []
         self._write("rows", tasks, "")
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from feedback.datasets.archive import Cut
+from feedback.datasets.standing import Cut
 from feedback.errors import CutNotReached, Stopping
 from feedback.intake.consumer import GROUP
 from feedback.intake.decode import TOPICS

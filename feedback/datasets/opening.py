@@ -26,21 +26,21 @@ from infra.contracts.manifests import FileEntry
 from infra.settings import FeedbackSettings
 
 
-def no_events() -> pa.Array:
-    return pa.array([], pa.binary(16))
+def no_keys() -> pa.Array:
+    return pa.array([], pa.binary())
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What one split gets of a cell: what comes of these events, and of thumbs together with those of other cells.
+    """What one split gets of a cell: what comes of these, and of thumbs together with those of other cells.
 
-    Events are named by the 16 bytes of their ids. `content` is a hash of all that.
+    Judgements are named by their keys, prompts by the 16 bytes of their events' ids. `content` is a hash of all that.
     """
 
     split: str
     content: str
-    events: pa.Array
-    thumbs: pa.Array = field(default_factory=no_events)
+    names: pa.Array
+    thumbs: pa.Array = field(default_factory=no_keys)
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,10 @@ class Opener:
     def rows(self, cell: Cell, wanted: Wanted, *, kept_aside: bool) -> list[FileEntry]:
         """Writes the judged rows of one split and cell: of those kept aside, or of their events opened once more."""
         if not kept_aside:
-            everything = self._judgements(pa.concat_arrays([wanted.events, wanted.thumbs]).unique())
+            everything = self._judgements(pa.concat_arrays([wanted.names, wanted.thumbs]).unique())
             made = pairs.make_rows(everything)
             return write_rows(self.draft, (row for row in made if row.cell == cell), wanted.split, cell)
-        tables = self.candidates.take(cell, wanted.events)
+        tables = self.candidates.take(cell, wanted.names)
         paired = pairs.paired_rows(self._judgements(wanted.thumbs)) if len(wanted.thumbs) else []
         for kind, more in tables_of(row for row in paired if row.cell == cell).items():
             tables[kind] = pa.concat_tables([tables[kind], more]) if kind in tables else more
@@ -92,13 +92,14 @@ class Opener:
 
     def prompt_rows(self, cell: Cell, wanted: Wanted) -> list[FileEntry]:
         """Writes the prompts of one split that were first asked in a cell."""
-        found = self.archive.answers_of(cell, _ids(wanted.events)).values()
+        found = self.archive.answers_of(cell, _ids(wanted.names)).values()
         rows = pairs.make_prompts(one for one in found if isinstance(one, Exchange))
         return write_rows(self.draft, rows, wanted.split, cell)
 
-    def _judgements(self, events: pa.Array) -> list[Judgement]:
-        votes = self.archive.votes_of(_ids(events))
-        return join(votes, self.archive.answers_to(votes), self.alias)[0]
+    def _judgements(self, keys: pa.Array) -> list[Judgement]:
+        wanted, votes = set(keys.to_pylist()), self.archive.votes_of(_ids(keys))
+        joined, _ = join(votes, self.archive.answers_to(votes), self.alias)
+        return [judgement for judgement in joined if judgement.key in wanted]
 
     def _written(self, kind: str, cell: Cell, found: "_Found") -> CellEntry:
         if found.tables:
@@ -179,5 +180,6 @@ def _envelopes(judgements: Iterable[Judgement]) -> Iterable[Envelope]:
         yield from (exchange.event.envelope for exchange in judgement.exchanges)
 
 
-def _ids(events: pa.Array) -> list[str]:
-    return [event_id(value) for value in events.to_pylist()]
+def _ids(names: pa.Array) -> list[str]:
+    """Of the events, each once: a conversation's turns are of one vote."""
+    return list(dict.fromkeys(event_id(value) for value in names.to_pylist()))

@@ -78,7 +78,7 @@ def _same_rater_and_prompt(judgements: Iterable[Judgement]) -> list[list[Judgeme
     """Thumbs and stars of one named person on answers to one prompt."""
     groups: dict[tuple[str, str], list[Judgement]] = defaultdict(list)
     for judgement in sorted(judgements, key=lambda judgement: judgement.vote.order):
-        if judgement.verdict in (Verdict.GOOD, Verdict.BAD) and judgement.vote.rater is not None:
+        if judgement.is_paired:
             groups[judgement.unit, judgement.prompt_id].append(judgement)
     return list(groups.values())
 
@@ -111,6 +111,7 @@ def _row(
         **{column: dict(zip(names, parts, strict=True)) for column, parts in _per_side(sides).items()},
         **_judged(last, alone=len(judgements) == 1, refs=dict(zip(refs, names, strict=True))),
         **_margin(table, judgements[0]),
+        **_place(table, judgements[0]),
         "pair_id": row_id,
         "source": source or last.vote.envelope.source.value,
         "source_event_ids": events,
@@ -141,6 +142,11 @@ def _judged(judgement: Judgement, *, alone: bool, refs: dict[str, str]) -> dict[
         "latency_ms": judgement.vote.body.latency_ms if alone else None,
         "occurred_at": envelope.occurred_at,
     }
+
+
+def _place(table: Table, judgement: Judgement) -> dict[str, int | None]:
+    turn, turns = (judgement.place.turn, judgement.place.turns) if judgement.place else (None, None)
+    return {"conversation_turn": turn, "conversation_turns": turns} if table is Table.UNPAIRED else {}
 
 
 def _margin(table: Table, judgement: Judgement) -> dict[str, float]:

@@ -11,6 +11,8 @@ HINTS = {
     "inference_missing": "their answers have not arrived: is a gateway's spool waiting?",
     "not_stored": "their requests said store: false",
     "not_a_judgement": "comments and custom metrics make no rows",
+    "judged_by_itself": "the rater's own thumb or stars on a turn count, not the conversation's",
+    "too_many_turns": "does the client send one session_id for everything?",
     "other_criterion": "only comparisons named overall make rows",
     "erased": "the person has been erased",
 }

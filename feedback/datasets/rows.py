@@ -32,7 +32,11 @@ SIDES: dict[Table, tuple[str, ...]] = {
 }
 EXTRA: dict[Table, list[tuple[str, pa.DataType]]] = {
     Table.TIES: [("kind", pa.string())],
-    Table.UNPAIRED: [("label", pa.bool_())],
+    Table.UNPAIRED: [
+        ("label", pa.bool_()),
+        ("conversation_turn", pa.int32()),  # from 1; null where the verdict is on this answer alone
+        ("conversation_turns", pa.int32()),
+    ],
 }
 MARGIN = "margin"  # TRL subtracts any column of that name, so only rows with a stated strength have it
 CALL = pa.struct(

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from feedback.cells import VOTES, start_of_day
 from feedback.datasets import index, influence, shards
-from feedback.datasets.archive import Archive, Changes, Cut
+from feedback.datasets.archive import Archive, Changes
 from feedback.datasets.candidates import Candidates
 from feedback.datasets.composing import Composing
 from feedback.datasets.crew import Crew
@@ -27,6 +27,7 @@ from feedback.datasets.redaction import Redactor
 from feedback.datasets.rows import JUDGED
 from feedback.datasets.scratch import scratch_directory
 from feedback.datasets.split import TRAIN
+from feedback.datasets.standing import Cut
 from feedback.errors import ErasedMeanwhile, NoRows
 from infra.artifacts import ArtifactStore, dump_json
 from infra.contracts.manifests import DatasetManifest, FileEntry
@@ -43,7 +44,7 @@ SHAPING = (
     "too_fast_words_per_second", "redact_pii", "redact_region",
 )  # the settings that decide which rows there are and what they weigh  # fmt: skip
 
-BLANKED_EARLIER_MIN = 10  # longer than a transaction that blanks may take to be seen
+STALE_EARLIER_MIN = 10  # longer than a transaction that makes cells stale may take to be seen
 
 
 def unheard(_what: str, _done: int, _total: int) -> None:
@@ -147,8 +148,8 @@ class _Making:
         since = {(topic, at): end for topic, ends in parent.event_cut.items() for at, end in ends.items()}
         if any(end > self.order.cut.get(place, 0) for place, end in since.items()):
             return None
-        blanked_since = parent.as_of - timedelta(minutes=BLANKED_EARLIER_MIN)
-        changes = Changes(self.snapshots.database, self.order.tenant, since, self.order.cut, blanked_since)
+        stale_since = parent.as_of - timedelta(minutes=STALE_EARLIER_MIN)
+        changes = Changes(self.snapshots.database, self.order.tenant, since, self.order.cut, stale_since)
         return Before(known, changes, parent.window_start)
 
     def _manifest(

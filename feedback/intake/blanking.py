@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Integer, LargeBinary, TextClause, bindparam, column, text
+from sqlalchemy import LargeBinary, TextClause, bindparam, text
 from sqlalchemy.orm import Session
 
-from feedback.cells import PROMPTS, VOTES, Cell
+from feedback.cells import PROMPTS, VOTES
 from feedback.intake import matching, stale
-from feedback.intake.stale import Owned
 from infra.artifacts import ArtifactStore
 from infra.clock import now
 from infra.database.tables import ErasureRow, UtcDateTime
@@ -28,13 +27,18 @@ SOURCES = {
 }
 PERSON = "tenant = :tenant AND rater = :rater AND occurred_at <= :up_to"
 EXPIRED = "retain_until <= :now AND erased_at IS NULL LIMIT :most"
-# Of the votes themselves, and of everybody's votes on the answers.
-VOTE_CELLS = """
+# Of the votes themselves, of everybody's votes on the answers, and of those on conversations that either belong to.
+VOTE_CELLS = f"""
 SELECT e.tenant, e.occurred_at, e.bucket FROM gone_votes g
   JOIN vote_events e ON e.tenant = g.tenant AND e.event_id = g.event_id
 UNION SELECT e.tenant, e.occurred_at, e.bucket FROM gone_inferences g
   JOIN vote_targets t ON t.tenant = g.tenant AND t.target = g.response_id
-  JOIN vote_events e ON e.tenant = t.tenant AND e.vote_id = t.vote_id"""
+  JOIN vote_events e ON e.tenant = t.tenant AND e.vote_id = t.vote_id
+UNION SELECT e.tenant, e.occurred_at, e.bucket FROM gone_inferences g
+  JOIN inferences i ON i.tenant = g.tenant AND i.response_id = g.response_id {stale.TO_CONVERSATIONS}
+UNION SELECT e.tenant, e.occurred_at, e.bucket FROM gone_votes g
+  JOIN vote_targets m ON m.tenant = g.tenant AND m.vote_id = g.vote_id
+  JOIN inferences i ON i.tenant = m.tenant AND i.response_id = m.target {stale.TO_CONVERSATIONS}"""
 PROMPT_CELLS = """
 SELECT i.tenant, i.occurred_at, i.bucket FROM gone_inferences g
   JOIN inferences i ON i.tenant = g.tenant AND i.response_id = g.response_id"""
@@ -45,7 +49,8 @@ UNION ALL SELECT e.sealed FROM gone_votes g JOIN vote_events e ON e.tenant = g.t
   WHERE substr(e.sealed, 1, {len(REFERENCE)}) = :reference"""
 VOTES_GONE = text(
     "DELETE FROM votes WHERE (tenant, vote_id) IN (SELECT tenant, vote_id FROM gone_votes)"
-    " AND (tenant, event_id) IN (SELECT tenant, event_id FROM gone_votes) RETURNING tenant, alias, counted"
+    " AND (tenant, event_id) IN (SELECT tenant, event_id FROM gone_votes)"
+    " RETURNING tenant, alias, counted, counted_thumbs"
 )
 TARGETS_GONE = text(
     "DELETE FROM vote_targets WHERE (tenant, vote_id) IN (SELECT tenant, vote_id FROM gone_votes) AND NOT EXISTS"
@@ -58,7 +63,7 @@ BLANK = (
 BLANKED = {
     "inferences": f"UPDATE inferences SET stored = false, {BLANK}{{rater}}"
     " WHERE (tenant, response_id) IN (SELECT tenant, response_id FROM gone_inferences) RETURNING 1",
-    "vote_events": f"UPDATE vote_events SET pairs = 0, {BLANK}{{rater}}"
+    "vote_events": f"UPDATE vote_events SET pairs = 0, thumbs = 0, {BLANK}{{rater}}"
     " WHERE (tenant, event_id) IN (SELECT tenant, event_id FROM gone_votes) RETURNING 1",
 }
 VOTES_ON_THEM = text(
@@ -91,8 +96,8 @@ def _choose(session: Session, which: str, values: Mapping[str, Any]) -> None:
 
 def _blank(session: Session, artifacts: ArtifactStore, erasure_id: str | None) -> Counter[str]:
     at = now()
-    stale.put(session, VOTES, _cells(session, VOTE_CELLS), at)
-    stale.put(session, PROMPTS, _cells(session, PROMPT_CELLS), at)
+    stale.put(session, VOTES, stale.cells_of(session, VOTE_CELLS), at)
+    stale.put(session, PROMPTS, stale.cells_of(session, PROMPT_CELLS), at)
     bodies = session.execute(text(BODIES).bindparams(bindparam("reference", REFERENCE, LargeBinary)))
     artifacts.delete([path for (sealed,) in bodies.all() if (path := stored_at(bytes(sealed)))])
     done = Counter({"votes": _take_votes(session)})
@@ -105,13 +110,14 @@ def _blank(session: Session, artifacts: ArtifactStore, erasure_id: str | None) -
 
 
 def _take_votes(session: Session) -> int:
-    """They leave the pair counts too."""
+    """They leave the counts too."""
     gone = session.execute(VOTES_GONE).all()
-    fewer: Counter[tuple[str, str]] = Counter()
-    for tenant, alias, counted in gone:
-        fewer[tenant, alias] += counted
-    for (tenant, alias), pairs in sorted((+fewer).items()):
-        fleet.add_pairs(session, tenant, alias, -pairs)
+    pairs, thumbs = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
+    for tenant, alias, counted, counted_thumbs in gone:
+        pairs[tenant, alias] += counted
+        thumbs[tenant, alias] += counted_thumbs
+    for tenant, alias in sorted({*+pairs, *+thumbs}):
+        fleet.add_counts(session, tenant, alias, pairs=-pairs[tenant, alias], thumbs=-thumbs[tenant, alias])
     return len(gone)
 
 
@@ -119,8 +125,3 @@ def _bound(statement: str, at: datetime, erasure_id: str | None) -> TextClause:
     return text(statement).bindparams(
         bindparam("nothing", b"", LargeBinary), bindparam("at", at, UtcDateTime()), erasure_id=erasure_id
     )
-
-
-def _cells(session: Session, query: str) -> list[Owned]:
-    typed = text(query).columns(column("tenant"), column("occurred_at", UtcDateTime()), column("bucket", Integer))
-    return [(tenant, Cell.of(occurred_at, bucket)) for tenant, occurred_at, bucket in session.execute(typed)]

@@ -1,4 +1,4 @@
-"""Finds the answers of votes and the votes of answers, and keeps the alias' pair count with what it found.
+"""Finds the answers of votes and the votes of answers, and counts the alias' pairs and thumbs by what it found.
 
 It may be run again for the same votes. Two processes that store a vote and its answer at one time may both miss what
 the other stored: votes that came lately and still wait are looked at again now and then.
@@ -31,8 +31,9 @@ i.stored AND i.status = '{InferenceStatus.COMPLETED}'
 AND NOT (i.consent_explicit AND NOT i.consent_train) AND NOT (v.consent_explicit AND NOT v.consent_train)
 AND CASE WHEN i.rater = v.rater THEN i.consent_train OR v.consent_train ELSE i.consent_train AND v.consent_train END"""
 FOUND = f"""
-SELECT v.tenant, v.vote_id, v.counted, min(i.alias),
-  min(CASE WHEN t.target NOT LIKE '{SESSION}%' AND {USABLE} THEN v.pairs ELSE 0 END)
+SELECT v.tenant, v.vote_id, v.counted, v.counted_thumbs, min(i.alias),
+  min(CASE WHEN t.target NOT LIKE '{SESSION}%' AND {USABLE} THEN v.pairs ELSE 0 END),
+  min(CASE WHEN {USABLE} THEN v.thumbs ELSE 0 END)
 FROM matched_votes m
 JOIN votes v ON v.tenant = m.tenant AND v.vote_id = m.vote_id
 JOIN vote_targets t ON t.tenant = v.tenant AND t.vote_id = v.vote_id
@@ -40,21 +41,26 @@ LEFT JOIN inferences i ON i.tenant = t.tenant AND i.response_id = (
   CASE WHEN t.target NOT LIKE '{SESSION}%' THEN t.target ELSE (
     SELECT min(s.response_id) FROM inferences s
     WHERE s.tenant = t.tenant AND s.session_id = substr(t.target, {len(SESSION) + 1})) END)
-GROUP BY v.tenant, v.vote_id, v.counted HAVING count(i.response_id) = count(*)"""
+GROUP BY v.tenant, v.vote_id, v.counted, v.counted_thumbs HAVING count(i.response_id) = count(*)"""
 LOCKED = text(
     "SELECT 1 FROM votes WHERE (tenant, vote_id) IN (SELECT tenant, vote_id FROM matched_votes)"
     " ORDER BY tenant, vote_id FOR UPDATE"
 )
 JOINED = text(
-    f"UPDATE votes SET status = '{VoteStatus.JOINED}', alias = f.alias, counted = f.counted"
+    f"UPDATE votes SET status = '{VoteStatus.JOINED}', alias = f.alias, counted = f.counted,"
+    " counted_thumbs = f.counted_thumbs"
     " FROM found_votes f WHERE votes.tenant = f.tenant AND votes.vote_id = f.vote_id"
 )
 GAINED = text(
-    "SELECT tenant, alias, sum(counted - before) FROM found_votes GROUP BY tenant, alias ORDER BY tenant, alias"
+    "SELECT tenant, alias, sum(counted - before), sum(counted_thumbs - before_thumbs) FROM found_votes"
+    " GROUP BY tenant, alias ORDER BY tenant, alias"
 )
 SCRATCH = {
     "matched_votes": "tenant TEXT, vote_id TEXT",
-    "found_votes": "tenant TEXT, vote_id TEXT, before INTEGER, alias TEXT, counted INTEGER",
+    "found_votes": (
+        "tenant TEXT, vote_id TEXT, before INTEGER, before_thumbs INTEGER, alias TEXT, counted INTEGER,"
+        " counted_thumbs INTEGER"
+    ),
 }
 
 
@@ -82,6 +88,6 @@ def _match(session: Session, touched: TextClause) -> None:
         session.execute(LOCKED)
     session.execute(text(f"INSERT INTO found_votes {FOUND}"))
     session.execute(JOINED)
-    for tenant, alias, change in session.execute(GAINED).all():
-        if change:
-            fleet.add_pairs(session, tenant, alias, change)
+    for tenant, alias, pairs, thumbs in session.execute(GAINED).all():
+        if pairs or thumbs:
+            fleet.add_counts(session, tenant, alias, pairs=pairs, thumbs=thumbs)

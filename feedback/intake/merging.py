@@ -10,7 +10,8 @@ from datetime import datetime
 from sqlalchemy import TextClause, bindparam, text
 from sqlalchemy.orm import Session
 
-from feedback.intake import statistics
+from feedback.cells import PROMPTS, VOTES
+from feedback.intake import stale, statistics
 from feedback.intake.staging import COLUMNS, PREFIX
 from feedback.tables import VoteStatus
 from infra.database.tables import UtcDateTime
@@ -23,7 +24,7 @@ KEYS = {
     "vote_targets": ("tenant", "vote_id", "target"),
     "votes": ("tenant", "vote_id"),
 }
-VOTE = ("tenant", "vote_id", "event_id", "occurred_at", "rater", "consent_train", "consent_explicit", "pairs")
+VOTE = ("tenant", "vote_id", "event_id", "occurred_at", "rater", "consent_train", "consent_explicit", "pairs", "thumbs")
 
 
 def _quoted(names: tuple[str, ...], table: str = "") -> str:
@@ -63,6 +64,23 @@ REPLACED_CHOICES = text(
     "  JOIN inferences o ON o.tenant = n.tenant AND o.response_id = n.response_id"
     "  WHERE (n.occurred_at, n.event_id) < (o.occurred_at, o.event_id))"
 )
+REPLACED = f"""{PREFIX}inferences n
+  JOIN inferences i ON i.tenant = n.tenant AND i.response_id = n.response_id
+  AND (n.occurred_at, n.event_id) < (i.occurred_at, i.event_id)"""
+EARLIER_VOTE = f"""{PREFIX}vote_events n
+  JOIN vote_events o ON o.tenant = n.tenant AND o.event_id = n.event_id AND n.occurred_at < o.occurred_at"""
+# Where an answer was before its earlier event came, all values of a vote one of whose events came again as earlier, and
+# votes on conversations that had either.
+LEFT = {
+    PROMPTS: f"SELECT i.tenant, i.occurred_at, i.bucket FROM {REPLACED}",
+    VOTES: f"""
+SELECT e.tenant, e.occurred_at, e.bucket FROM {EARLIER_VOTE}
+  JOIN vote_events e ON e.tenant = o.tenant AND e.vote_id = o.vote_id
+UNION SELECT e.tenant, e.occurred_at, e.bucket FROM {REPLACED} {stale.TO_CONVERSATIONS}
+UNION SELECT e.tenant, e.occurred_at, e.bucket FROM {EARLIER_VOTE}
+  JOIN vote_targets m ON m.tenant = o.tenant AND m.vote_id = o.vote_id
+  JOIN inferences i ON i.tenant = m.tenant AND i.response_id = m.target {stale.TO_CONVERSATIONS}""",
+}
 ANSWERS = _upsert("inferences", _incoming("inferences"), COLUMNS["inferences"], EARLIER_ANSWER)
 CHOICES = text(
     f"INSERT INTO choices ({_quoted(COLUMNS['choices'])})"
@@ -81,7 +99,7 @@ TARGETS = text(
 )
 # The current value is the latest event of the history. It only ever goes back where its own event turned out earlier.
 LATEST = (
-    f"SELECT {_quoted(VOTE)}, '{VoteStatus.PENDING}', 0, :now FROM ("
+    f"SELECT {_quoted(VOTE)}, '{VoteStatus.PENDING}', 0, 0, :now FROM ("
     "  SELECT e.*, row_number() OVER (PARTITION BY tenant, vote_id ORDER BY occurred_at DESC, event_id DESC) AS place"
     "  FROM vote_events e WHERE e.erasure_id IS NULL"
     f"  AND (tenant, vote_id) IN (SELECT tenant, vote_id FROM {PREFIX}vote_events)"
@@ -92,7 +110,7 @@ CURRENT = _upsert(
     "(excluded.occurred_at, excluded.event_id) > (votes.occurred_at, votes.event_id)"
     " OR votes.occurred_at <> (SELECT h.occurred_at FROM vote_events h"
     "  WHERE h.tenant = votes.tenant AND h.event_id = votes.event_id)",
-    extra=", status, counted, first_seen_at",
+    extra=", status, counted, counted_thumbs, first_seen_at",
 )  # fmt: skip
 
 
@@ -114,6 +132,8 @@ def drop_erased(session: Session) -> Dropped:
 
 def merge(session: Session, at: datetime) -> int:
     """Stores what is staged; returns how many events were new."""
+    for kind, query in LEFT.items():
+        stale.put(session, kind, stale.cells_of(session, query), at)
     session.execute(REPLACED_CHOICES)
     fresh = len(session.execute(ANSWERS).all())
     statistics.refresh(session, "inferences")

@@ -13,6 +13,7 @@ from feedback.intake import matching
 from feedback.intake.deadletters import LetterState, legible
 from feedback.intake.merging import Dropped, drop_erased, merge
 from feedback.intake.staging import COLUMNS, stage
+from feedback.judgements.judgement import lone_thumbs
 from feedback.tables import DeadLetterRow, VoteRow, VoteStatus
 from feedback.votes import Answered, Vote
 from infra.clock import now
@@ -132,7 +133,8 @@ def _choice_rows(event: Answered) -> list[tuple[Any, ...]]:
 def _history_row(vote: Vote, at: datetime) -> tuple[Any, ...]:
     body = vote.body
     named = {"vote_id": vote.vote_id, "kind": body.kind, "name": body.name, "retracted": vote.retracted}
-    return _in_order("vote_events", {**_event_columns(vote, at), **named, "pairs": vote.strict_pairs})
+    stated = {"pairs": vote.strict_pairs, "thumbs": lone_thumbs(vote)}
+    return _in_order("vote_events", {**_event_columns(vote, at), **named, **stated})
 
 
 def _target_rows(vote: Vote) -> list[tuple[str, ...]]:

@@ -1,13 +1,13 @@
 """One answered request in the shape that rows are made of: its prompt, its answers, and whose they are."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from feedback.judgements import conversation
 from feedback.judgements.consent import Said
 from feedback.judgements.conversation import Message, UnsupportedContent
-from feedback.votes import Answered
+from feedback.votes import Answered, Judge, Order
 from infra.contracts.events import Choice, InferenceStatus
 
 
@@ -53,6 +53,24 @@ class Unusable:
 
     def without_tokens(self) -> "Unusable":
         return self
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One answer of a conversation: when it was given, by which alias, and who has judged it by itself."""
+
+    response_id: str
+    alias: str
+    order: Order
+    judged_by: frozenset[Judge] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What votes are about, as far as it has come: by response id, and by session id the turns in their order."""
+
+    exchanges: Mapping[str, Exchange | Unusable]
+    conversations: Mapping[str, Sequence[Turn]] = field(default_factory=dict)
 
 
 def make_exchange(event: Answered) -> Exchange | Unusable:

@@ -1,35 +1,41 @@
 """Answers and votes, in whatever order they came, into judgements. What cannot be joined is counted by reason."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 
-from feedback.judgements.exchange import Answer, Exchange, Unusable
+from feedback.judgements.exchange import Answer, Answers, Exchange, Unusable
 from feedback.judgements.judgement import Judgement, Verdict, verdict_of
+from feedback.judgements.turns import judge_turns
 from feedback.votes import Vote, current
 from infra.contracts.events import Item
 
-Exchanges = Mapping[str, Exchange | Unusable]  # by response id
 
-
-def join(votes: Iterable[Vote], exchanges: Exchanges, alias: str) -> tuple[list[Judgement], Counter[str]]:
+def join(votes: Iterable[Vote], answers: Answers, alias: str) -> tuple[list[Judgement], Counter[str]]:
     """The current votes on this alias' answers, in the order of their events."""
     judgements: list[Judgement] = []
     lost: Counter[str] = Counter()
     for vote in current(votes):
-        joined = _join(vote, exchanges, alias)
-        if isinstance(joined, Judgement):
-            judgements.append(joined)
-        elif joined:
-            lost[joined] += 1
+        for joined in _joined(vote, answers, alias):
+            if isinstance(joined, Judgement):
+                judgements.append(joined)
+            else:
+                lost[joined] += 1
     return judgements, lost
 
 
-def _join(vote: Vote, exchanges: Exchanges, alias: str) -> Judgement | str | None:
-    """The judgement, or why there is none; None where it is another alias' business."""
+def _joined(vote: Vote, answers: Answers, alias: str) -> Iterator[Judgement | str]:
+    """Judgements, or why there are none; nothing where it is another alias' business."""
     if vote.retracted:
-        return "retracted"
+        yield "retracted"
+    elif vote.session_id:
+        yield from judge_turns(vote, answers, alias)
+    elif joined := _join(vote, answers, alias):
+        yield joined
+
+
+def _join(vote: Vote, answers: Answers, alias: str) -> Judgement | str | None:
     items = vote.body.items or _single(vote)
-    found = [exchanges.get(item.response_id) for item in items]
+    found = [answers.exchanges.get(item.response_id) for item in items]
     if any(isinstance(one, Exchange) and one.event.body.alias != alias for one in found):
         return None
     if not items or (verdict := verdict_of(vote.body)) is Verdict.NONE:
@@ -37,8 +43,8 @@ def _join(vote: Vote, exchanges: Exchanges, alias: str) -> Judgement | str | Non
     usable = [one for one in found if isinstance(one, Exchange)]
     if len(usable) < len(items):
         return next((one.reason for one in found if isinstance(one, Unusable)), "inference_missing")
-    answers = [exchange.answers.get(item.index) for exchange, item in zip(usable, items, strict=True)]
-    known = [answer for answer in answers if answer is not None]
+    chosen = [exchange.answers.get(item.index) for exchange, item in zip(usable, items, strict=True)]
+    known = [answer for answer in chosen if answer is not None]
     if len(known) < len(items):
         return "no_such_choice"
     return Judgement(vote, verdict, tuple(usable), _groups(vote, verdict, known))

@@ -10,6 +10,7 @@ from feedback.judgements.exchange import Answer, Exchange
 from feedback.votes import AI, Vote
 from infra.contracts.events import Feedback
 
+TURN_BYTES = 2
 GOOD_FROM, BAD_TO = 4, 2  # stars: 4 and 5 are good, 1 and 2 are bad, 3 says nothing
 
 
@@ -28,14 +29,27 @@ THUMBS = frozenset({Verdict.GOOD, Verdict.BAD})
 COMPARISONS = frozenset({Verdict.ORDERED, Verdict.TIE, Verdict.BOTH_BAD})
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which turn of a conversation that was judged as a whole, from 1, of how many; `words` are the last answer's."""
+
+    turn: int
+    turns: int
+    words: int
+
+
 @dataclass(frozen=True)
 class Judgement:
-    """`groups` are the answers, best first, ties together. All exchanges have one prompt, or the filters drop it."""
+    """`groups` are the answers, best first, ties together. All exchanges have one prompt, or the filters drop it.
+
+    With a `place` it is one turn's part of what was said of a whole conversation.
+    """
 
     vote: Vote
     verdict: Verdict
     exchanges: tuple[Exchange, ...]
     groups: tuple[tuple[Answer, ...], ...]
+    place: Place | None = None
 
     @property
     def exchange(self) -> Exchange:
@@ -48,6 +62,11 @@ class Judgement:
     @property
     def event_id(self) -> str:
         return self.vote.envelope.event_id.hex
+
+    @property
+    def key(self) -> bytes:
+        """Tells it from all others: its event, and which turn it is about."""
+        return self.vote.envelope.event_id.bytes + (self.place.turn.to_bytes(TURN_BYTES, "big") if self.place else b"")
 
     @property
     def prompt_id(self) -> str:
@@ -100,7 +119,12 @@ class Judgement:
     @property
     def words(self) -> int:
         """What there was to read before judging."""
-        return sum(conversation.words(answer.message) for answer in self.answers)
+        return self.place.words if self.place else sum(conversation.words(answer.message) for answer in self.answers)
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether its rater's other thumbs on the prompt make preferences with it: what is about this answer alone."""
+        return self.verdict in THUMBS and self.vote.rater is not None and self.place is None
 
     @property
     def first_shown(self) -> str | None:
@@ -112,10 +136,16 @@ class Judgement:
         return f"{item.response_id}#{item.index}"
 
     @property
+    def asked(self) -> tuple[str, ...]:
+        """Whose opinion of what; of a turn as a part of its conversation it is another one than of the turn itself."""
+        whole = ("conversation",) if self.place else ()
+        return (self.unit, self.prompt_id, self.vote.body.name, *whole)
+
+    @property
     def stance(self) -> tuple[str, ...]:
         """Equal where the same person says the same of the same texts, whichever responses they came in."""
         ordered = ("=".join(sorted(answer.digest for answer in group)) for group in self.groups)
-        return (self.unit, self.prompt_id, self.vote.body.name, self.verdict, *ordered)
+        return (*self.asked, self.verdict, *ordered)
 
     @property
     def claims(self) -> frozenset[tuple[str, str]]:
@@ -133,6 +163,17 @@ class Judgement:
         later = [(group, at + 1) for at, group in enumerate(self.groups)]
         pairs = [(b, w) for group, at in later for b in group for rest in self.groups[at:] for w in rest]
         return [(better, worse) for better, worse in pairs if better.digest != worse.digest]
+
+
+def lone_thumbs(vote: Vote) -> int:
+    """How many answers it calls good or bad by themselves; a whole conversation is one.
+
+    A model's votes start no cycle: they count for none.
+    """
+    if vote.retracted or vote.is_ai:
+        return 0
+    verdict = verdict_of(vote.body)
+    return len(vote.body.items) if verdict is Verdict.BOTH_BAD else int(verdict in THUMBS)
 
 
 def verdict_of(body: Feedback) -> Verdict:

@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from feedback.datasets.facts import judgement_facts
 from feedback.datasets.gathering import Progress
-from feedback.judgements.exchange import Answer
-from feedback.judgements.join import Exchanges, join
+from feedback.judgements.exchange import Answer, Answers
+from feedback.judgements.join import join
 from feedback.judgements.judgement import Judgement
 from feedback.judging.asking import Judge, Message, Question
 from feedback.judging.candidates import Candidates, Pair
@@ -47,7 +47,7 @@ class Opened:
 
     pair: Pair
     question: Question
-    exchanges: Exchanges
+    answers: Answers
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Run:
         await self.caster.cast(vote)
         self.tally.votes[verdict.choice] += 1
         self.tally.flipped += verdict.flipped
-        judgements, _ = join([vote], opened.exchanges, self.candidates.alias)
+        judgements, _ = join([vote], opened.answers, self.candidates.alias)
         self.tally.facts.append(judgement_facts(judgements))
 
     def _opened(self, pairs: Sequence[Pair]) -> Iterator[Opened]:
@@ -91,13 +91,13 @@ class Run:
         for at in range(0, len(pairs), PIECE):
             some = pairs[at : at + PIECE]
             drafts = {(draft := self.caster.vote(pair, "tie")).vote_id: (pair, draft) for pair in some}
-            exchanges = self.candidates.archive.answers_to(draft for _, draft in drafts.values())
-            judgements, _ = join((draft for _, draft in drafts.values()), exchanges, self.candidates.alias)
+            answers = self.candidates.archive.answers_to(draft for _, draft in drafts.values())
+            judgements, _ = join((draft for _, draft in drafts.values()), answers, self.candidates.alias)
             usable = self.candidates.usable(judgements)
             self.tally.left_out += len(some) - len(usable)
             for judgement in usable:
                 pair, _ = drafts[judgement.vote.vote_id]
-                yield Opened(pair, _question(judgement), exchanges)
+                yield Opened(pair, _question(judgement), answers)
 
 
 def _question(judgement: Judgement) -> Question:

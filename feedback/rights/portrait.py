@@ -7,9 +7,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, select
 
-from feedback.datasets.archive import UNREADABLE, chunks, envelope_of
+from feedback.datasets.archive import UNREADABLE, envelope_of
 from feedback.datasets.rows import Table
 from feedback.datasets.snapshot import dataset_path
+from feedback.datasets.standing import chunks
 from feedback.rights.traces import known_traces
 from feedback.tables import ChoiceRow, InferenceRow, VoteEventRow, VoteRow, VoteTargetRow
 from infra.artifacts import ArtifactStore

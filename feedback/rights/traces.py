@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -13,17 +13,19 @@ from sqlalchemy.orm import Session
 
 from feedback.cells import PROMPTS, VOTES, Cell
 from feedback.datasets import index
-from feedback.datasets.archive import chunks
 from feedback.datasets.facts import event_id
 from feedback.datasets.influence import DIRECTORY as WEIGHTS
 from feedback.datasets.shards import MARGIN_SUFFIX
+from feedback.datasets.standing import chunks
+from feedback.intake import stale
 from feedback.tables import InferenceRow, VoteEventRow, VoteTargetRow
-from feedback.votes import AI
+from feedback.votes import AI, SESSION
 from infra.artifacts import ArtifactStore
 from infra.database.tables import ErasureRow
 
 RATERS = f"{WEIGHTS}/raters.parquet"
 COLUMNS = ("source_event_ids", "event_id", "unit", "rater", "occurred_at")  # what tells whose a row is
+CLOCKS_APART = timedelta(minutes=10)  # of whoever asks for an erasure and whoever blanks
 Cells = Mapping[str, frozenset[Cell]]  # by kind
 
 
@@ -85,10 +87,15 @@ class Traces:
 
 
 def erased_traces(session: Session, tombstone: ErasureRow, unknown_before: date) -> Traces:
-    """Of somebody whose rows are blank: they carry the erasure's id."""
+    """Of somebody whose rows are blank: they carry the erasure's id.
+
+    Which conversations they had is forgotten; votes on those are in cells that became stale with the blanking.
+    """
     found = {table: table.erasure_id == tombstone.erasure_id for table in (InferenceRow, VoteEventRow)}
     traces = _traces(session, tombstone.tenant, tombstone.rater, tombstone.up_to, found)
-    return replace(traces, unknown_before=unknown_before)
+    since = tombstone.requested_at - CLOCKS_APART
+    cells = {kind: known | stale.since(session, tombstone.tenant, kind, since) for kind, known in traces.cells.items()}
+    return replace(traces, unknown_before=unknown_before, cells=cells)
 
 
 def known_traces(session: Session, tenant: str, rater: str, up_to: datetime) -> Traces:
@@ -101,11 +108,12 @@ def _traces(
     session: Session, tenant: str, rater: str, up_to: datetime, mine: Mapping[Any, ColumnElement[bool]]
 ) -> Traces:
     asked, cast = InferenceRow, VoteEventRow
-    columns = (asked.event_id, asked.occurred_at, asked.bucket, asked.response_id)
+    columns = (asked.event_id, asked.occurred_at, asked.bucket, asked.response_id, asked.session_id)
     answers = session.execute(select(*columns).where(asked.tenant == tenant, mine[asked])).all()
     own = select(cast.event_id, cast.occurred_at, cast.bucket).where(cast.tenant == tenant, mine[cast])
     votes = session.execute(own).all()
-    others = _votes_on(session, tenant, {row.response_id for row in answers})
+    targets = {row.response_id for row in answers} | {f"{SESSION}{row.session_id}" for row in answers if row.session_id}
+    others = _votes_on(session, tenant, targets)
     cells = {
         PROMPTS: frozenset(Cell.of(row.occurred_at, row.bucket) for row in answers),
         VOTES: frozenset({*(Cell.of(row.occurred_at, row.bucket) for row in votes), *others}),
@@ -113,12 +121,12 @@ def _traces(
     return Traces(rater, up_to, frozenset(row.event_id for row in (*answers, *votes)), cells)
 
 
-def _votes_on(session: Session, tenant: str, response_ids: Iterable[str]) -> Iterator[Cell]:
-    """The cells of everybody's votes on these answers."""
+def _votes_on(session: Session, tenant: str, targets: Iterable[str]) -> Iterator[Cell]:
+    """The cells of everybody's votes on these answers and conversations."""
     cast, target = VoteEventRow, VoteTargetRow
     same = (target.tenant == cast.tenant) & (target.vote_id == cast.vote_id)
     query = select(cast.occurred_at, cast.bucket).join(target, same).where(target.tenant == tenant)
-    for ids in chunks(response_ids):
+    for ids in chunks(targets):
         for occurred_at, bucket in session.execute(query.where(target.target.in_(ids))):
             yield Cell.of(occurred_at, bucket)
 

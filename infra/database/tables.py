@@ -149,12 +149,13 @@ class GatewayRow(Base):
 
 
 class PairCountRow(Base):
-    """How many preference pairs feedback has joined so far: what the threshold trigger watches."""
+    """How many preference pairs and lone thumbs feedback has joined so far: what the threshold triggers watch."""
 
     __tablename__ = "pair_counts"
     tenant: Mapped[str] = mapped_column(String(100), primary_key=True)
     alias: Mapped[str] = mapped_column(String(100), primary_key=True)
     pairs: Mapped[int]
+    thumbs: Mapped[int]
     updated_at: Mapped[datetime]
 
 

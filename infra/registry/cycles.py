@@ -61,10 +61,10 @@ def trigger(
     row.settings, row.progress, row.seconds = settings or {}, {}, {}
     row.created_at = row.updated_at = now()
     session.add(row)
-    pairs = fleet.pair_count(session, tenant, alias)  # the threshold trigger counts from here
+    counted = fleet.counts(session, tenant, alias)  # the threshold triggers count from here
     audit.record(
         session, tenant=tenant, actor=actor, action="cycle.trigger", subject=row.cycle_id, reason=reason,
-        after={"pairs": pairs, "settings": row.settings},
+        after={"pairs": counted.pairs, "thumbs": counted.thumbs, "settings": row.settings},
     )  # fmt: skip
     session.flush()
     return row

@@ -1,6 +1,7 @@
 """What runs now: the routing table, the replicas it names, and the gateways that apply it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import delete, select, update
@@ -69,32 +70,42 @@ def replicas(session: Session) -> list[Replica]:
     return [Replica.model_validate(row, from_attributes=True) for row in rows]
 
 
-def pair_count(session: Session, tenant: str, alias: str) -> int:
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What feedback has joined of one alias: preference pairs, and thumbs on one answer or one conversation."""
+
+    pairs: int = 0
+    thumbs: int = 0
+
+
+def counts(session: Session, tenant: str, alias: str) -> Counts:
     row = session.get(PairCountRow, (tenant, alias))
-    return row.pairs if row else 0
+    return Counts(row.pairs, row.thumbs) if row else Counts()
 
 
-def pair_counts(session: Session) -> list[tuple[str, str, int]]:
-    """(tenant, alias, pairs) of every alias that has any."""
+def all_counts(session: Session) -> list[tuple[str, str, Counts]]:
+    """(tenant, alias, counts) of every alias that has any."""
     rows = session.scalars(select(PairCountRow).order_by(PairCountRow.tenant, PairCountRow.alias)).all()
-    return [(row.tenant, row.alias, row.pairs) for row in rows]
+    return [(row.tenant, row.alias, Counts(row.pairs, row.thumbs)) for row in rows]
 
 
-def set_pair_count(session: Session, tenant: str, alias: str, pairs: int) -> None:
+def set_counts(session: Session, tenant: str, alias: str, *, pairs: int = 0, thumbs: int = 0) -> None:
     row = session.get(PairCountRow, (tenant, alias))
     if row is None:
         row = PairCountRow(tenant=tenant, alias=alias)
         session.add(row)
-    row.pairs, row.updated_at = pairs, now()
+    row.pairs, row.thumbs, row.updated_at = pairs, thumbs, now()
 
 
-def add_pairs(session: Session, tenant: str, alias: str, change: int) -> None:
-    """What a batch of events did to the count, added in the database so that no other batch's is lost."""
-    if session.get(PairCountRow, (tenant, alias)) is None:
-        set_pair_count(session, tenant, alias, 0)
+def add_counts(session: Session, tenant: str, alias: str, *, pairs: int = 0, thumbs: int = 0) -> None:
+    """What a batch of events did to the counts, added in the database so that no other batch's is lost."""
+    row = PairCountRow
+    if session.get(row, (tenant, alias)) is None:
+        set_counts(session, tenant, alias)
         session.flush()
-    counted = (PairCountRow.tenant == tenant, PairCountRow.alias == alias)
     session.execute(
-        update(PairCountRow).where(*counted).values(pairs=PairCountRow.pairs + change, updated_at=now()),
+        update(row)
+        .where(row.tenant == tenant, row.alias == alias)
+        .values(pairs=row.pairs + pairs, thumbs=row.thumbs + thumbs, updated_at=now()),
         execution_options={"synchronize_session": "fetch"},
     )

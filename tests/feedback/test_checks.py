@@ -118,7 +118,7 @@ def test_votes_on_checks_do_not_bring_a_cycle_nearer(room: Room) -> None:
     room.append(list(votes(plant(room, 5), TRUSTED, right=True)))
     room.consume()
     with room.database.reading() as session:
-        assert fleet.pair_count(session, TENANT, ALIAS) == 0
+        assert fleet.counts(session, TENANT, ALIAS).pairs == 0
 
 
 def test_a_tie_is_neither_right_nor_wrong(room: Room) -> None:

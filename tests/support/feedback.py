@@ -14,7 +14,7 @@ from feedback.datasets.cut import Cutter
 from feedback.datasets.snapshot import Order, Snapshots
 from feedback.intake.consumer import GROUP, Intake, Loop
 from feedback.intake.decode import TOPICS
-from feedback.judgements.exchange import Exchange, make_exchange
+from feedback.judgements.exchange import Answers, Exchange, make_exchange
 from feedback.judgements.join import join
 from feedback.judgements.judgement import Judgement
 from feedback.metrics import Metrics
@@ -86,7 +86,7 @@ def make_vote(body: Feedback | None = None, name: str = "vote", **envelope: Any)
 def make_judgements(votes: Iterable[Vote], answered: Iterable[Answered]) -> list[Judgement]:
     """As the join makes them; raises where one of the votes cannot be joined."""
     exchanges = {event.body.response_id: make_exchange(event) for event in answered}
-    found, lost = join(votes, exchanges, ALIAS)
+    found, lost = join(votes, Answers(exchanges), ALIAS)
     if lost:
         raise ValueError(f"not joined: {dict(lost)}")
     return found

@@ -12,6 +12,7 @@ from infra.ports import Ports
 from infra.registry import audit, cycles, fleet, leases
 from infra.registry.cycles import CycleState
 from infra.registry.errors import Conflict
+from infra.registry.fleet import Counts
 from infra.settings import TrainerSettings
 from tests.support.cycles import hold, make_cycle
 from tests.support.home import make_ports
@@ -31,16 +32,16 @@ def make_standing(**overrides: object) -> Standing:
     fields: dict[str, object] = {
         "tenant": "default",
         "alias": "assistant",
-        "pairs": 500,
-        "pairs_before": 300,
+        "counts": Counts(pairs=500),
+        "before": Counts(pairs=300),
         "last_at": now(),
     }
     return Standing(**{**fields, **overrides})  # type: ignore[arg-type]
 
 
-def set_pairs(ports: Ports, pairs: int, alias: str = "assistant") -> None:
+def set_pairs(ports: Ports, pairs: int, alias: str = "assistant", thumbs: int = 0) -> None:
     with ports.database.transaction() as session:
-        fleet.set_pair_count(session, "default", alias, pairs)
+        fleet.set_counts(session, "default", alias, pairs=pairs, thumbs=thumbs)
 
 
 def end(ports: Ports, cycle_id: str, state: CycleState = CycleState.FAILED) -> None:
@@ -56,8 +57,45 @@ def test_enough_new_pairs_are_a_reason() -> None:
 
 
 def test_too_few_pairs_in_all_are_no_reason_however_new() -> None:
-    standing = make_standing(pairs=40, pairs_before=0)
+    standing = make_standing(counts=Counts(pairs=40), before=Counts())
     assert reason_to_start(standing, TrainerSettings(threshold_pairs=10, min_pairs=50), now()) is None
+
+
+def make_thumbs(new: int = 100, pairs: int = 0) -> Standing:
+    return make_standing(counts=Counts(pairs, thumbs=200), before=Counts(pairs, thumbs=200 - new))
+
+
+def test_enough_new_thumbs_are_a_reason_for_kto_though_there_is_no_pair() -> None:
+    due, early = (TrainerSettings(method="kto", threshold_thumbs=threshold) for threshold in (100, 101))
+    assert reason_to_start(make_thumbs(), due, now()) == "100 new thumbs, the threshold is 100"
+    assert reason_to_start(make_thumbs(), early, now()) is None
+
+
+def test_too_few_thumbs_in_all_are_no_reason_however_new() -> None:
+    settings = TrainerSettings(method="kto", threshold_thumbs=10, min_thumbs=201)
+    assert reason_to_start(make_thumbs(new=200), settings, now()) is None
+
+
+def test_thumbs_start_no_cycle_of_a_method_that_learns_from_pairs() -> None:
+    settings = TrainerSettings(method="dpo", threshold_thumbs=10, schedule_s=1)
+    assert reason_to_start(make_thumbs(pairs=500), settings, now() + timedelta(days=1)) is None
+
+
+def test_new_pairs_start_no_cycle_of_kto() -> None:
+    settings = TrainerSettings(method="kto", threshold_pairs=1, schedule_s=1)
+    assert reason_to_start(make_standing(), settings, now() + timedelta(days=1)) is None
+
+
+def test_auto_starts_on_new_pairs_or_on_new_thumbs() -> None:
+    settings = TrainerSettings(method="auto", threshold_pairs=200, threshold_thumbs=100)
+    assert reason_to_start(make_standing(), settings, now()) == "200 new pairs, the threshold is 200"
+    assert reason_to_start(make_thumbs(), settings, now()) == "100 new thumbs, the threshold is 100"
+
+
+def test_a_schedule_of_kto_waits_for_new_thumbs() -> None:
+    settings, later = TrainerSettings(method="kto", schedule_s=60), now() + timedelta(seconds=61)
+    assert reason_to_start(make_thumbs(new=1), settings, later) == "scheduled every 60 s"
+    assert reason_to_start(make_thumbs(new=0), settings, later) is None
 
 
 def test_a_schedule_is_due_once_its_time_has_passed() -> None:
@@ -67,12 +105,12 @@ def test_a_schedule_is_due_once_its_time_has_passed() -> None:
 
 
 def test_a_schedule_with_nothing_new_to_learn_waits() -> None:
-    standing = make_standing(pairs=300)
+    standing = make_standing(counts=Counts(pairs=300))
     assert reason_to_start(standing, TrainerSettings(schedule_s=1), now() + timedelta(days=1)) is None
 
 
 def test_a_first_cycle_is_due_at_once() -> None:
-    assert reason_to_start(make_standing(pairs_before=0, last_at=None), TrainerSettings(schedule_s=60), now())
+    assert reason_to_start(make_standing(before=Counts(), last_at=None), TrainerSettings(schedule_s=60), now())
 
 
 def test_the_threshold_queues_a_cycle_with_its_reason(ports: Ports) -> None:
@@ -147,6 +185,17 @@ def test_pairs_are_new_since_the_last_cycle_however_it_ended(ports: Ports) -> No
     set_pairs(ports, 210)
     assert triggers.fire(ports.database, settings) == []
     set_pairs(ports, 220)
+    assert triggers.fire(ports.database, settings) == ["2"]
+
+
+def test_thumbs_are_new_since_the_last_cycle_however_it_ended(ports: Ports) -> None:
+    settings = TrainerSettings(method="kto", threshold_thumbs=100)
+    set_pairs(ports, 0, thumbs=120)
+    [cycle_id] = triggers.fire(ports.database, settings)
+    end(ports, cycle_id)
+    set_pairs(ports, 0, thumbs=219)
+    assert triggers.fire(ports.database, settings) == []
+    set_pairs(ports, 0, thumbs=220)
     assert triggers.fire(ports.database, settings) == ["2"]
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from feedback.datasets.snapshot import Order
@@ -67,6 +67,8 @@ def new_files(room: Room, manifest: DatasetManifest) -> set[str]:
 
 
 @settings(max_examples=8, deadline=None)
+@example(seed=1296, pieces=4)  # an event that comes again from an earlier day
+@example(seed=2147, pieces=3)  # and one from earlier on the same day, with another value
 @given(seed=st.integers(0, 10**6), pieces=st.integers(2, 4))
 def test_in_whatever_pieces_the_events_come_the_last_dataset_is_that_of_all_of_them(
     seed: int, pieces: int, tmp_path_factory: pytest.TempPathFactory
@@ -141,6 +143,30 @@ def test_a_vote_that_was_changed_leaves_the_day_it_was_first_cast_on(room: Room,
     put(room, [changed])
     second = room.build(as_of=moment(3 * DAY + 60))
     assert second.sha256 == rebuilt(room, tmp_path, [*events, changed], as_of=second.as_of).sha256
+
+
+@pytest.mark.parametrize("earlier_s", [30, 1.5 * DAY])
+def test_an_event_that_comes_again_from_an_earlier_moment_leaves_the_later_one(
+    earlier_s: float, room: Room, tmp_path: Path
+) -> None:
+    late, early = ({"rater": "rater-1", "occurred_at": moment(2 * DAY - s)} for s in (0, earlier_s))
+    events = [
+        *many_days(2),
+        Event(make_inference("again", prompt="Again?", texts=["Later."]), "inference again", late),
+        Event(make_comparison("d0r1a", "d0r1b", "a"), "first", {"rater": "rater-1", "occurred_at": moment(DAY / 9)}),
+        Event(make_feedback("again", value=True), "sent twice", late),
+    ]
+    again = [
+        Event(make_inference("again", prompt="Again?", texts=["Earlier."]), "inference again", early),
+        Event(make_feedback("again", value=False), "sent twice", early),
+        Event(make_comparison("d1r1a", "d1r1b", "tie"), "first", {"rater": "rater-1", "occurred_at": moment(DAY / 10)}),
+    ]
+    put(room, events)
+    room.build(as_of=moment(3 * DAY))
+    put(room, again)
+    second = room.build(as_of=moment(3 * DAY + 60))
+    assert second.counts["unpaired"] == {"train": 1}
+    assert second.sha256 == rebuilt(room, tmp_path, [*events, *again], as_of=second.as_of).sha256
 
 
 def test_days_that_leave_the_window_are_left_out_and_come_back_with_a_longer_one(room: Room, tmp_path: Path) -> None:

@@ -48,8 +48,8 @@ def test_neither_do_they_where_minds_change_votes_are_taken_back_and_clients_sen
         room.consume(batch_size=batch_size)
         manifest = room.build()
         with room.database.reading() as session:
-            pairs = fleet.pair_count(session, TENANT, ALIAS)
-        found.add((manifest.sha256, tuple(manifest.filtered.items()), pairs))
+            counts = fleet.counts(session, TENANT, ALIAS)
+        found.add((manifest.sha256, tuple(manifest.filtered.items()), counts))
         room.close()
     assert len(found) == 1
 

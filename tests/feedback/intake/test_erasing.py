@@ -16,6 +16,7 @@ from infra.database.tables import ErasureRow
 from infra.envelopes import Sealer
 from infra.keystore.sqlite import SqliteKeyStore
 from infra.registry import audit, erasures, fleet
+from infra.registry.fleet import Counts
 from infra.sealing import KeyDestroyed, Keyring
 from tests.support.events import TENANT, make_comparison, make_envelope, make_erasure, make_feedback, make_inference
 from tests.support.feedback import ALIAS, Event, Room
@@ -39,9 +40,9 @@ def rows(room: Room, table: type[InferenceRow] | type[VoteEventRow], rater: str 
         return session.scalar(select(func.count()).select_from(table).where(table.rater == rater)) or 0
 
 
-def pairs(room: Room) -> int:
+def counts(room: Room) -> Counts:
     with room.database.reading() as session:
-        return fleet.pair_count(session, TENANT, ALIAS)
+        return fleet.counts(session, TENANT, ALIAS)
 
 
 def test_what_a_person_wrote_is_blank_and_its_places_stay(room: Room) -> None:
@@ -60,16 +61,24 @@ def test_what_a_person_wrote_is_blank_and_its_places_stay(room: Room) -> None:
 
 def test_her_votes_are_gone_and_those_on_her_answers_no_longer_count(room: Room) -> None:
     happen(room, others_day())
-    without = pairs(room)
+    without = counts(room).pairs
     happen(room, mias_day())
-    assert pairs(room) == without + 4 + 2
+    assert counts(room).pairs == without + 4 + 2
     erased(room)
-    assert pairs(room) == without
+    assert counts(room).pairs == without
     with room.database.reading() as session:
         left = session.scalars(select(VoteRow).where(VoteRow.rater.in_([MIA, "rater-ann"]))).all()
         targets = session.scalars(select(VoteTargetRow.target).where(VoteTargetRow.target.startswith("mia"))).all()
     assert [(vote.rater, vote.counted) for vote in left] == [("rater-ann", 0)] * 2
     assert len(targets) == 4
+
+
+def test_her_thumbs_leave_the_count_with_her(room: Room) -> None:
+    happen(room, [Event(make_inference("ann"), "ann", {"rater": "rater-ann"})])
+    happen(room, [Event(make_feedback("ann"), f"thumb of {rater}", {"rater": rater}) for rater in (MIA, "rater-bob")])
+    assert counts(room).thumbs == 2
+    erased(room)
+    assert counts(room).thumbs == 1
 
 
 def test_the_cells_of_her_events_and_of_votes_on_her_answers_are_to_be_looked_at_again(room: Room) -> None:
@@ -209,10 +218,10 @@ def test_what_may_no_longer_be_kept_is_blanked_and_the_rest_is_left(room: Room) 
         room, [*chats, Event(make_comparison("b1", "b2"), "choice", brief), Event(make_inference("l1"), "l1", longer)]
     )
     happen(room, others_day())
-    before = pairs(room)
+    before = counts(room).pairs
     assert erasing.purge(room.database, room.artifacts) == 2 + 1 + 1 + 2
     assert erasing.purge(room.database, room.artifacts) == 0
-    assert pairs(room) == before - 1
+    assert counts(room).pairs == before - 1
     with room.database.reading() as session:
         blank = session.scalars(select(InferenceRow.response_id).where(InferenceRow.sealed == b"")).all()
     assert sorted(blank) == ["b1", "b2"]

@@ -30,7 +30,12 @@ def statuses(room: Room) -> list[str]:
 
 def pairs(room: Room, tenant: str = TENANT) -> int:
     with room.database.reading() as session:
-        return fleet.pair_count(session, tenant, ALIAS)
+        return fleet.counts(session, tenant, ALIAS).pairs
+
+
+def thumbs(room: Room) -> int:
+    with room.database.reading() as session:
+        return fleet.counts(session, TENANT, ALIAS).thumbs
 
 
 def orphan(room: Room, older_than_s: float = -1.0) -> int:
@@ -75,7 +80,7 @@ def test_a_vote_and_its_answer_that_were_stored_past_each_other_are_joined_later
     happen(room, R1, R2, CHOICE)
     with room.database.transaction() as session:  # as if two processes had stored them at one time
         session.execute(update(VoteRow).values(status=VoteStatus.PENDING, alias=None, counted=0))
-        fleet.set_pair_count(session, TENANT, ALIAS, 0)
+        fleet.set_counts(session, TENANT, ALIAS)
     with room.database.transaction() as session:
         matching.match_waiting(session, now() - timedelta(seconds=60))
     assert statuses(room) == ["joined"]
@@ -163,3 +168,36 @@ def _strict(body: Inference | Feedback) -> int:
     if isinstance(body, Inference):
         return 0
     return int(body.kind == "correction" or body.value in ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (make_feedback("r1", value=True), 1),
+        (make_feedback("r1", value=False), 1),
+        (make_feedback("r1", value=None), 0),
+        (make_feedback("r1", kind="rating", name="rating", value=3), 0),
+        (make_feedback("r1", kind="rating", name="rating", value=5), 1),
+        (make_feedback("r1", kind="comment", name="comment", value="Well."), 0),
+        (make_comparison("r1", "r2", "a"), 0),
+        (make_comparison("r1", "r2", "both_bad"), 2),
+        (make_feedback(None, session_id="s1"), 1),
+    ],
+)
+def test_what_calls_answers_good_or_bad_counts_as_thumbs(room: Room, body: Feedback, expected: int) -> None:
+    happen(room, Event(R1.body, R1.name, {"session_id": "s1"}), R2, Event(body, "vote", {"session_id": "s1"}))
+    assert statuses(room) == ["joined"]
+    assert thumbs(room) == expected
+
+
+def test_thumbs_are_counted_once_however_often_a_mind_changes(room: Room) -> None:
+    happen(room, R1, Event(make_feedback("r1"), "thumb"))
+    for at, (value, expected) in enumerate([(False, 1), (None, 0), (True, 1)], start=1):
+        happen(room, Event(make_feedback("r1", value=value), f"again {at}", {"occurred_at": moment(at)}))
+        assert thumbs(room) == expected
+
+
+def test_thumbs_without_consent_and_thumbs_of_models_are_not_counted(room: Room) -> None:
+    silent = {"rater": "rater-2", "consent": Consent(train=False)}
+    happen(room, R1, Event(make_feedback("r1"), "silent", silent), Event(make_feedback("r1"), "ai", {"source": "ai"}))
+    assert thumbs(room) == 0

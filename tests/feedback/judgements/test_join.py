@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from feedback.judgements.exchange import Exchange, Unusable, make_exchange
+from feedback.judgements.exchange import Answers, Exchange, Unusable, make_exchange
 from feedback.judgements.join import join
 from feedback.judgements.judgement import Verdict
 from feedback.votes import Vote
@@ -18,7 +18,7 @@ TWO = (make_inference("r1", texts=["Good answer."]), make_inference("r2", texts=
 def lost(vote: Vote | Feedback, answered: Sequence[Inference] = TWO, alias: str = ALIAS) -> dict[str, int]:
     """The reasons for which nothing was joined."""
     exchanges = {body.response_id: make_exchange(make_answered(body)) for body in answered}
-    joined, reasons = join([vote if isinstance(vote, Vote) else make_vote(vote)], exchanges, alias)
+    joined, reasons = join([vote if isinstance(vote, Vote) else make_vote(vote)], Answers(exchanges), alias)
     assert not joined
     return dict(reasons)
 
@@ -51,7 +51,7 @@ def test_what_was_shown_first_is_told_by_the_answer_not_by_the_letter() -> None:
 def test_two_choices_of_one_response_can_be_compared() -> None:
     body = make_inference("r1", texts=["one", "two"])
     exchange = make_exchange(make_answered(body))
-    judgements, _ = join([make_vote(make_comparison("r1#1", "r1#0"))], {"r1": exchange}, ALIAS)
+    judgements, _ = join([make_vote(make_comparison("r1#1", "r1#0"))], Answers({"r1": exchange}), ALIAS)
     assert [group[0].ref for group in judgements[0].groups] == ["r1#1", "r1#0"]
 
 
@@ -80,11 +80,12 @@ def test_a_retracted_vote_makes_nothing() -> None:
     [
         make_feedback("r1", kind="comment", name="comment", value="Hm."),
         make_feedback("r1", kind="custom", name="tone", value=0.7),
-        make_feedback(None, session_id="s1"),
+        make_feedback(None, session_id="s1", kind="comment", name="comment", value="Hm."),
+        make_feedback(None, session_id="s1", kind="correction", name="correction", value="Better."),
         make_comparison("r1", "r2", "neither of them"),
     ],
 )
-def test_comments_metrics_and_conversations_are_no_judgement_of_an_answer(body: Feedback) -> None:
+def test_comments_and_metrics_are_no_judgement_of_an_answer_nor_of_a_conversation(body: Feedback) -> None:
     assert lost(body) == {"not_a_judgement": 1}
 
 
@@ -115,7 +116,7 @@ def test_only_the_current_value_is_joined() -> None:
         make_vote(make_comparison("r1", "r2", choice), f"vote {at}", occurred_at=moment(at))
         for at, choice in enumerate("ab")
     ]
-    (judgement,), _ = join(votes, exchanges, ALIAS)
+    (judgement,), _ = join(votes, Answers(exchanges), ALIAS)
     assert judgement.groups[0][0].ref == "r2#0"
 
 

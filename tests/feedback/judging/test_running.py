@@ -139,7 +139,7 @@ def test_a_models_votes_start_no_cycle(room: Room) -> None:
     with running_judge(ScriptedJudge()) as judge:
         run_judge(room, judge)
     with room.database.reading() as session:
-        assert fleet.pair_count(session, TENANT, ALIAS) == 2
+        assert fleet.counts(session, TENANT, ALIAS).pairs == 2
         assert len(session.scalars(select(VoteRow)).all()) == 2 + 5
 
 

@@ -11,6 +11,7 @@ from infra.database.tables import GatewayRow
 from infra.ports import Ports
 from infra.registry import fleet, leases
 from infra.registry.errors import Conflict, LeaseLost
+from infra.registry.fleet import Counts
 from infra.registry.leases import Lease
 from tests.support.routing import make_replica, make_route
 
@@ -102,10 +103,12 @@ def test_a_replica_that_starts_again_replaces_what_it_was(database: Database) ->
         assert fleet.replicas(session) == [again]
 
 
-def test_pairs_are_counted_up_and_down_for_each_alias_of_each_tenant(database: Database) -> None:
+def test_pairs_and_thumbs_are_counted_up_and_down_for_each_alias_of_each_tenant(database: Database) -> None:
     with database.transaction() as session:
         for tenant, alias, change in (("a", "x", 3), ("a", "x", -1), ("a", "y", 1), ("b", "x", 5)):
-            fleet.add_pairs(session, tenant, alias, change)
+            fleet.add_counts(session, tenant, alias, pairs=change, thumbs=2 * change)
     with database.reading() as session:
-        assert fleet.pair_counts(session) == [("a", "x", 2), ("a", "y", 1), ("b", "x", 5)]
-        assert fleet.pair_count(session, "a", "z") == 0
+        assert fleet.all_counts(session) == [
+            ("a", "x", Counts(2, 4)), ("a", "y", Counts(1, 2)), ("b", "x", Counts(5, 10)),
+        ]  # fmt: skip
+        assert fleet.counts(session, "a", "z") == Counts()
