@@ -13,5 +13,9 @@ class CancelRequested(TrainerError):
     """Somebody asked for the cycle's end."""
 
 
+class PeerGone(TrainerError):
+    """Another process of the same training has ended: why, is for that one to say."""
+
+
 class TryAgain(TrainerError):
     """Something outside is away for now: the stage starts again later."""

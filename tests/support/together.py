@@ -68,6 +68,7 @@ def main() -> None:
         (options.out / "found.json").write_text(
             json.dumps({"history": found.history, "sha256": sha256, "processes": base.world.size})
         )
+    base.world.leave()
 
 
 if __name__ == "__main__":
