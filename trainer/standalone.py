@@ -183,7 +183,7 @@ def _checkpoints(job: Job, base: Base) -> Checkpoints:
         "dataset": fingerprint(job.dataset),
         "reward": fingerprint(job.reward) if job.reward else None,
     }
-    return Checkpoints(job.kept / CHECKPOINTS / "kept", identity, job.settings.checkpoint_s, writes=base.world.leads)
+    return Checkpoints(job.kept / CHECKPOINTS / "kept", identity, job.settings.checkpoint_s, base.world)
 
 
 def _saved(job: Job, base: Base, adapter: str, trained: Trained, warnings: Warnings) -> dict[str, Any]:
