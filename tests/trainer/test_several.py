@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +15,10 @@ import pytest
 from safetensors.torch import load_file
 from torch import Tensor
 
+from infra.base_model import base_revision
 from infra.contracts.manifests import Evidence
 from infra.ports import Ports
-from infra.registry import cycles
+from infra.registry import cycles, fleet
 from infra.registry.cycles import CycleState
 from infra.registry.leases import Lease
 from infra.settings import TrainerSettings
@@ -25,6 +27,8 @@ from tests.support.datasets import make_snapshotted_cycle, make_tables
 from tests.support.fake_training import VARIABLE, fake_command
 from tests.support.home import make_ports
 from tests.support.launching import in_thread, plan, started, wait_until
+from tests.support.routing import make_replica
+from tests.support.sampling_engine import SamplingEngine, running_engine
 from tests.support.tiny_cycles import evidence_of, published, train
 from tests.support.tiny_training import tiny_environment
 from trainer.launch import Launcher, child_command, last_line
@@ -34,6 +38,7 @@ from trainer.workdir import MARKER, work_dir
 
 TOGETHER = {"THUMBWHEEL_TRAINER__PROCESSES": "2"}
 TORCHRUN = f"{shlex.quote(sys.executable)} -m torch.distributed.run --standalone --nproc_per_node 2"
+CHECKS = 2  # of the tiny settings' regression file
 WAIT_S = 60  # torchrun and its processes load torch first
 
 
@@ -197,6 +202,27 @@ def test_a_cycle_of_two_processes_ends_with_the_adapter_of_one_though_one_was_ki
     files = {path.parent.name for path in work_dir(tiny.home, together).root.rglob(f"*/{MARKER}")}
     assert files == {"sft", "reward", "policy", "evaluating", "publishing"}
     assert not list(work_dir(tiny.home, together).root.glob("*.part"))
+
+
+def test_two_processes_share_an_engine_and_end_together_where_it_is_away_for_one(tiny: Ports) -> None:
+    with running_engine(SamplingEngine(failures=[503])) as engine:
+        serve_by(engine, tiny)
+        cycle_id = make_snapshotted_cycle(tiny, method="grpo", sampler="engine")
+        assert Launcher(tiny, threading.Event()).run(cycle_id) == "crashed"
+        crashes = (work_dir(tiny.home, cycle_id).root / "crashes.txt").read_text()
+        assert crashes.startswith("the engine answered 503")
+        assert Launcher(tiny, threading.Event()).run(cycle_id) == CycleState.GATING, cycle_row(tiny, cycle_id).reason
+    asked = Counter(body["model"].rpartition("_")[2] for body in engine.requests if "messages" in body)
+    assert asked["1"] == tiny.settings.trainer.policy_prompts
+    assert asked["candidate"] == asked["served"] == tiny.settings.trainer.evaluate_prompts + CHECKS
+    assert engine.adapters == {}
+
+
+def serve_by(engine: SamplingEngine, ports: Ports) -> None:
+    revision = base_revision(Path(ports.settings.serving.model))
+    replica = make_replica(address=engine.address, base_revision=revision, served_model="served")
+    with ports.database.transaction() as session:
+        fleet.report_replica(session, replica)
 
 
 def assert_like(ports: Ports, cycle_id: str, other_id: str) -> None:

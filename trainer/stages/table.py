@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import structlog
+
 from infra.clock import now
 from infra.ports import Ports
 from infra.registry.cycles import CycleState
@@ -38,12 +40,15 @@ def work(ports: Ports, holding: Holding) -> None:
     Raises PeerGone where another one ended before all were done.
     """
     with closing(Material(ports, holding)) as material, heeding_peers():
-        if material.world.leads:
+        world = material.world
+        if world.size > 1:
+            structlog.contextvars.bind_contextvars(rank=world.rank)
+        if world.leads:
             run_stages(holding, stages_of(material))
-            material.world.told(None)
+            world.told(None)
         else:
             follow(material)
-        material.world.leave()
+        world.leave()
 
 
 def stages_of(material: Material) -> Mapping[CycleState, Stage]:
