@@ -13,9 +13,9 @@ class CancelRequested(TrainerError):
     """Somebody asked for the cycle's end."""
 
 
-class PeerGone(TrainerError):
-    """Another process of the same training has ended: why, is for that one to say."""
-
-
 class TryAgain(TrainerError):
     """Something outside is away for now: the stage starts again later."""
+
+
+class PeerGone(TryAgain):
+    """Another process of the same training has ended. Unless it was killed it has said why, and was the first to."""

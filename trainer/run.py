@@ -18,20 +18,18 @@ from infra.registry.errors import LeaseLost
 from infra.registry.leases import Lease, cycle_lease
 from infra.settings import SettingsError, load_settings
 from trainer.cycle import Holding
-from trainer.errors import CancelRequested, PeerGone, TrainerError, TryAgain
+from trainer.errors import CancelRequested, TrainerError, TryAgain
 from trainer.launch import TRY_AGAIN
 from trainer.workdir import Ending, work_dir
 
-log = structlog.get_logger()
-
-LOST, CANCELLED, GONE = 3, 4, 5
+LOST, CANCELLED = 3, 4
 PARENT_POLL_S = 0.5
 
 Work = Callable[[Ports, Holding], object]
 
 
 def main(arguments: list[str] | None = None, work: Work | None = None) -> int:
-    """Exit status: 0 done, 1 failed, 3 lease lost, 4 cancelled, 5 another process ended, 75 try again.
+    """Exit status: 0 done, 1 failed, 3 lease lost, 4 cancelled, 75 try again.
 
     `work` None means the real stages.
     """
@@ -56,9 +54,6 @@ def run(holding: Holding, work: Callable[[], object]) -> int:
         try:
             work()
             return 0
-        except PeerGone as error:
-            log.warning("peer_gone", error=str(error))
-            return GONE
         except (LeaseLost, TrainerError, SettingsError, NotAModel) as error:
             return _say(holding, error, _status(error))
 

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, gather, pad_across_processes, reduce
+from accelerate.utils import broadcast_object_list, gather, gather_object, pad_across_processes, reduce
 from torch import Tensor, nn
 from torch.distributed import DistError
 
@@ -80,6 +80,11 @@ class World:
         found = [find()] if self.leads else []
         return self.told(found)[0]
 
+    def all_told(self, word: Thing) -> list[Thing]:
+        """Everyone's word, in the order of their ranks; `everyone` is for what is large."""
+        said: list[Thing] = [word] if self.size == 1 else gather_object([word])
+        return said
+
     def wait(self) -> None:
         """Until all are here."""
         if self.size > 1:
@@ -108,7 +113,7 @@ def heeding_peers() -> Iterator[None]:
         yield
     except RuntimeError as error:
         if isinstance(error, DistError) or (type(error) is RuntimeError and "gloo" in str(error)):
-            raise PeerGone(str(error)) from error
+            raise PeerGone(f"another training process has ended: {error}") from error
         raise
 
 

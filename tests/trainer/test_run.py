@@ -15,7 +15,7 @@ from tests.support.home import make_ports
 from trainer.cycle import FOLLOWING, Holding, Stage, run_stages
 from trainer.errors import CancelRequested, PeerGone, StageFailed, TryAgain
 from trainer.launch import TRY_AGAIN
-from trainer.run import CANCELLED, GONE, LOST, run
+from trainer.run import CANCELLED, LOST, run
 from trainer.workdir import Ending, work_dir
 
 ENDINGS = [
@@ -74,14 +74,13 @@ def test_a_fault_of_ours_keeps_its_traceback_and_is_noted_in_a_line(ports: Ports
     assert holding.work.ending(holding.lease.epoch) == Ending(1, "ZeroDivisionError: by zero")
 
 
-def test_a_process_that_lost_another_one_leaves_the_word_to_that_one(ports: Ports) -> None:
+def test_a_process_that_another_one_left_alone_tries_again(ports: Ports) -> None:
     holding = holding_of(ports)
-    assert run(holding, lambda: run_stages(holding, failing(PeerGone("connection closed")))) == GONE
-    assert holding.work.ending(holding.lease.epoch) is None
+    assert run(holding, lambda: run_stages(holding, failing(PeerGone("another one has ended")))) == TRY_AGAIN
 
 
-def test_of_several_endings_the_first_one_stands(ports: Ports) -> None:
+def test_of_several_processes_the_word_of_the_first_that_ends_stands(ports: Ports) -> None:
     holding = holding_of(ports)
-    run(holding, lambda: run_stages(holding, failing(TryAgain("the engine is away"))))
-    run(holding, lambda: run_stages(holding, failing(StageFailed("no samples"))))
-    assert holding.work.ending(holding.lease.epoch) == Ending(TRY_AGAIN, "the engine is away")
+    run(holding, lambda: run_stages(holding, failing(StageFailed("only 3 pairs"))))
+    run(holding, lambda: run_stages(holding, failing(PeerGone("another one has ended"))))
+    assert holding.work.ending(holding.lease.epoch) == Ending(1, "only 3 pairs")

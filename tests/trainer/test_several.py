@@ -29,10 +29,11 @@ from tests.support.home import make_ports
 from tests.support.launching import in_thread, plan, started, wait_until
 from tests.support.routing import make_replica
 from tests.support.sampling_engine import SamplingEngine, running_engine
-from tests.support.tiny_cycles import evidence_of, published, train
+from tests.support.tiny_cycles import evidence_of, published, result_of, train
 from tests.support.tiny_training import tiny_environment
 from trainer.launch import Launcher, child_command, last_line
 from trainer.metrics_file import read_metrics
+from trainer.report_costs import COST
 from trainer.run import line_up_to
 from trainer.workdir import MARKER, work_dir
 
@@ -231,6 +232,7 @@ def assert_like(ports: Ports, cycle_id: str, other_id: str) -> None:
     assert all((mine[name] - theirs[name]).abs().max() < 2e-3 for name in theirs)
     steps, others = (read_metrics(work_dir(ports.home, one).metrics_file("policy")) for one in (cycle_id, other_id))
     assert [step["loss"] for step in steps] == pytest.approx([step["loss"] for step in others], abs=1e-4)
+    assert tokens_of(ports, cycle_id) == pytest.approx(tokens_of(ports, other_id), rel=0.3)
     assert_same_measured(evidence_of(ports, cycle_id), evidence_of(ports, other_id))
 
 
@@ -238,6 +240,11 @@ def assert_same_measured(mine: Evidence, theirs: Evidence) -> None:
     assert mine.kl_anchor is not None
     assert theirs.kl_anchor is not None
     assert (mine.kl_anchor.n, len(mine.smoke)) == (theirs.kl_anchor.n, len(theirs.smoke))
+
+
+def tokens_of(ports: Ports, cycle_id: str) -> int:
+    """That the policy learnt from, padding included, which differs with how rows are dealt."""
+    return int(result_of(ports, cycle_id, CycleState.POLICY)[COST]["tokens"]["learning"])
 
 
 def adapter_of(ports: Ports, cycle_id: str) -> dict[str, Tensor]:

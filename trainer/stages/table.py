@@ -13,6 +13,7 @@ from infra.ports import Ports
 from infra.registry.cycles import CycleState
 from trainer.cycle import Holding, Result, Stage, run_stages
 from trainer.progress import StageProgress, silent
+from trainer.report_costs import COST
 from trainer.sinks import open_sinks
 from trainer.stages.evaluating import evaluating
 from trainer.stages.material import Material
@@ -62,11 +63,12 @@ def follow(material: Material) -> None:
     """Does its share of each stage as it is told to; what that writes goes into a directory that nobody reads."""
     while state := material.world.told(None):
         with TemporaryDirectory(dir=material.holding.work.root, prefix=f"{state}.", suffix=".part") as own:
-            _share(CycleState(state))(material, Path(own), StageProgress(silent))
+            _join_in(material, CycleState(state), Path(own))
 
 
-def _share(state: CycleState) -> Fill:
-    return _attend if state is CycleState.PUBLISHING else FILLS[state]
+def _join_in(material: Material, state: CycleState, part: Path) -> None:
+    fill = _attend if state is CycleState.PUBLISHING else FILLS[state]
+    _metered(material, 0.0, lambda: fill(material, part, StageProgress(silent)))
 
 
 def _attend(material: Material, _part: Path, _progress: StageProgress) -> Result:
@@ -81,4 +83,12 @@ def recorded(material: Material, fill: Fill, part: Path, progress: StageProgress
     file, run = material.holding.work.metrics_file(row.state), f"cycle-{row.cycle_id}-{row.state}"
     material.world.told(row.state)
     with open_sinks(file, material.settings.report_to, home, run) as sinks:
-        return material.meter.of(start_s, lambda: fill(material, part, StageProgress(progress.report, sinks)))
+        return _metered(material, start_s, lambda: fill(material, part, StageProgress(progress.report, sinks)))
+
+
+def _metered(material: Material, start_s: float, stage: Callable[[], Result]) -> Result:
+    """With its cost: this process's seconds, and the tokens of all."""
+    result = material.meter.of(start_s, stage)
+    said = material.world.all_told(result[COST]["tokens"])
+    tokens = {name: sum(tokens[name] for tokens in said) for name in said[0]}
+    return {**result, COST: {**result[COST], "tokens": tokens}}
