@@ -240,6 +240,11 @@ class TrainerSettings(Section):
         False, description="Gradient checkpointing: less memory, and a third more work in the backward."
     )
     shard_base: bool = Field(False, description="FSDP: of several processes each keeps a part of the base's layers.")
+    processes: int = Field(1, ge=1, description="Processes that train a cycle together on this machine, one per GPU.")
+    launch_with: str = Field(
+        "",
+        description="What starts a cycle's processes instead, up to -m: accelerate launch --config_file FILE.",
+    )
     checkpoint_s: float = Field(
         30, ge=0, description="How often a training keeps where it stands, to go on from there when it was killed."
     )
@@ -407,9 +412,11 @@ class TrainerSettings(Section):
         return self
 
 
-NOT_PER_CYCLE = frozenset(
-    {"port", "sweep_s", "threshold_pairs", "threshold_thumbs", "schedule_s", "queue", "worker_queues"}
-)  # the worker's, not a cycle's
+# The worker's, not a cycle's.
+NOT_PER_CYCLE = frozenset({
+    "port", "sweep_s", "threshold_pairs", "threshold_thumbs", "schedule_s", "queue", "worker_queues", "processes",
+    "launch_with",
+})  # fmt: skip
 
 
 class ServingSettings(Section):

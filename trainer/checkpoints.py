@@ -21,6 +21,7 @@ from torch import Tensor
 
 from trainer.history import Metrics
 from trainer.sampling import Sampled
+from trainer.world import ALONE, World
 
 log = structlog.get_logger()
 
@@ -42,13 +43,13 @@ class Checkpoints:
     """Of one training, in a directory of its own; of no use (and no harm) without a directory.
 
     `identity` is what the training was asked to do: the checkpoints of another one are thrown away. Of several
-    processes only the first writes.
+    processes only the first writes, and what it finds is there for all.
     """
 
     directory: Path | None = None
     identity: Mapping[str, Any] = field(default_factory=dict)
     every_s: float = EVERY_S
-    writes: bool = True
+    world: World = ALONE
     clock: Callable[[], float] = time.monotonic
     _written: float = field(init=False)
 
@@ -58,14 +59,13 @@ class Checkpoints:
     def part(self, name: str, **identity: object) -> "Checkpoints":
         """For one of several trainings, each with its own."""
         directory = None if self.directory is None else self.directory / name
-        return Checkpoints(directory, {**self.identity, **identity}, self.every_s, self.writes, self.clock)
+        return Checkpoints(directory, {**self.identity, **identity}, self.every_s, self.world, self.clock)
 
     def restore(self, state: Mapping[str, Stateful]) -> list[Metrics]:
         """Loads the newest checkpoint into `state` and returns its history; nothing where there is none."""
         if self.directory is None:
             return []
-        self._check_identity()
-        newest = max(_steps(self.directory), default=0)
+        newest = self.world.led(self._newest)
         if newest == 0:
             return []
         found = _unpacked(self.directory / f"{STEP}-{newest}")
@@ -76,7 +76,7 @@ class Checkpoints:
 
     def keep(self, state: Mapping[str, Stateful], history: Sequence[Metrics], *, last: bool) -> None:
         """Now and then, and always after the last step."""
-        if self.directory is None or not self.writes or not (last or self.clock() - self._written >= self.every_s):
+        if self.directory is None or not self.world.leads or not (last or self.clock() - self._written >= self.every_s):
             return
         found = {"state": {name: thing.state_dict() for name, thing in state.items()}, "history": list(history)}
         _pack(found, self.directory / f"{STEP}-{len(history)}")
@@ -90,33 +90,40 @@ class Checkpoints:
 
     def samples(self, step: int) -> list[list[Sampled]] | None:
         """What was drawn for this step before the process was killed, if anything."""
-        path = self._samples_path(step)
-        if path is None or not path.is_file():
-            return None
-        return [[Sampled(**answer) for answer in group] for group in orjson.loads(path.read_bytes())]
+        return self.world.led(lambda: self._kept_samples(step))
 
     def keep_samples(self, step: int, drawn: Sequence[Sequence[Sampled]]) -> None:
         """Before anything is learnt from them. Floats come back as they were."""
         path = self._samples_path(step)
-        if path is not None and self.writes:
+        if path is not None and self.world.leads:
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(f".{uuid4().hex}.part")
             part.write_bytes(orjson.dumps([[asdict(answer) for answer in group] for group in drawn]))
             part.rename(path)
 
+    def _kept_samples(self, step: int) -> list[list[Sampled]] | None:
+        path = self._samples_path(step)
+        if path is None or not path.is_file():
+            return None
+        return [[Sampled(**answer) for answer in group] for group in orjson.loads(path.read_bytes())]
+
     def _samples_path(self, step: int) -> Path | None:
         return None if self.directory is None else self.directory / f"{SAMPLES}-{step}.json"
 
-    def _check_identity(self) -> None:
+    def _newest(self) -> int:
+        """The step after which the newest one was written; 0 where there is none of this training."""
         assert self.directory is not None
-        path = self.directory / "identity.txt"
+        self._check_identity(self.directory)
+        return max(_steps(self.directory), default=0)
+
+    def _check_identity(self, directory: Path) -> None:
+        path = directory / "identity.txt"
         wanted = hashlib.sha256(json.dumps(self.identity, sort_keys=True, default=str).encode()).hexdigest()
         if path.is_file() and path.read_text() == wanted:
             return
-        if self.writes:
-            shutil.rmtree(self.directory, ignore_errors=True)
-            self.directory.mkdir(parents=True)
-            path.write_text(wanted)
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        path.write_text(wanted)
 
 
 NOWHERE = Checkpoints()

@@ -15,3 +15,7 @@ class CancelRequested(TrainerError):
 
 class TryAgain(TrainerError):
     """Something outside is away for now: the stage starts again later."""
+
+
+class PeerGone(TryAgain):
+    """Another process of the same training has ended. Unless it was killed it has said why, and was the first to."""

@@ -1,5 +1,6 @@
 """The base as this process is to have it: on its device, in its precision, alone or as one of several processes."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -12,6 +13,8 @@ from infra.settings import TrainerSettings
 from trainer.errors import TrainerError
 from trainer.model import Base, load_base
 from trainer.world import World, world_of
+
+PATIENCE = timedelta(days=1)  # others wait while the first one samples or publishes; one that dies is noticed at once
 
 
 class NoSuchDevice(TrainerError):
@@ -36,7 +39,8 @@ def world_here(settings: TrainerSettings) -> World:
     """Of this process, as `accelerate launch` or torchrun started it. Raises NoSuchDevice."""
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise NoSuchDevice("trainer.device is cuda, and torch finds no GPU here")
-    return world_of(PartialState(cpu=settings.device == "cpu" or not torch.cuda.is_available()))
+    cpu = settings.device == "cpu" or not torch.cuda.is_available()
+    return world_of(PartialState(cpu=cpu, timeout=PATIENCE))
 
 
 def shard(base: Base) -> None:

@@ -21,6 +21,8 @@ from trainer.methods.policy import PolicyContext
 from trainer.model import save_adapter
 from trainer.norms import Diverged
 from trainer.sampling import Sampled
+from trainer.transformers_sampler import TransformersSampler
+from trainer.world import ALONE
 
 Drawn = Sequence[Sequence[Sampled]]
 
@@ -44,7 +46,8 @@ class Samples:
 class Drawer:
     """Draws each step's samples, or finds those that were drawn before the process was killed.
 
-    Of several processes each draws a share, and has everything in the end.
+    Of several processes each draws a share, and has everything in the end. From a sharded base in memory each draws
+    all of it: every process is needed in every forward.
     """
 
     def __init__(self, context: PolicyContext) -> None:
@@ -55,6 +58,8 @@ class Drawer:
         course = Course(context.needed_prompts, settings.policy_prompts, seed=context.seed)
         self._prompts = list(islice(course, settings.policy_steps))
         self._context, self._sampler, self._world = context, context.needed_sampler, context.base.world
+        in_memory = isinstance(self._sampler, TransformersSampler)
+        self._dealt = ALONE if settings.shard_base and in_memory else self._world
         self._held: dict[int, Drawn] = {}
 
     def take(self, step: int) -> Samples:
@@ -95,7 +100,10 @@ class Drawer:
 
     @contextmanager
     def _published(self, step: int) -> Iterator[None]:
-        """The adapter as it is now, under the step's name, which is retired afterwards."""
+        """The adapter as it is now, under the step's name, which is retired afterwards.
+
+        One that fails waits for nobody: it ends, and the others end with it.
+        """
         name, directory = self._name(step), self._context.directory / self._name(step)
         if self._world.leads:
             save_adapter(self._context.base, self._context.adapter, directory)
@@ -104,10 +112,9 @@ class Drawer:
         self._world.wait()
         try:
             yield
+            self._world.wait()
         finally:
-            self._world.wait()
             self._sampler.retire(name)
-            self._world.wait()
             shutil.rmtree(directory, ignore_errors=True)  # only now: an engine may read it while the name is known
 
     def _sample(self, step: int) -> Drawn:
@@ -115,7 +122,7 @@ class Drawer:
 
     def _answers(self, step: int, prompts: Sequence[Prompt], count: int) -> Drawn:
         """This process's share."""
-        settings, world = self._context.settings, self._world
+        settings, world = self._context.settings, self._dealt
         place = settings.policy_steps if step == START else step
         return self._sampler.sample(
             prompts[world.rank :: world.size],
@@ -131,7 +138,7 @@ class Drawer:
         """All processes' samples, in the order of the prompts; on disk before anything is learnt from them."""
         packed = orjson.dumps([[asdict(answer) for answer in group] for group in mine])
         shares = [orjson.loads(said) for said in self._world.everyone(packed, self._context.base.device)]
-        size = len(shares)
+        size = self._dealt.size
         groups = (shares[at % size][at // size] for at in range(len(prompts)))
         drawn = [[Sampled(**answer) for answer in group] for group in groups]
         self._context.checkpoints.keep_samples(step, drawn)

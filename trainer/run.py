@@ -5,33 +5,36 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable
+from contextlib import ExitStack
 
+import psutil
 import structlog
 
 from infra.base_model import NotAModel
 from infra.logs import configure_logging
 from infra.ports import Ports
-from infra.registry.cycles import CycleState
 from infra.registry.errors import LeaseLost
 from infra.registry.leases import Lease, cycle_lease
 from infra.settings import SettingsError, load_settings
-from trainer.cycle import Holding, Stage, run_stages
+from trainer.cycle import Holding
 from trainer.errors import CancelRequested, TrainerError, TryAgain
 from trainer.launch import TRY_AGAIN
-from trainer.workdir import work_dir
+from trainer.workdir import Ending, work_dir
 
 LOST, CANCELLED = 3, 4
 PARENT_POLL_S = 0.5
 
-MakeStages = Callable[[Ports, Holding], AbstractContextManager[Mapping[CycleState, Stage]]]
+Work = Callable[[Ports, Holding], object]
 
 
-def main(arguments: list[str] | None = None, stages: MakeStages | None = None) -> int:
-    """Exit status: 0 done, 1 failed, 3 lease lost, 4 cancelled, 75 try again. `stages` None means the real ones."""
+def main(arguments: list[str] | None = None, work: Work | None = None) -> int:
+    """Exit status: 0 done, 1 failed, 3 lease lost, 4 cancelled, 75 try again.
+
+    `work` None means the real stages.
+    """
     options = _parse(arguments)
-    watch_parent(options.parent)
+    watch_launcher(options.parent, elsewhere=options.elsewhere)
     settings = load_settings()
     configure_logging(settings.infra, process="trainer-child")
     structlog.contextvars.bind_contextvars(cycle_id=options.cycle)
@@ -39,47 +42,67 @@ def main(arguments: list[str] | None = None, stages: MakeStages | None = None) -
     lease = Lease(cycle_lease(options.cycle), options.holder, options.epoch)
     holding = Holding(ports.database, options.cycle, lease, work_dir(settings.home, options.cycle))
     try:
-        return _run(holding, lambda: (stages or _real_stages())(ports, holding))
+        return run(holding, lambda: (work or _real_work())(ports, holding))
     finally:
         ports.close()
 
 
-def _run(holding: Holding, opened: Callable[[], AbstractContextManager[Mapping[CycleState, Stage]]]) -> int:
-    try:
-        with opened() as stages:
-            run_stages(holding, stages)
-        return 0
-    except LeaseLost as error:
-        return _say(error, LOST)
-    except CancelRequested as error:
-        return _say(error, CANCELLED)
-    except TryAgain as error:
-        return _say(error, TRY_AGAIN)
-    except (TrainerError, SettingsError, NotAModel) as error:
-        return _say(error, 1)
+def run(holding: Holding, work: Callable[[], object]) -> int:
+    """Every ending but a kill is noted: who starts several processes hides their exit status from the worker."""
+    with ExitStack() as noting:
+        noting.push(lambda _kind, error, _trace: _note(holding, error))
+        try:
+            work()
+            return 0
+        except (LeaseLost, TrainerError, SettingsError, NotAModel) as error:
+            return _say(holding, error, _status(error))
 
 
-def _say(error: Exception, status: int) -> int:
-    """The worker takes the last line as the reason."""
-    sys.stderr.write(" ".join(str(error).split()) + "\n")
+def _status(error: Exception) -> int:
+    known = {LeaseLost: LOST, CancelRequested: CANCELLED, TryAgain: TRY_AGAIN}
+    return next((status for kind, status in known.items() if isinstance(error, kind)), 1)
+
+
+def _say(holding: Holding, error: Exception, status: int) -> int:
+    """Alone, the last line is what is left of a process that could not note its ending."""
+    reason = " ".join(str(error).split())
+    holding.work.note_ending(holding.lease.epoch, Ending(status, reason))
+    sys.stderr.write(reason + "\n")
     return status
 
 
-def _real_stages() -> MakeStages:
-    from trainer.stages.table import open_stages  # loads torch: only once the arguments are known to be right
+def _note(holding: Holding, fault: BaseException | None) -> None:
+    """A fault of ours, on its way to its traceback."""
+    if fault is not None:
+        reason = " ".join(f"{type(fault).__name__}: {fault}".split())
+        holding.work.note_ending(holding.lease.epoch, Ending(1, reason))
 
-    return open_stages
+
+def _real_work() -> Work:
+    from trainer.stages.table import work  # loads torch: only once the arguments are known to be right
+
+    return work
 
 
-def watch_parent(parent: int) -> None:
-    """Ends this process with its worker, however that dies: what nobody heartbeats for must not go on."""
+def watch_launcher(launcher: int, *, elsewhere: bool) -> None:
+    """Ends this process with its worker, however that dies, or with whatever the worker started it by: what nobody
+    heartbeats for must not go on. `elsewhere`: it may run where the worker doesn't, and has its parent alone then."""
+    line = line_up_to(launcher, elsewhere=elsewhere)
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while line and line_up_to(launcher, elsewhere=elsewhere) == line:
             time.sleep(PARENT_POLL_S)
         os._exit(1)
 
-    threading.Thread(target=watch, name="parent", daemon=True).start()
+    threading.Thread(target=watch, name="launcher", daemon=True).start()
+
+
+def line_up_to(launcher: int, *, elsewhere: bool) -> list[int]:
+    """The pids from this process's parent up to the launcher; nothing where that isn't above it and should be."""
+    above = [process.pid for process in psutil.Process().parents()]
+    if launcher in above:
+        return above[: above.index(launcher) + 1]
+    return above[:1] if elsewhere else []
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -88,6 +111,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--epoch", type=int, required=True)
     parser.add_argument("--holder", required=True)
     parser.add_argument("--parent", type=int, required=True, help="pid of the worker that launched this")
+    parser.add_argument("--elsewhere", action="store_true", help="the worker may be on another machine")
     return parser.parse_args(arguments)
 
 

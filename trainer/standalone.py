@@ -83,8 +83,13 @@ def train(job: Job, report: Progress) -> dict[str, Any]:
     rows_of(job.dataset, TABLES[job.method], "train")  # what is wrong with a file is said before a model is loaded
     if job.reward is not None and not (job.reward / DESCRIPTION).is_file():
         raise SettingsError(f"--reward: {job.reward} is no reward model ({DESCRIPTION} is missing)")
-    if not world_here(job.settings).leads:
-        return _follow(job)
+    world = world_here(job.settings)
+    found = _lead(job, report) if world.leads else _follow(job)
+    world.leave()
+    return found
+
+
+def _lead(job: Job, report: Progress) -> dict[str, Any]:
     meter, settings = Meter(), job.settings
     tally = Tally(settings.policy_prompts * settings.policy_samples)
     _make(job.out)
@@ -178,7 +183,7 @@ def _checkpoints(job: Job, base: Base) -> Checkpoints:
         "dataset": fingerprint(job.dataset),
         "reward": fingerprint(job.reward) if job.reward else None,
     }
-    return Checkpoints(job.kept / CHECKPOINTS / "kept", identity, job.settings.checkpoint_s, writes=base.world.leads)
+    return Checkpoints(job.kept / CHECKPOINTS / "kept", identity, job.settings.checkpoint_s, base.world)
 
 
 def _saved(job: Job, base: Base, adapter: str, trained: Trained, warnings: Warnings) -> dict[str, Any]:

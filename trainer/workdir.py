@@ -1,15 +1,26 @@
 """What a cycle leaves on disk: one directory per finished stage, marked last, so that a killed worker can go on."""
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 MARKER = "_DONE"
 CYCLES = "cycles"
 METRICS = "metrics"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a training process ended: its exit status, and why in one line."""
+
+    status: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +72,23 @@ class WorkDir:
 
     def remove(self) -> None:
         shutil.rmtree(self.root, ignore_errors=True)  # another process may do the same
+
+    def note_ending(self, epoch: int, ending: Ending) -> None:
+        """The first word of an epoch stands: when one of several processes ends, the others end because of it."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        part = self.root / f"ending.{uuid4().hex}.part"
+        part.write_text(json.dumps([ending.status, ending.reason]))
+        with suppress(FileExistsError):
+            os.link(part, self._ending(epoch))
+        part.unlink()
+
+    def ending(self, epoch: int) -> Ending | None:
+        """None where no process of that epoch could say it."""
+        path = self._ending(epoch)
+        return Ending(*json.loads(path.read_text())) if path.is_file() else None
+
+    def _ending(self, epoch: int) -> Path:
+        return self.root / f"ending-{epoch}.json"
 
     def note_crash(self, reason: str) -> int:
         """Remembers that a child died and returns how often that has happened in this cycle."""

@@ -6,14 +6,18 @@ loss is the one that a single process would have, whatever their number: every l
 minibatch (`losses.policy.Whole`, and the sums of weights).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather, pad_across_processes, reduce
+from accelerate.utils import broadcast_object_list, gather, gather_object, pad_across_processes, reduce
 from torch import Tensor, nn
+from torch.distributed import DistError
+
+from trainer.errors import PeerGone
 
 Thing = TypeVar("Thing")
 
@@ -64,10 +68,32 @@ class World:
         padded = gather(pad_across_processes(said)[None])
         return [bytes(row[:count].cpu().numpy()) for row, count in zip(padded, lengths, strict=True)]
 
+    def told(self, word: Thing) -> Thing:
+        """The first one's word, whatever the others have."""
+        if self.size == 1:
+            return word
+        said: list[Thing] = broadcast_object_list([word])
+        return said[0]
+
+    def led(self, find: Callable[[], Thing]) -> Thing:
+        """What the first one finds; the others don't look, so that all go on from the same."""
+        found = [find()] if self.leads else []
+        return self.told(found)[0]
+
+    def all_told(self, word: Thing) -> list[Thing]:
+        """Everyone's word, in the order of their ranks; `everyone` is for what is large."""
+        said: list[Thing] = [word] if self.size == 1 else gather_object([word])
+        return said
+
     def wait(self) -> None:
         """Until all are here."""
         if self.size > 1:
             PartialState().wait_for_everyone()
+
+    def leave(self) -> None:
+        """The last thing that all do together: threads that outlive the interpreter would abort the process."""
+        self.wait()
+        PartialState().destroy_process_group()
 
 
 ALONE = World()
@@ -75,6 +101,20 @@ ALONE = World()
 
 def world_of(state: PartialState) -> World:
     return World(state.process_index, state.num_processes)
+
+
+@contextmanager
+def heeding_peers() -> Iterator[None]:
+    """Raises PeerGone for what fails because another process has ended.
+
+    NCCL and the store have a class for it, gloo has its name in the text of a RuntimeError.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, DistError) or (type(error) is RuntimeError and "gloo" in str(error)):
+            raise PeerGone(f"another training process has ended: {error}") from error
+        raise
 
 
 def _summed(tensor: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 `python -m tests.support.fake_training` takes trainer.run's arguments; FAKE_TRAINING in the environment is JSON:
 `hang`: the stage that never ends, `stuck`: the stage whose first step never ends, `fail`: the stage that fails, `away`:
-the stage whose engine is away.
+the stage whose engine is away. Of several processes all but the first wait for their end.
 """
 
 import json
@@ -11,8 +11,6 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,8 @@ from typing import Any
 from infra.ports import Ports
 from infra.registry.cycles import CycleState
 from infra.registry.leases import Lease
-from trainer.cycle import FOLLOWING, Holding, Stage
+from infra.settings import TrainerSettings
+from trainer.cycle import FOLLOWING, Holding, Stage, run_stages
 from trainer.errors import StageFailed, TryAgain
 from trainer.launch import child_command
 from trainer.progress import StageProgress
@@ -29,16 +28,17 @@ from trainer.run import main
 VARIABLE = "FAKE_TRAINING"
 
 
-def fake_command(cycle_id: str, lease: Lease) -> list[str]:
+def fake_command(cycle_id: str, lease: Lease, settings: TrainerSettings) -> list[str]:
     """What a Launcher starts in place of trainer.run."""
-    command = child_command(cycle_id, lease)
+    command = child_command(cycle_id, lease, settings)
     return [part.replace("trainer.run", "tests.support.fake_training") for part in command]
 
 
-@contextmanager
-def open_stages(ports: Ports, holding: Holding) -> Iterator[Mapping[CycleState, Stage]]:
+def work(_ports: Ports, holding: Holding) -> None:
+    if os.environ.get("RANK", "0") != "0":
+        threading.Event().wait()
     plan = json.loads(os.environ.get(VARIABLE, "{}"))
-    yield {state: Stage(partial(_stage, holding, plan, state)) for state in FOLLOWING}
+    run_stages(holding, {state: Stage(partial(_stage, holding, plan, state)) for state in FOLLOWING})
 
 
 def _stage(
@@ -63,4 +63,4 @@ def _stage(
 
 
 if __name__ == "__main__":
-    sys.exit(main(stages=open_stages))
+    sys.exit(main(work=work))

@@ -1,5 +1,6 @@
 """Whole cycles of a tiny model, trained in this process, and what becomes of them afterwards."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from tests.support.home import make_ports
 from tests.support.routing import make_table
 from tests.support.tiny_training import tiny_environment
 from trainer.cycle import Holding, Stage, run_stages
-from trainer.stages.table import open_stages
+from trainer.stages.material import Material
+from trainer.stages.table import stages_of
 from trainer.workdir import work_dir
 
 
@@ -34,8 +36,8 @@ def train(ports: Ports, cycle_id: str, *, dies_in: CycleState | None = None) -> 
     lease = hold(ports, cycle_id, "trainer", ttl_s=600)
     holding = Holding(ports.database, cycle_id, lease, work_dir(ports.home, cycle_id))
     try:
-        with open_stages(ports, holding) as stages:
-            return run_stages(holding, {**stages, **({dies_in: Stage(die)} if dies_in else {})})
+        with closing(Material(ports, holding)) as material:
+            return run_stages(holding, {**stages_of(material), **({dies_in: Stage(die)} if dies_in else {})})
     except Killed:
         with ports.database.transaction() as session:
             leases.release(session, lease)

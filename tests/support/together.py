@@ -61,13 +61,14 @@ def main() -> None:
     base = open_base(options.base, make_settings(device="cpu", shard_base=options.shard))
     attach_adapter(base, "policy", rank=4, alpha=8, seed=0)
     disturb(base, "policy")
-    kept = OnlySamples(options.out / "checkpoints", writes=base.world.leads)
+    kept = OnlySamples(options.out / "checkpoints", world=base.world)
     found = train(options.method, base, options.out, checkpoints=kept)
     if base.world.leads:
         sha256 = save_adapter(base, "policy", options.out / "adapter")
         (options.out / "found.json").write_text(
             json.dumps({"history": found.history, "sha256": sha256, "processes": base.world.size})
         )
+    base.world.leave()
 
 
 if __name__ == "__main__":

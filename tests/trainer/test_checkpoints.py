@@ -10,6 +10,7 @@ from torch import nn
 from trainer.checkpoints import NOWHERE, Checkpoints
 from trainer.optimizing import Optimiser
 from trainer.sampling import Sampled
+from trainer.world import World
 
 
 class Box:
@@ -98,7 +99,7 @@ def test_between_two_of_them_passes_some_time_but_the_last_is_always_kept(tmp_pa
 
 def test_of_several_processes_only_the_first_writes(tmp_path: Path) -> None:
     checkpoints(tmp_path).restore({})
-    second = checkpoints(tmp_path, writes=False)
+    second = checkpoints(tmp_path, world=World(1, 2))
     second.keep({"box": Box({})}, [{}], last=True)
     second.keep_samples(0, [])
     assert [path.name for path in (tmp_path / "here").iterdir()] == ["identity.txt"]

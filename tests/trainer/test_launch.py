@@ -6,10 +6,8 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -22,9 +20,9 @@ from infra.registry.leases import Lease
 from tests.support.cycles import cycle_row, hold, make_cycle
 from tests.support.fake_training import VARIABLE, fake_command
 from tests.support.home import make_ports
+from tests.support.launching import children_of, in_thread, plan, started, wait_until
 from trainer.cycle import FOLLOWING
-from trainer.launch import MOST_CRASHES, Ending, Launcher, beat_s
-from trainer.workdir import work_dir
+from trainer.launch import MOST_CRASHES, Launcher, Move, beat_s
 
 
 @pytest.fixture
@@ -34,37 +32,8 @@ def ports(tmp_path: Path) -> Iterator[Ports]:
     made.close()
 
 
-def plan(monkeypatch: pytest.MonkeyPatch, **wanted: str) -> None:
-    monkeypatch.setenv(VARIABLE, json.dumps(wanted))
-
-
 def launcher(ports: Ports, stop: threading.Event | None = None) -> Launcher:
     return Launcher(ports, stop or threading.Event(), fake_command)
-
-
-def wait_until(condition: Callable[[], Any], timeout_s: float = 20) -> Any:
-    deadline = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.05)
-    return found
-
-
-def in_thread(run: Callable[[], str]) -> tuple[threading.Thread, list[str]]:
-    outcome: list[str] = []
-    thread = threading.Thread(target=lambda: outcome.append(run()))
-    thread.start()
-    return thread, outcome
-
-
-def started(ports: Ports, cycle_id: str) -> list[str]:
-    path = work_dir(ports.home, cycle_id).root / "started.txt"
-    return path.read_text().split() if path.exists() else []
-
-
-def children_of(pid: int, cycle_id: str) -> list[psutil.Process]:
-    found = psutil.Process(pid).children(recursive=True)
-    return [child for child in found if "fake_training" in " ".join(child.cmdline())]
 
 
 def test_a_child_takes_the_cycle_to_its_gates(ports: Ports) -> None:
@@ -115,7 +84,7 @@ class Counted(Launcher):
 
     looks = 0
 
-    def _unwanted(self, cycle_id: str, lease: Lease) -> Ending | None:
+    def _unwanted(self, cycle_id: str, lease: Lease) -> Move | None:
         Counted.looks += 1
         return super()._unwanted(cycle_id, lease)
 

@@ -1,5 +1,6 @@
 """Samples come from the adapter exactly as it is, under names that are used once and always retired."""
 
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,13 @@ import pytest
 import torch
 
 from tests.support.policy import NotingSampler, make_context, make_prompts
-from tests.support.training import disturb, make_base
+from tests.support.training import disturb, make_base, make_settings
 from trainer.batches import all_logprobs
 from trainer.errors import StageFailed, TryAgain
 from trainer.loop import Course
 from trainer.model import Base, using
 from trainer.on_policy import Drawer, settle_truncated
+from trainer.world import World
 
 REWARDS = torch.tensor([1.0, 5.0, 3.0, 9.0])
 
@@ -71,6 +73,21 @@ def test_steps_and_seeds_have_seeds_of_their_own(base: Base, tmp_path: Path) -> 
     for seed, step in ((0, 0), (0, 1), (1, 0)):
         Drawer(make_context(base, tmp_path / "samples", sampler=sampler, seed=seed)).take(step)
     assert len({call["seed"] for call in sampler.calls}) == 3
+
+
+@pytest.mark.parametrize(("sharded", "drawn"), [(False, 2), (True, 4)])
+def test_each_of_two_processes_draws_half_but_all_from_a_sharded_base(
+    base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sharded: bool, drawn: int
+) -> None:
+    """Both at once here: the other one's share is the same, and nobody waits."""
+    monkeypatch.setattr(World, "wait", lambda self: None)
+    monkeypatch.setattr(World, "everyone", lambda self, mine, device: [mine, mine])
+    sampler = NotingSampler(base)
+    settings = make_settings(policy_prompts=4, shard_base=sharded)
+    context = make_context(base, tmp_path / "samples", sampler=sampler, settings=settings)
+    samples = Drawer(replace(context, base=replace(base, world=World(0, 2)))).take(0)
+    assert len(sampler.calls[0]["prompts"]) == drawn
+    assert len(samples.rows) == 4 * context.settings.policy_samples
 
 
 def test_whole_answers_keep_their_rewards() -> None:

@@ -1,7 +1,6 @@
 """The child's exit status and last line tell its worker how a cycle's training ended."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,11 +12,11 @@ from infra.registry.errors import LeaseLost
 from infra.settings import SettingsError
 from tests.support.cycles import cycle_row, hold, make_cycle
 from tests.support.home import make_ports
-from trainer.cycle import FOLLOWING, Holding, Stage
-from trainer.errors import CancelRequested, StageFailed, TryAgain
+from trainer.cycle import FOLLOWING, Holding, Stage, run_stages
+from trainer.errors import CancelRequested, PeerGone, StageFailed, TryAgain
 from trainer.launch import TRY_AGAIN
-from trainer.run import CANCELLED, LOST, _run
-from trainer.workdir import work_dir
+from trainer.run import CANCELLED, LOST, run
+from trainer.workdir import Ending, work_dir
 
 ENDINGS = [
     (StageFailed("only 3 pairs,\n50 are needed"), 1, "only 3 pairs, 50 are needed"),
@@ -41,33 +40,47 @@ def holding_of(ports: Ports) -> Holding:
     return Holding(ports.database, cycle_id, hold(ports, cycle_id), work_dir(ports.home, cycle_id))
 
 
-@contextmanager
-def failing(error: Exception) -> Iterator[Mapping[CycleState, Stage]]:
+def failing(error: Exception) -> Mapping[CycleState, Stage]:
     def fail(*_: object) -> dict[str, object]:
         raise error
 
-    yield {state: Stage(fail) for state in FOLLOWING}
+    return {state: Stage(fail) for state in FOLLOWING}
 
 
-@contextmanager
-def succeeding() -> Iterator[Mapping[CycleState, Stage]]:
-    yield {state: Stage(lambda part, progress: {}) for state in FOLLOWING}
+SUCCEEDING = {state: Stage(lambda part, progress: {}) for state in FOLLOWING}
 
 
 @pytest.mark.parametrize(("error", "status", "line"), ENDINGS)
 def test_each_ending_has_a_status_and_one_line(
     ports: Ports, capsys: pytest.CaptureFixture[str], error: Exception, status: int, line: str
 ) -> None:
-    assert _run(holding_of(ports), lambda: failing(error)) == status
+    holding = holding_of(ports)
+    assert run(holding, lambda: run_stages(holding, failing(error))) == status
     assert capsys.readouterr().err.splitlines()[-1] == line
+    assert holding.work.ending(holding.lease.epoch) == Ending(status, line)
 
 
 def test_a_training_that_went_through_says_nothing(ports: Ports) -> None:
     holding = holding_of(ports)
-    assert _run(holding, succeeding) == 0
+    assert run(holding, lambda: run_stages(holding, SUCCEEDING)) == 0
     assert cycle_row(ports, holding.cycle_id).state == CycleState.GATING
+    assert holding.work.ending(holding.lease.epoch) is None
 
 
-def test_a_fault_of_ours_keeps_its_traceback(ports: Ports) -> None:
+def test_a_fault_of_ours_keeps_its_traceback_and_is_noted_in_a_line(ports: Ports) -> None:
+    holding = holding_of(ports)
     with pytest.raises(ZeroDivisionError):
-        _run(holding_of(ports), lambda: failing(ZeroDivisionError()))
+        run(holding, lambda: run_stages(holding, failing(ZeroDivisionError("by\nzero"))))
+    assert holding.work.ending(holding.lease.epoch) == Ending(1, "ZeroDivisionError: by zero")
+
+
+def test_a_process_that_another_one_left_alone_tries_again(ports: Ports) -> None:
+    holding = holding_of(ports)
+    assert run(holding, lambda: run_stages(holding, failing(PeerGone("another one has ended")))) == TRY_AGAIN
+
+
+def test_of_several_processes_the_word_of_the_first_that_ends_stands(ports: Ports) -> None:
+    holding = holding_of(ports)
+    run(holding, lambda: run_stages(holding, failing(StageFailed("only 3 pairs"))))
+    run(holding, lambda: run_stages(holding, failing(PeerGone("another one has ended"))))
+    assert holding.work.ending(holding.lease.epoch) == Ending(1, "only 3 pairs")

@@ -51,7 +51,9 @@ def train_in_child(ports: Ports, cycle_id: str, directory: Path) -> None:
     """As the worker does it, under another PYTHONHASHSEED."""
     lease = hold(ports, cycle_id, "trainer", ttl_s=600)
     environ = {**tiny_environment(directory, sft_min_rows=8), "THUMBWHEEL_HOME": str(ports.home), "PYTHONHASHSEED": "7"}
-    found = subprocess.run(child_command(cycle_id, lease), env={**os.environ, **environ}, capture_output=True)
+    found = subprocess.run(
+        child_command(cycle_id, lease, ports.settings.trainer), env={**os.environ, **environ}, capture_output=True
+    )
     assert found.returncode == 0, found.stderr.decode()
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from tests.support.tiny_model import make_tiny_model
+from trainer.errors import PeerGone, StageFailed
 from trainer.methods.policy import SAMPLING
-from trainer.world import ALONE, World
+from trainer.world import ALONE, World, heeding_peers
 
 
 def launched(method: str, directory: Path, processes: int, *more: str) -> dict[str, Any]:
@@ -74,3 +76,20 @@ def test_work_is_dealt_in_equal_numbers_and_each_piece_counts_once() -> None:
 def test_alone_everything_is_one_s_own() -> None:
     assert list(ALONE.deal([1, 2])) == [(1, True), (2, True)]
     assert ALONE.leads
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("[third_party/gloo/transport/pair.cc] Connection closed"), torch.distributed.DistNetworkError()],
+)
+def test_what_fails_for_want_of_another_process_is_told_from_faults_of_ours(error: RuntimeError) -> None:
+    with pytest.raises(PeerGone), heeding_peers():
+        raise error
+    with pytest.raises(StageFailed), heeding_peers():
+        raise StageFailed("a model named gloo")
+
+
+def test_alone_one_s_own_word_is_what_all_are_told() -> None:
+    assert ALONE.told("sft") == "sft"
+    assert ALONE.led(lambda: None) is None
+    assert ALONE.all_told(7) == [7]

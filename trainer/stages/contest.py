@@ -40,6 +40,16 @@ def champion_side(material: Material) -> Side:
 
 
 def ask(material: Material, side: Side, prompts: Sequence[Prompt], cases: Sequence[Case]) -> Answers:
+    """Of several processes all have the same answers: those that the engine gave the first one, once.
+
+    From the model in memory each draws them, since a sharded base needs every process in every forward.
+    """
+    if material.replicas:
+        return material.world.led(lambda: _asked(material, side, prompts, cases))
+    return material.world.told(_asked(material, side, prompts, cases))
+
+
+def _asked(material: Material, side: Side, prompts: Sequence[Prompt], cases: Sequence[Case]) -> Answers:
     """Few big requests: an engine is good at many samples at once."""
     settings = material.settings
     with _voice(material, side) as name:

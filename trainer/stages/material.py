@@ -20,13 +20,14 @@ from trainer.cycle import Holding
 from trainer.data import Prompt, read_table
 from trainer.engine_sampler import EngineSampler
 from trainer.errors import StageFailed
-from trainer.hardware import open_base
+from trainer.hardware import open_base, world_here
 from trainer.model import Base
 from trainer.overrides import effective
 from trainer.publish import adapter_path
 from trainer.sampling import Sampler
 from trainer.stages.engines import ready_replicas
 from trainer.transformers_sampler import TransformersSampler
+from trainer.world import World
 
 log = structlog.get_logger()
 
@@ -47,6 +48,11 @@ class Material:
         return effective(self.ports.settings.trainer, self.row.settings)
 
     @cached_property
+    def world(self) -> World:
+        """The processes that work on this cycle. What one asks of the others all must ask, in the same order."""
+        return world_here(self.settings)
+
+    @cached_property
     def dataset_manifest(self) -> DatasetManifest:
         if self.row.dataset_id is None:
             raise StageFailed(f"cycle {self.row.cycle_id} came without a dataset")
@@ -63,8 +69,9 @@ class Material:
         with self.ports.database.reading() as session:
             stored = adapters.get_dataset(session, self.row.tenant, self.dataset_manifest.dataset_id).path
         self.holding.work.root.mkdir(parents=True, exist_ok=True)
+        local = self.holding.work.at("dataset")
         with self.meter.loading():
-            return self.ports.artifacts.fetch(stored, self.holding.work.at("dataset"), without="index/")
+            return self.world.led(lambda: self.ports.artifacts.fetch(stored, local, without="index/"))
 
     @cached_property
     def base(self) -> Base:
@@ -81,7 +88,7 @@ class Material:
         """Engines that sample for this cycle; empty means that the model in memory does."""
         if self.settings.sampler == "transformers":
             return []
-        found = ready_replicas(self.ports.database)
+        found = self.world.led(lambda: ready_replicas(self.ports.database))
         wrong = [replica.name for replica in found if replica.base_revision != self.base.revision]
         if wrong:
             raise StageFailed(f"{wrong[0]} serves another base than serving.model ({self.base.revision})")
@@ -110,6 +117,9 @@ class Material:
 
     def champion(self) -> str:
         """What the alias serves now, `base` where it never served anything else."""
+        return self.world.led(self._champion)
+
+    def _champion(self) -> str:
         with self.ports.database.reading() as session:
             table = fleet.routing_table(session)
         route = table.aliases.get(self.row.alias) if table else None
@@ -119,7 +129,10 @@ class Material:
         """A checked copy of a published adapter."""
         target = self.holding.work.at(f"fetched-{version}")
         with self.meter.loading():
-            return target if target.is_dir() else self.ports.artifacts.fetch(adapter_path(version), target)
+            return self.world.led(lambda: self._fetched(adapter_path(version), target))
+
+    def _fetched(self, stored: str, target: Path) -> Path:
+        return target if target.is_dir() else self.ports.artifacts.fetch(stored, target)
 
     def checkpoints(self, name: str) -> Checkpoints:
         """Of one training of this cycle; they go with the cycle's directory."""
@@ -129,7 +142,7 @@ class Material:
             "settings": self.settings.model_dump(mode="json"),
         }
         root = self.holding.work.root / "checkpoints" / name
-        return Checkpoints(root, identity, self.settings.checkpoint_s, writes=self.base.world.leads)
+        return Checkpoints(root, identity, self.settings.checkpoint_s, self.base.world)
 
     @property
     def samples_name(self) -> str:

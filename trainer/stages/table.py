@@ -1,15 +1,19 @@
-"""Which function does which state's work, over one base that is loaded once."""
+"""Which function does which state's work, over one base that is loaded once, by one process or by several."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import closing
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import structlog
 
 from infra.clock import now
 from infra.ports import Ports
 from infra.registry.cycles import CycleState
-from trainer.cycle import Holding, Result, Stage
-from trainer.progress import StageProgress
+from trainer.cycle import Holding, Result, Stage, run_stages
+from trainer.progress import StageProgress, silent
+from trainer.report_costs import COST
 from trainer.sinks import open_sinks
 from trainer.stages.evaluating import evaluating
 from trainer.stages.material import Material
@@ -17,23 +21,59 @@ from trainer.stages.policy import policy
 from trainer.stages.publishing import publishing, register
 from trainer.stages.reward import reward
 from trainer.stages.sft import sft
+from trainer.world import heeding_peers
 
 Fill = Callable[[Material, Path, StageProgress], Result]
 
 
-@contextmanager
-def open_stages(ports: Ports, holding: Holding) -> Iterator[Mapping[CycleState, Stage]]:
-    material = Material(ports, holding)
-    try:
-        yield {
-            CycleState.SFT: Stage(partial(recorded, material, sft)),
-            CycleState.REWARD: Stage(partial(recorded, material, reward)),
-            CycleState.POLICY: Stage(partial(recorded, material, policy)),
-            CycleState.EVALUATING: Stage(partial(recorded, material, evaluating)),
-            CycleState.PUBLISHING: Stage(partial(recorded, material, publishing), partial(register, material)),
-        }
-    finally:
-        material.close()
+FILLS: Mapping[CycleState, Fill] = {
+    CycleState.SFT: sft,
+    CycleState.REWARD: reward,
+    CycleState.POLICY: policy,
+    CycleState.EVALUATING: evaluating,
+    CycleState.PUBLISHING: publishing,
+}
+
+
+def work(ports: Ports, holding: Holding) -> None:
+    """This process's part of the cycle. Of several, the first leads: registry, results and reports are its alone.
+
+    Raises PeerGone where another one ended before all were done.
+    """
+    with closing(Material(ports, holding)) as material, heeding_peers():
+        world = material.world
+        if world.size > 1:
+            structlog.contextvars.bind_contextvars(rank=world.rank)
+        if world.leads:
+            run_stages(holding, stages_of(material))
+            world.told(None)
+        else:
+            follow(material)
+        world.leave()
+
+
+def stages_of(material: Material) -> Mapping[CycleState, Stage]:
+    """As the one that leads, or works alone, goes through them."""
+    stages = {state: Stage(partial(recorded, material, fill)) for state, fill in FILLS.items()}
+    commit = partial(register, material)
+    return {**stages, CycleState.PUBLISHING: Stage(stages[CycleState.PUBLISHING].run, commit)}
+
+
+def follow(material: Material) -> None:
+    """Does its share of each stage as it is told to; what that writes goes into a directory that nobody reads."""
+    while state := material.world.told(None):
+        with TemporaryDirectory(dir=material.holding.work.root, prefix=f"{state}.", suffix=".part") as own:
+            _join_in(material, CycleState(state), Path(own))
+
+
+def _join_in(material: Material, state: CycleState, part: Path) -> None:
+    fill = _attend if state is CycleState.PUBLISHING else FILLS[state]
+    _metered(material, 0.0, lambda: fill(material, part, StageProgress(silent)))
+
+
+def _attend(material: Material, _part: Path, _progress: StageProgress) -> Result:
+    """Nothing is computed, but the base that is asked for its revision may have to be opened by all."""
+    return {"base": material.base.revision}
 
 
 def recorded(material: Material, fill: Fill, part: Path, progress: StageProgress) -> Result:
@@ -41,5 +81,14 @@ def recorded(material: Material, fill: Fill, part: Path, progress: StageProgress
     row, home = material.holding.row(), material.ports.home
     start_s = (now() - row.updated_at).total_seconds()
     file, run = material.holding.work.metrics_file(row.state), f"cycle-{row.cycle_id}-{row.state}"
+    material.world.told(row.state)
     with open_sinks(file, material.settings.report_to, home, run) as sinks:
-        return material.meter.of(start_s, lambda: fill(material, part, StageProgress(progress.report, sinks)))
+        return _metered(material, start_s, lambda: fill(material, part, StageProgress(progress.report, sinks)))
+
+
+def _metered(material: Material, start_s: float, stage: Callable[[], Result]) -> Result:
+    """With its cost: this process's seconds, and the tokens of all."""
+    result = material.meter.of(start_s, stage)
+    said = material.world.all_told(result[COST]["tokens"])
+    tokens = {name: sum(tokens[name] for tokens in said) for name in said[0]}
+    return {**result, COST: {**result[COST], "tokens": tokens}}
