@@ -21,13 +21,15 @@ from torch import Tensor
 
 from trainer.history import Metrics
 from trainer.sampling import Sampled
-from trainer.world import ALONE, World
+from trainer.world import ALONE, Words, World, words
 
 log = structlog.get_logger()
 
 TENSORS, REST = "state.safetensors", "state.json"
 STEP, SAMPLES = "step", "samples"
 EVERY_S = 30.0
+STEP_NUMBER: Words[int] = words(int)
+KEPT: Words[list[list[Sampled]] | None] = words(list[list[Sampled]] | None)
 
 
 class Stateful(Protocol):
@@ -65,7 +67,7 @@ class Checkpoints:
         """Loads the newest checkpoint into `state` and returns its history; nothing where there is none."""
         if self.directory is None:
             return []
-        newest = self.world.led(self._newest)
+        newest = self.world.led(self._newest, STEP_NUMBER)
         if newest == 0:
             return []
         found = _unpacked(self.directory / f"{STEP}-{newest}")
@@ -90,7 +92,7 @@ class Checkpoints:
 
     def samples(self, step: int) -> list[list[Sampled]] | None:
         """What was drawn for this step before the process was killed, if anything."""
-        return self.world.led(lambda: self._kept_samples(step))
+        return self.world.led(lambda: self._kept_samples(step), KEPT)
 
     def keep_samples(self, step: int, drawn: Sequence[Sequence[Sampled]]) -> None:
         """Before anything is learnt from them. Floats come back as they were."""

@@ -4,12 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-import orjson
-import torch
-
-from trainer.world import World
+from trainer.world import Words, World, words
 
 Metrics = dict[str, float]  # of one step, under TRL's names
+SUMS: Words[tuple[Metrics, Metrics]] = words(tuple[Metrics, Metrics])
 
 
 @dataclass(slots=True)
@@ -24,12 +22,12 @@ class Means:
             self.sums[name] = self.sums.get(name, 0.0) + weight * value
             self.weights[name] = self.weights.get(name, 0.0) + weight
 
-    def over(self, world: World, device: torch.device) -> "Means":
+    def over(self, world: World) -> "Means":
         """Those of all processes together."""
         if world.size == 1:
             return self
         total = Means()
-        for said in map(orjson.loads, world.everyone(orjson.dumps([self.sums, self.weights]), device)):
+        for said in world.everyone((self.sums, self.weights), SUMS):
             for mine, theirs in zip((total.sums, total.weights), said, strict=True):
                 for name, value in theirs.items():
                     mine[name] = mine.get(name, 0.0) + value

@@ -4,12 +4,11 @@ import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from math import isfinite
 from typing import Literal
 
-import orjson
 import torch
 from torch import Tensor
 
@@ -22,9 +21,10 @@ from trainer.model import save_adapter
 from trainer.norms import Diverged
 from trainer.sampling import Sampled
 from trainer.transformers_sampler import TransformersSampler
-from trainer.world import ALONE
+from trainer.world import ALONE, Words, words
 
-Drawn = Sequence[Sequence[Sampled]]
+Drawn = list[list[Sampled]]
+DRAWN: Words[Drawn] = words(Drawn)
 
 START = -1  # the step of what is drawn before the first one
 
@@ -136,11 +136,8 @@ class Drawer:
 
     def _collect(self, step: int, mine: Drawn, prompts: Sequence[Prompt]) -> Drawn:
         """All processes' samples, in the order of the prompts; on disk before anything is learnt from them."""
-        packed = orjson.dumps([[asdict(answer) for answer in group] for group in mine])
-        shares = [orjson.loads(said) for said in self._world.everyone(packed, self._context.base.device)]
-        size = self._dealt.size
-        groups = (shares[at % size][at // size] for at in range(len(prompts)))
-        drawn = [[Sampled(**answer) for answer in group] for group in groups]
+        shares, size = self._world.everyone(mine, DRAWN), self._dealt.size
+        drawn = [shares[at % size][at // size] for at in range(len(prompts))]
         self._context.checkpoints.keep_samples(step, drawn)
         return drawn
 

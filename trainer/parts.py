@@ -25,4 +25,4 @@ def accumulate(base: Base, adapter: str, units: Sequence[Sequence[Encoded]], los
             (loss if counts else 0 * loss).backward()
         if counts:
             found.add({"loss": float(loss.detach()) * len(units) / len(picked), **metrics}, len(picked))
-    return found.over(base.world, base.device).means()
+    return found.over(base.world).means()

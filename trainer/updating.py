@@ -182,7 +182,7 @@ def _update(context: PolicyContext, learner: Learner, scored: Scored, optimizer:
                 found.add({**metrics, "loss": metrics["loss"] / share}, share * len(kept))
         found.add({"grad_norm": optimizer.step()})
         learner.step()
-    means = found.over(base.world, base.device).means()
+    means = found.over(base.world).means()
     return {"loss": 0.0, "grad_norm": 0.0, **means}  # where all answers are masked nothing is updated
 
 

@@ -9,17 +9,24 @@ minibatch (`losses.policy.Whole`, and the sums of weights).
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list, gather, gather_object, pad_across_processes, reduce
+from accelerate.utils import gather, pad_across_processes, reduce
+from pydantic import ConfigDict, TypeAdapter
 from torch import Tensor, nn
 from torch.distributed import DistError
 
 from trainer.errors import PeerGone
 
 Thing = TypeVar("Thing")
+Words = TypeAdapter  # what processes say to each other goes as JSON: nothing is unpickled
+
+
+def words(kind: Any) -> Words[Any]:
+    """Of this type, which is no dataclass itself; floats come back as they were, be they numbers or not."""
+    return TypeAdapter(kind, config=ConfigDict(ser_json_inf_nan="constants"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,32 +65,20 @@ class World:
         for parameter, part in zip(found, parts, strict=True):
             parameter.grad = part.view_as(parameter).to(parameter.dtype)
 
-    def everyone(self, mine: bytes, device: torch.device) -> list[bytes]:
+    def everyone(self, mine: Thing, kind: "Words[Thing]") -> list[Thing]:
         """What each process has to say, in the order of their ranks."""
-        if self.size == 1:
-            return [mine]
-        length = torch.tensor([len(mine)], device=device)
-        said = torch.frombuffer(bytearray(mine), dtype=torch.uint8).to(device)
-        lengths = gather(length).tolist()
-        padded = gather(pad_across_processes(said)[None])
-        return [bytes(row[:count].cpu().numpy()) for row, count in zip(padded, lengths, strict=True)]
+        return [mine] if self.size == 1 else [kind.validate_json(said) for said in _gathered(kind.dump_json(mine))]
 
-    def told(self, word: Thing) -> Thing:
+    def told(self, word: Thing, kind: "Words[Thing]") -> Thing:
         """The first one's word, whatever the others have."""
-        if self.size == 1:
-            return word
-        said: list[Thing] = broadcast_object_list([word])
-        return said[0]
+        return self.led(lambda: word, kind)
 
-    def led(self, find: Callable[[], Thing]) -> Thing:
+    def led(self, find: Callable[[], Thing], kind: "Words[Thing]") -> Thing:
         """What the first one finds; the others don't look, so that all go on from the same."""
-        found = [find()] if self.leads else []
-        return self.told(found)[0]
-
-    def all_told(self, word: Thing) -> list[Thing]:
-        """Everyone's word, in the order of their ranks; `everyone` is for what is large."""
-        said: list[Thing] = [word] if self.size == 1 else gather_object([word])
-        return said
+        if self.size == 1:
+            return find()
+        said = kind.dump_json(find()) if self.leads else b"null"
+        return kind.validate_json(_gathered(said)[0])
 
     def wait(self) -> None:
         """Until all are here."""
@@ -115,6 +110,15 @@ def heeding_peers() -> Iterator[None]:
         if isinstance(error, DistError) or (type(error) is RuntimeError and "gloo" in str(error)):
             raise PeerGone(f"another training process has ended: {error}") from error
         raise
+
+
+def _gathered(mine: bytes) -> list[bytes]:
+    device = PartialState().device
+    length = torch.tensor([len(mine)], device=device)
+    said = torch.frombuffer(bytearray(mine), dtype=torch.uint8).to(device)
+    lengths = gather(length).tolist()
+    padded = gather(pad_across_processes(said)[None])
+    return [bytes(row[:count].cpu().numpy()) for row, count in zip(padded, lengths, strict=True)]
 
 
 def _summed(tensor: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tests.support.tiny_model import make_tiny_model
 from trainer.errors import PeerGone, StageFailed
 from trainer.methods.policy import SAMPLING
-from trainer.world import ALONE, World, heeding_peers
+from trainer.world import ALONE, World, heeding_peers, words
 
 
 def launched(method: str, directory: Path, processes: int, *more: str) -> dict[str, Any]:
@@ -90,6 +90,6 @@ def test_what_fails_for_want_of_another_process_is_told_from_faults_of_ours(erro
 
 
 def test_alone_one_s_own_word_is_what_all_are_told() -> None:
-    assert ALONE.told("sft") == "sft"
-    assert ALONE.led(lambda: None) is None
-    assert ALONE.all_told(7) == [7]
+    assert ALONE.told("sft", words(str)) == "sft"
+    assert ALONE.led(lambda: None, words(None)) is None
+    assert ALONE.everyone(7, words(int)) == [7]

@@ -10,6 +10,7 @@ from trainer.data import Prompt
 from trainer.regression import Case
 from trainer.sampling import Sampled
 from trainer.stages.material import Material
+from trainer.world import Words, words
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,9 @@ class Answers:
     checks: list[list[Sampled]]
 
 
+ANSWERS: Words[list[Answers]] = words(list[Answers])
+
+
 def champion_side(material: Material) -> Side:
     version = material.champion()
     return Side("champion", version, None if version == BASE_VERSION else material.adapter_files(version))
@@ -45,8 +49,8 @@ def ask(material: Material, side: Side, prompts: Sequence[Prompt], cases: Sequen
     From the model in memory each draws them, since a sharded base needs every process in every forward.
     """
     if material.replicas:
-        return material.world.led(lambda: _asked(material, side, prompts, cases))
-    return material.world.told(_asked(material, side, prompts, cases))
+        return material.world.led(lambda: [_asked(material, side, prompts, cases)], ANSWERS)[0]
+    return material.world.told([_asked(material, side, prompts, cases)], ANSWERS)[0]
 
 
 def _asked(material: Material, side: Side, prompts: Sequence[Prompt], cases: Sequence[Case]) -> Answers:

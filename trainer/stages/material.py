@@ -27,9 +27,13 @@ from trainer.publish import adapter_path
 from trainer.sampling import Sampler
 from trainer.stages.engines import ready_replicas
 from trainer.transformers_sampler import TransformersSampler
-from trainer.world import World
+from trainer.world import Words, World, words
 
 log = structlog.get_logger()
+
+PATH: Words[Path] = words(Path)
+REPLICAS: Words[list[Replica]] = words(list[Replica])
+VERSION: Words[str] = words(str)
 
 
 @dataclass
@@ -71,7 +75,7 @@ class Material:
         self.holding.work.root.mkdir(parents=True, exist_ok=True)
         local = self.holding.work.at("dataset")
         with self.meter.loading():
-            return self.world.led(lambda: self.ports.artifacts.fetch(stored, local, without="index/"))
+            return self.world.led(lambda: self.ports.artifacts.fetch(stored, local, without="index/"), PATH)
 
     @cached_property
     def base(self) -> Base:
@@ -88,7 +92,7 @@ class Material:
         """Engines that sample for this cycle; empty means that the model in memory does."""
         if self.settings.sampler == "transformers":
             return []
-        found = self.world.led(lambda: ready_replicas(self.ports.database))
+        found = self.world.led(lambda: ready_replicas(self.ports.database), REPLICAS)
         wrong = [replica.name for replica in found if replica.base_revision != self.base.revision]
         if wrong:
             raise StageFailed(f"{wrong[0]} serves another base than serving.model ({self.base.revision})")
@@ -117,7 +121,7 @@ class Material:
 
     def champion(self) -> str:
         """What the alias serves now, `base` where it never served anything else."""
-        return self.world.led(self._champion)
+        return self.world.led(self._champion, VERSION)
 
     def _champion(self) -> str:
         with self.ports.database.reading() as session:
@@ -129,7 +133,7 @@ class Material:
         """A checked copy of a published adapter."""
         target = self.holding.work.at(f"fetched-{version}")
         with self.meter.loading():
-            return self.world.led(lambda: self._fetched(adapter_path(version), target))
+            return self.world.led(lambda: self._fetched(adapter_path(version), target), PATH)
 
     def _fetched(self, stored: str, target: Path) -> Path:
         return target if target.is_dir() else self.ports.artifacts.fetch(stored, target)

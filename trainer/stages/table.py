@@ -21,10 +21,11 @@ from trainer.stages.policy import policy
 from trainer.stages.publishing import publishing, register
 from trainer.stages.reward import reward
 from trainer.stages.sft import sft
-from trainer.world import heeding_peers
+from trainer.world import Words, heeding_peers, words
 
 Fill = Callable[[Material, Path, StageProgress], Result]
-
+STATE: Words[str | None] = words(str | None)  # None: there is nothing more to do
+TOKENS: Words[dict[str, int]] = words(dict[str, int])
 
 FILLS: Mapping[CycleState, Fill] = {
     CycleState.SFT: sft,
@@ -46,7 +47,7 @@ def work(ports: Ports, holding: Holding) -> None:
             structlog.contextvars.bind_contextvars(rank=world.rank)
         if world.leads:
             run_stages(holding, stages_of(material))
-            world.told(None)
+            world.told(None, STATE)
         else:
             follow(material)
         world.leave()
@@ -61,7 +62,7 @@ def stages_of(material: Material) -> Mapping[CycleState, Stage]:
 
 def follow(material: Material) -> None:
     """Does its share of each stage as it is told to; what that writes goes into a directory that nobody reads."""
-    while state := material.world.told(None):
+    while state := material.world.told(None, STATE):
         with TemporaryDirectory(dir=material.holding.work.root, prefix=f"{state}.", suffix=".part") as own:
             _join_in(material, CycleState(state), Path(own))
 
@@ -81,7 +82,7 @@ def recorded(material: Material, fill: Fill, part: Path, progress: StageProgress
     row, home = material.holding.row(), material.ports.home
     start_s = (now() - row.updated_at).total_seconds()
     file, run = material.holding.work.metrics_file(row.state), f"cycle-{row.cycle_id}-{row.state}"
-    material.world.told(row.state)
+    material.world.told(row.state, STATE)
     with open_sinks(file, material.settings.report_to, home, run) as sinks:
         return _metered(material, start_s, lambda: fill(material, part, StageProgress(progress.report, sinks)))
 
@@ -89,6 +90,6 @@ def recorded(material: Material, fill: Fill, part: Path, progress: StageProgress
 def _metered(material: Material, start_s: float, stage: Callable[[], Result]) -> Result:
     """With its cost: this process's seconds, and the tokens of all."""
     result = material.meter.of(start_s, stage)
-    said = material.world.all_told(result[COST]["tokens"])
+    said = material.world.everyone(result[COST]["tokens"], TOKENS)
     tokens = {name: sum(tokens[name] for tokens in said) for name in said[0]}
     return {**result, COST: {**result[COST], "tokens": tokens}}
