@@ -4,7 +4,7 @@ Lines are padded on the right: a causal model never looks there. So a mask is ne
 line, and attention takes its fastest path elsewhere.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -18,8 +18,11 @@ from trainer.head import head_logprobs
 from trainer.lines import Encoded, Line, plan
 from trainer.model import Base, recomputing
 
-TOKENS_PER_FORWARD = 8192  # bounds the memory of a forward without gradient
-TOKENS_WITH_GRADIENT = 4096  # with padding, per forward; a minibatch of more is accumulated
+Budget = Mapping[str, int]  # tokens of one forward, with padding, by the kind of device
+
+# They bound memory, and on a CPU small forwards are the faster ones: they stay in its caches.
+TOKENS_PER_FORWARD: Budget = {"cpu": 2048, "cuda": 8192}
+TOKENS_WITH_GRADIENT: Budget = {"cpu": 1024, "cuda": 4096}  # a minibatch of more is accumulated
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,18 +111,19 @@ def answer_logprobs(base: Base, batch: Batch) -> Tensor:
     return batch.spread(token_logprobs_of(base, batch))
 
 
-def in_batches(base: Base, rows: Sequence[Encoded], tokens: int = TOKENS_PER_FORWARD) -> list[list[int]]:
-    """Indices of rows that go well together in one forward, at most `tokens` with padding; every row once."""
-    return list(layouts.in_batches(rows, _share(base, tokens, rows), base.cost))
+def in_batches(base: Base, rows: Sequence[Encoded], budget: Budget = TOKENS_PER_FORWARD) -> list[list[int]]:
+    """Indices of rows that go well together in one forward, within the budget; every row once."""
+    return list(layouts.in_batches(rows, _tokens(base, budget, rows), base.cost))
 
 
-def in_parts(base: Base, units: Sequence[Sequence[Encoded]], tokens: int = TOKENS_WITH_GRADIENT) -> list[list[int]]:
+def in_parts(base: Base, units: Sequence[Sequence[Encoded]], budget: Budget = TOKENS_WITH_GRADIENT) -> list[list[int]]:
     """The same of units whose rows must be in one forward."""
-    return list(layouts.in_parts(units, _share(base, tokens, [row for unit in units for row in unit]), base.cost))
+    return list(layouts.in_parts(units, _tokens(base, budget, [row for unit in units for row in unit]), base.cost))
 
 
-def _share(base: Base, tokens: int, rows: Sequence[Encoded]) -> int:
+def _tokens(base: Base, budget: Budget, rows: Sequence[Encoded]) -> int:
     """Of several processes each should have something to do."""
+    tokens = budget.get(base.device.type, max(budget.values()))
     return min(tokens, -(-sum(map(len, rows)) // base.world.size)) if base.world.size > 1 else tokens
 
 

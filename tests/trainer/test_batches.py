@@ -69,14 +69,14 @@ def test_a_row_without_prompt_or_answer_is_an_error(base: Base, row: Encoded) ->
 
 def test_batches_hold_every_row_once_and_no_more_tokens_than_allowed(base: Base) -> None:
     rows = [make_row((3, number), answer=range(1, 2 + number % 13)) for number in range(100)]
-    batches = list(in_batches(base, rows, tokens=60))
+    batches = list(in_batches(base, rows, {"cpu": 60}))
     assert sorted(index for batch in batches for index in batch) == list(range(100))
     assert all(len(batch) * max(len(rows[index]) for index in batch) <= 60 for batch in batches)
 
 
 def test_a_row_longer_than_a_batch_gets_one_of_its_own(base: Base) -> None:
     rows = [make_row(answer=range(1, 50)), make_row((3, 4))]
-    assert list(in_batches(base, rows, tokens=20)) == [[1], [0]]
+    assert list(in_batches(base, rows, {"cpu": 20})) == [[1], [0]]
 
 
 def test_no_rows_are_no_batches(base: Base) -> None:

@@ -106,7 +106,7 @@ def test_a_gradient_that_is_summed_in_parts_is_the_whole_one(
     base: Base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train(base, tmp_path, policy_steps=1).history[0]
-    monkeypatch.setattr(updating, "TOKENS_WITH_GRADIENT", 60)
+    monkeypatch.setattr(updating, "TOKENS_WITH_GRADIENT", {"cpu": 60})
     parts = make_talkative(tmp_path, "policy")
     assert train(parts, tmp_path, policy_steps=1).history[0]["grad_norm"] == pytest.approx(whole["grad_norm"], rel=1e-4)
 

@@ -78,7 +78,7 @@ def test_a_gradient_that_is_summed_in_parts_is_the_whole_one(
 ) -> None:
     norms = []
     for tokens in (4096, 60):
-        monkeypatch.setattr("trainer.updating.TOKENS_WITH_GRADIENT", tokens)
+        monkeypatch.setattr("trainer.updating.TOKENS_WITH_GRADIENT", {"cpu": tokens})
         base = make_talkative(tmp_path, "policy")
         history = train(method, base, tmp_path, policy_steps=1, policy_average=average).history
         norms.append(history[0]["grad_norm"])
