@@ -36,8 +36,8 @@ def run_steps(
             log.warning("training_stopped", step=index, reason=str(reason))
             return Trained(late_means(history), history, f"stopped before step {index + 1} of {total}: {reason}")
         history.append(metrics)
+        progress(index + 1, total, metrics)  # first: a step that is kept is never told again
         checkpoints.keep(state, history, last=index + 1 == total)
-        progress(index + 1, total, metrics)
     return Trained(late_means(history), history)
 
 

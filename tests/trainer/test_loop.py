@@ -106,6 +106,24 @@ def test_with_overlap_the_resumed_run_replays_what_was_drawn_ahead(step: int, tm
     assert history[1]["sampling/importance_sampling_ratio/mean"] != pytest.approx(1.0, abs=1e-4)
 
 
+def test_a_step_that_is_kept_has_been_told_whenever_the_kill_comes(tmp_path: Path) -> None:
+    told: list[int] = []
+
+    class Dying(Checkpoints):
+        def keep(self, state: Any, history: Any, *, last: bool) -> None:
+            super().keep(state, history, last=last)
+            if len(history) == 2:
+                raise Killed
+
+    def attempt(kept: Checkpoints) -> None:
+        run_steps(3, lambda index: {"loss": float(index)}, {}, lambda done, *_: told.append(done), kept)
+
+    with pytest.raises(Killed):
+        attempt(Dying(tmp_path, every_s=0.0))
+    attempt(Checkpoints(tmp_path, every_s=0.0))
+    assert told == [1, 2, 3]
+
+
 def test_a_step_that_finds_no_number_ends_the_training_with_what_was_good() -> None:
     def step(index: int) -> Metrics:
         if index == 2:
