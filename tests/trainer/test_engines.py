@@ -18,6 +18,7 @@ from trainer.regression import Case
 from trainer.sampling import Sampled
 from trainer.stages.contest import Side, ask
 from trainer.stages.engines import ready_replicas
+from trainer.world import ALONE
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def heard(side: Side, replicas: Sequence[Replica], **settings: Any) -> list[tupl
     """What the sampler hears while that side answers a prompt and a check."""
     sampler = ListeningSampler()
     material: Any = SimpleNamespace(
-        settings=TrainerSettings(**settings), sampler=sampler, replicas=replicas, samples_name="train-7-2"
+        settings=TrainerSettings(**settings), sampler=sampler, replicas=replicas, samples_name="train-7-2", world=ALONE
     )
     question: list[dict[str, Any]] = [{"role": "user", "content": "?"}]
     ask(material, side, [Prompt(question)], [Case(name="c", messages=question)])
