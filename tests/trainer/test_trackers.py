@@ -28,6 +28,7 @@ def test_a_part_is_a_run_of_tensorboard_s_beside_the_whole(tmp_path: Path) -> No
     assert [event.value for event in found.Scalars("loss")] == [0.5]
 
 
+@pytest.mark.filterwarnings("default")  # MLflow's own use of SQLAlchemy
 @pytest.mark.parametrize("fails", [False, True])
 def test_mlflow_keeps_every_figure_and_how_it_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, fails: bool
