@@ -52,6 +52,8 @@ TUNED = {
     "reward_features": True,
     "reward_batch": 8,
     "reward_learning_rate": 1.5e-3,
+    "preference_learning_rate": 1e-3,
+    "preference_epochs": 2,
     "policy_learning_rate": 4e-3,
     "policy_beta": 0.03,
     "policy_steps": 8,
