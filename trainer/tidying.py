@@ -3,6 +3,8 @@
 Before that, the report is told how the cycle ended.
 """
 
+from contextlib import suppress
+
 import structlog
 from sqlalchemy.orm import Session
 
@@ -22,17 +24,23 @@ def tidy(ports: Ports) -> list[str]:
     with ports.database.reading() as session:
         over = [cycle_id for cycle_id in found if _is_over(session, cycle_id)]
     for cycle_id in over:
-        complete_report(ports.artifacts, cycle_id, _ending(ports, cycle_id))
+        if ending := _ending(ports, cycle_id):
+            complete_report(ports.artifacts, cycle_id, ending)
         work_dir(ports.home, cycle_id).remove()
         log.info("working_directory_removed", cycle_id=cycle_id)
     return over
 
 
-def _ending(ports: Ports, cycle_id: str) -> Ending:
+def _ending(ports: Ports, cycle_id: str) -> Ending | None:
+    """None where another sweep has told the report already and removed what the bill is made of."""
     with ports.database.reading() as session:
         row = cycles.get(session, cycle_id)
         gates = adapters.get(session, row.version).gates if row.version else None
-    return Ending(row.state, row.reason, gates, row.seconds, work_dir(ports.home, cycle_id).results())
+    work = work_dir(ports.home, cycle_id)
+    with suppress(FileNotFoundError):
+        results = work.results()
+        return Ending(row.state, row.reason, gates, row.seconds, results) if work.root.is_dir() else None
+    return None
 
 
 def _is_over(session: Session, cycle_id: str) -> bool:

@@ -13,6 +13,7 @@ from uuid import uuid4
 MARKER = "_DONE"
 CYCLES = "cycles"
 METRICS = "metrics"
+GONE = ".gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,10 @@ class WorkDir:
         return [file for stage in stages for file in sorted((self.root / METRICS).glob(f"{stage}*.jsonl"))]
 
     def remove(self) -> None:
-        shutil.rmtree(self.root, ignore_errors=True)  # another process may do the same
+        """At once as a whole, so that nobody reads a part of it; another process may do the same."""
+        with suppress(FileNotFoundError):
+            self.root.rename(self.root.with_name(f".{self.root.name}.{uuid4().hex}{GONE}"))
+        clear_removed(self.root.parent)
 
     def note_ending(self, epoch: int, ending: Ending) -> None:
         """The first word of an epoch stands: when one of several processes ends, the others end because of it."""
@@ -104,5 +108,11 @@ def work_dir(home: Path, cycle_id: str) -> WorkDir:
 
 
 def work_dirs(home: Path) -> list[str]:
-    """The cycles that have one here, and whatever else lies there."""
-    return sorted(path.name for path in (home / CYCLES).glob("*"))
+    """The cycles that have one here, and whatever else lies there. What a killed sweep was removing goes."""
+    clear_removed(home / CYCLES)
+    return sorted(path.name for path in (home / CYCLES).glob("[!.]*"))
+
+
+def clear_removed(directory: Path) -> None:
+    for left in directory.glob(f".*{GONE}"):
+        shutil.rmtree(left, ignore_errors=True)  # another process may do the same

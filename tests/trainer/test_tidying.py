@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from trainer.launch import Launcher
 from trainer.report import read_report, write_report
 from trainer.sweep import sweep
 from trainer.tidying import tidy
-from trainer.workdir import work_dir
+from trainer.workdir import WorkDir, work_dir
 
 DATASET = "dataset-1"
 
@@ -54,7 +55,8 @@ def test_the_directory_of_a_cycle_that_has_ended_is_removed(ports: Ports, state:
     assert not work_dir(ports.home, cycle_id).root.exists()
 
 
-def test_the_report_learns_how_the_cycle_ended_before_its_directory_goes(ports: Ports) -> None:
+def published(ports: Ports) -> str:
+    """A cycle that its gates have blocked, with a report and what its bill is made of."""
     cycle_id = worked(ports, CycleState.BLOCKED)
     manifest = make_adapter_manifest(cycle_id=cycle_id)
     with ports.database.transaction() as session:
@@ -65,12 +67,39 @@ def test_the_report_learns_how_the_cycle_ended_before_its_directory_goes(ports: 
     write_report(ports.artifacts, make_findings(manifest=manifest))
     work = work_dir(ports.home, cycle_id)
     work.finish("publishing", work.begin("publishing", 1), make_cost())
+    return cycle_id
+
+
+def test_the_report_learns_how_the_cycle_ended_before_its_directory_goes(ports: Ports) -> None:
+    cycle_id = published(ports)
     tidy(ports)
     found = read_report(ports.artifacts, cycle_id)
     assert (found["state"], found["reason"], found["gates"]["verdict"]) == ("blocked", "kl_anchor fail", "fail")
     assert found["cost"]["fixed_s"]["validate"] == 1.5
     assert found["cost"]["stages"]["publishing"]["load"] == 2.0
-    assert not work.root.exists()
+    assert not work_dir(ports.home, cycle_id).root.exists()
+
+
+def test_of_two_sweeps_at_once_the_later_one_leaves_the_bill_as_it_is(
+    ports: Ports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cycle_id, read = published(ports), WorkDir.results
+
+    def after_another_sweep(work: WorkDir) -> dict[str, dict[str, Any]]:
+        monkeypatch.setattr(WorkDir, "results", read)
+        tidy(ports)
+        return read(work)
+
+    monkeypatch.setattr(WorkDir, "results", after_another_sweep)
+    tidy(ports)
+    assert read_report(ports.artifacts, cycle_id)["cost"]["stages"]["publishing"]["load"] == 2.0
+
+
+def test_what_a_killed_sweep_had_begun_to_remove_goes(ports: Ports) -> None:
+    left = ports.home / "cycles" / ".7.0f.gone" / "dataset"
+    left.mkdir(parents=True)
+    tidy(ports)
+    assert not left.parent.exists()
 
 
 @pytest.mark.parametrize("state", ["sft", "policy", "publishing", "gating"])
