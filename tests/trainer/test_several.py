@@ -21,7 +21,7 @@ from infra.ports import Ports
 from infra.registry import cycles, fleet
 from infra.registry.cycles import CycleState
 from infra.registry.leases import Lease
-from infra.settings import TrainerSettings
+from infra.settings import HOME_VARIABLE, TrainerSettings
 from tests.support.cycles import cycle_row, make_cycle
 from tests.support.datasets import make_snapshotted_cycle, make_tables
 from tests.support.fake_training import VARIABLE, fake_command
@@ -65,19 +65,20 @@ def launcher(ports: Ports) -> Launcher:
     return Launcher(ports, threading.Event(), fake_command)
 
 
-def processes_of(cycle_id: str) -> list[psutil.Process]:
-    """torchrun and those that it started, whoever is their parent now."""
-    return [found for found in psutil.process_iter(["cmdline"]) if names(found, cycle_id)]
+def processes_of(ports: Ports, cycle_id: str) -> list[psutil.Process]:
+    """torchrun and those that it started, whoever is their parent now. Other homes have cycles of the same name."""
+    return [found for found in psutil.process_iter(["cmdline", "environ"]) if names(found, ports, cycle_id)]
 
 
-def names(process: psutil.Process, cycle_id: str) -> bool:
-    words = process.info["cmdline"] or []
-    return "--cycle" in words and words[words.index("--cycle") + 1] == cycle_id
+def names(process: psutil.Process, ports: Ports, cycle_id: str) -> bool:
+    words, environ = process.info["cmdline"] or [], process.info["environ"] or {}
+    is_training = "--cycle" in words and words[words.index("--cycle") + 1] == cycle_id
+    return is_training and environ.get(HOME_VARIABLE) == str(ports.home)
 
 
 def run_by(ports: Ports, cycle_id: str, rank: str) -> psutil.Process | None:
     """The process of this rank, once it is there."""
-    for process in processes_of(cycle_id):
+    for process in processes_of(ports, cycle_id):
         try:
             if process.environ().get("RANK") == rank:
                 return process
@@ -141,7 +142,7 @@ def test_what_the_leader_says_at_its_end_reaches_the_worker_past_torchrun(
     assert launcher(ports).run(cycle_id) == outcome
     crashes = work_dir(ports.home, cycle_id).root / "crashes.txt"
     assert (crashes.read_text().strip() if outcome == "crashed" else cycle_row(ports, cycle_id).reason) == reason
-    assert processes_of(cycle_id) == []
+    assert processes_of(ports, cycle_id) == []
 
 
 @pytest.mark.parametrize("launch_with", ["", TORCHRUN])
@@ -154,9 +155,9 @@ def test_a_cancel_ends_all_processes_whatever_they_are_at(
     cycle_id = make_cycle(ports)
     thread, outcome = in_thread(lambda: launcher(ports).run(cycle_id))
     wait_until(lambda: started(ports, cycle_id) and run_by(ports, cycle_id, "1"), WAIT_S)
-    assert len(processes_of(cycle_id)) == 3
+    assert len(processes_of(ports, cycle_id)) == 3
     cancel(ports, cycle_id)
-    wait_until(lambda: not processes_of(cycle_id), timeout_s=5)
+    wait_until(lambda: not processes_of(ports, cycle_id), timeout_s=5)
     thread.join()
     assert outcome == [CycleState.CANCELLED]
     ports.close()
@@ -171,7 +172,7 @@ def test_all_processes_die_with_the_worker_that_is_killed(ports: Ports) -> None:
     wait_until(lambda: started(ports, cycle_id) and run_by(ports, cycle_id, "1"), WAIT_S)
     worker.send_signal(signal.SIGKILL)
     worker.wait()
-    wait_until(lambda: not processes_of(cycle_id), timeout_s=5)
+    wait_until(lambda: not processes_of(ports, cycle_id), timeout_s=5)
 
 
 WORKER = """
@@ -197,7 +198,7 @@ def test_a_cycle_of_two_processes_ends_with_the_adapter_of_one_though_one_was_ki
     follower.kill()
     thread.join()
     assert outcome == ["crashed"]
-    assert processes_of(together) == []
+    assert processes_of(tiny, together) == []
     assert Launcher(tiny, threading.Event()).run(together) == CycleState.GATING, cycle_row(tiny, together).reason
     assert_like(tiny, together, alone)
     files = {path.parent.name for path in work_dir(tiny.home, together).root.rglob(f"*/{MARKER}")}
