@@ -7,6 +7,7 @@ does (`choices`, `vote_targets`), so that erasing is one delete per table and th
 from collections.abc import Iterator
 from datetime import date, datetime
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import BigInteger, Date, Index, LargeBinary, SmallInteger, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -43,6 +44,11 @@ class EventColumns:
     erasure_id: Mapped[str | None] = mapped_column(String(32))  # null: it was kept until `retain_until`
 
 
+def _only(condition: str) -> dict[str, Any]:
+    """A partial index, in the words of both databases."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
+
 def _rare(table: str) -> Iterator[Index]:
     """Of the few events that end or have been erased; the others are not in them."""
     rare = {
@@ -50,8 +56,7 @@ def _rare(table: str) -> Iterator[Index]:
         "erasure": (("tenant", "erasure_id"), "erasure_id IS NOT NULL"),
     }
     for name, (columns, condition) in rare.items():
-        where = text(condition)
-        yield Index(f"{table}_{name}", *columns, sqlite_where=where, postgresql_where=where)
+        yield Index(f"{table}_{name}", *columns, **_only(condition))
 
 
 class InferenceRow(EventColumns, Base):
@@ -64,6 +69,7 @@ class InferenceRow(EventColumns, Base):
         Index("inferences_age", "occurred_at", postgresql_using="brin"),
         Index("inferences_rater", "tenant", "rater"),
         Index("inferences_session", "tenant", "session_id"),
+        Index("inferences_rollout", "rollout_id", "received_at", **_only("rollout_id IS NOT NULL")),
         *_rare("inferences"),
     )
     tenant: Mapped[str] = mapped_column(String(100), primary_key=True)
@@ -78,6 +84,7 @@ class InferenceRow(EventColumns, Base):
     parent_response_id: Mapped[str | None] = mapped_column(String(200))
     regenerated_from: Mapped[str | None] = mapped_column(String(200))
     rollout_id: Mapped[str | None] = mapped_column(String(40))
+    rollout_step: Mapped[int | None] = mapped_column(SmallInteger)
     started_at: Mapped[datetime]
     ended_at: Mapped[datetime]
 

@@ -22,7 +22,7 @@ from infra.eventlog.base import Position, Record
 Event = TypeVar("Event", Answered, Vote)
 INFERENCE_COLUMNS = (
     "response_id", "alias", "status", "stored", "rateable", "base_revision", "turn", "parent_response_id",
-    "regenerated_from", "rollout_id", "started_at", "ended_at",
+    "regenerated_from", "rollout_id", "rollout_step", "started_at", "ended_at",
 )  # fmt: skip
 CHOICE_COLUMNS = ("index", "version", "arm", "arm_propensity", "finish_reason")
 

@@ -103,6 +103,8 @@ class Inference(Contract):
     rateable: bool = True
     routing_revision: int = 0
     rollout_id: str | None = None
+    rollout_step: int | None = None
+    shadow_of: str | None = Field(default=None, description="the answer that was shown instead of this one")
     check: Literal["better", "worse"] | None = Field(
         default=None, description="one side of a planted pair whose better answer is known"
     )

@@ -39,13 +39,17 @@ class WeightedVersion(Contract):
 
 
 class AliasRoute(Contract):
-    """Weights sum to 1. `salt` keys the sticky assignment and changes only with the rollout."""
+    """Weights sum to 1. `salt` keys the sticky assignment and changes only with the rollout. The champion comes first,
+    so that a growing share keeps those who are in it."""
 
     alias: str
     base_revision: str
     versions: list[WeightedVersion]
     previous: list[str] = []  # still loaded, answered only when pinned
     rollout_id: str | None = None
+    rollout_step: int | None = None  # None: no rollout is under way
+    mirrors: dict[str, float] = {}  # version -> share of the requests that it answers too, for nobody to see
+    pairs: float = 0  # of requests for two answers, those that get one of each arm
     salt: str = ""
 
     @property

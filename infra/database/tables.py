@@ -23,7 +23,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class Base(DeclarativeBase):
-    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON, list[str]: JSON}
+    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON, list[str]: JSON, list[Any]: JSON}
 
 
 class LeaseRow(Base):
@@ -117,6 +117,37 @@ class RolloutRow(Base):
     requested_at: Mapped[datetime]
     flipped_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    steps: Mapped[list[Any]] = mapped_column(default=list)  # of `infra.contracts.rollouts.Step`; none: flip at once
+    step: Mapped[int] = mapped_column(default=0)  # the one it is at, from 0
+    step_began_at: Mapped[datetime | None]
+    look: Mapped[dict[str, Any] | None]  # the last `infra.contracts.rollouts.Look`
+
+
+class TallyRow(Base):
+    """See `infra.registry.tallies.Tally`."""
+
+    __tablename__ = "tallies"
+    __table_args__ = (Index("tallies_unit", "tenant", "unit"),)
+    tenant: Mapped[str] = mapped_column(String(100), primary_key=True)
+    rollout_id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    arm: Mapped[str] = mapped_column(String(20), primary_key=True)
+    unit: Mapped[str] = mapped_column(Text, primary_key=True)
+    share: Mapped[float]
+    first_at: Mapped[datetime]
+    segment: Mapped[str] = mapped_column(Text)
+    weight: Mapped[float]
+    answers: Mapped[int]
+    failed: Mapped[int]
+    rateable: Mapped[int]
+    tokens: Mapped[int]
+    seconds: Mapped[float]
+    refusals: Mapped[int]
+    votes: Mapped[int]
+    ups: Mapped[int]
+    choices: Mapped[int]
+    wins: Mapped[float]
+    voted_at: Mapped[datetime | None]
 
 
 class RoutingRow(Base):
