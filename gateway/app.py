@@ -99,8 +99,8 @@ async def _open(stack: AsyncExitStack, ports: Ports, address: str) -> Services:
     stack.push_async_callback(desk.settle)
     ballots = BallotBox(auth, ports.identity, ports.sealer, producer, spool, shipper, metrics, settings)
     return Services(
-        settings, ports.artifacts, auth, ballots, ports.database, desk, ports.identity, metrics, router, ports.sealer,
-        shipper, spool, watch,
+        settings, ports.artifacts, auth, ballots, ports.database, desk, ports.identity, metrics,
+        ports.settings.serving.rollout_steps, router, ports.sealer, shipper, spool, watch,
     )  # fmt: skip
 
 

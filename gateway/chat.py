@@ -129,7 +129,10 @@ class Answer(Response):
     async def _give(self) -> None:
         """Chooses and counts in one step, so that every heartbeat reports this answer under its version."""
         router = self._desk.router
-        target = router.choose(self._asked.request.model, self._asked.unit, admin=self._admin)
+        request = self._asked.request
+        target = router.choose(
+            request.model, self._asked.unit, admin=self._admin, takes_part=request.about.rollouts == "true"
+        )
         try:
             await self._give_by(target)
         except UnknownVersion:

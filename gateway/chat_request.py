@@ -63,6 +63,7 @@ class Metadata(BaseModel):
     parent_response_id: Text | None = None
     regenerated_from: Text | None = None
     rateable: Flag = "true"
+    rollouts: Flag = Field("true", description="false: always the champion's answer.")
 
 
 class StreamOptions(BaseModel):

@@ -128,4 +128,5 @@ class Recorder:
             rateable=about.rateable == "true",
             routing_revision=target.revision,
             rollout_id=target.rollout_id,
+            rollout_step=target.rollout_step,
         )

@@ -10,6 +10,7 @@ from infra.contracts.routing import BASE_VERSION, AliasRoute, Arm, Replica, Repl
 
 TRAINING_PREFIX = "train-"  # adapters under training are loaded for samples, never for users
 PINNED = "pinned"  # the arm of an answer whose version the client chose
+OPTED_OUT = "opted_out"  # and of one whose client takes part in no rollout
 Fraction = Callable[[str, str], float]  # (salt, unit) -> [0, 1): Identity.fraction
 
 
@@ -23,6 +24,7 @@ class Target:
     propensity: float
     base_revision: str
     rollout_id: str | None
+    rollout_step: int | None  # None: it is no evidence about a rollout
     revision: int
 
     @property
@@ -53,13 +55,18 @@ class Router:
     def apply(self, table: RoutingTable) -> None:
         self.table = table
 
-    def choose(self, model: str, unit: str, *, admin: bool = False) -> Target:
+    def choose(self, model: str, unit: str, *, admin: bool = False, takes_part: bool = True) -> Target:
         """Raises NotFound for a name this caller may not use, Unavailable before the first table."""
         table = self._current()
         if route := table.aliases.get(model):
-            return _target(route, self._draw(route, unit), table.revision)
+            if not takes_part:
+                return _certain(route, table.revision, arm=OPTED_OUT)
+            if self.stale:
+                return _certain(route, table.revision)
+            return _target(route, draw(route.versions, self._fraction(route.salt, unit)), table.revision)
         route = pinned_route(table, model, admin=admin)
-        return _target(route, WeightedVersion(version=model, arm=Arm.CHAMPION, weight=1.0), table.revision, arm=PINNED)
+        entry = WeightedVersion(version=model, arm=Arm.CHAMPION, weight=1.0)
+        return _target(route, entry, table.revision, arm=PINNED, is_evidence=False)
 
     def champion(self, target: Target) -> Target:
         """Where an answer goes whose version the engine no longer has."""
@@ -67,7 +74,7 @@ class Router:
         route = table.aliases.get(target.alias)
         if route is None:
             raise Unavailable(f"{target.alias} is not served any more")
-        return _target(route, _champion(route), table.revision)
+        return _certain(route, table.revision)
 
     def replicas(self, version: str) -> list[Replica]:
         """Those that can answer, the least busy first."""
@@ -90,9 +97,6 @@ class Router:
             yield
         finally:
             _decrement(self._outstanding, replica.name)
-
-    def _draw(self, route: AliasRoute, unit: str) -> WeightedVersion:
-        return _champion(route) if self.stale else draw(route.versions, self._fraction(route.salt, unit))
 
     def _current(self) -> RoutingTable:
         if self.table is None:
@@ -130,11 +134,15 @@ def _serves(replica: Replica, version: str) -> bool:
     return replica.state is ReplicaState.READY and (version == BASE_VERSION or version in replica.versions)
 
 
-def _champion(route: AliasRoute) -> WeightedVersion:
-    return next(entry for entry in route.versions if entry.arm is Arm.CHAMPION)
+def _certain(route: AliasRoute, revision: int, *, arm: str | None = None) -> Target:
+    """The champion, whoever asks: such an answer says nothing about a rollout."""
+    entry = WeightedVersion(version=route.champion, arm=Arm.CHAMPION, weight=1.0)
+    return _target(route, entry, revision, arm=arm, is_evidence=False)
 
 
-def _target(route: AliasRoute, entry: WeightedVersion, revision: int, *, arm: str | None = None) -> Target:
+def _target(
+    route: AliasRoute, entry: WeightedVersion, revision: int, *, arm: str | None = None, is_evidence: bool = True
+) -> Target:
     return Target(
         alias=route.alias,
         version=entry.version,
@@ -142,6 +150,7 @@ def _target(route: AliasRoute, entry: WeightedVersion, revision: int, *, arm: st
         propensity=entry.weight,
         base_revision=route.base_revision,
         rollout_id=route.rollout_id,
+        rollout_step=route.rollout_step if is_evidence else None,
         revision=revision,
     )
 

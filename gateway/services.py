@@ -11,6 +11,7 @@ from gateway.routing import Router
 from gateway.votes import BallotBox
 from gateway.watch import Watch
 from infra.artifacts import ArtifactStore
+from infra.contracts.rollouts import Step
 from infra.database.engine import Database
 from infra.envelopes import Sealer
 from infra.identity import Identity
@@ -31,6 +32,7 @@ class Services:
     desk: Desk
     identity: Identity
     metrics: Metrics
+    rollout_steps: tuple[Step, ...]
     router: Router
     sealer: Sealer
     shipper: Shipper

@@ -4,6 +4,7 @@
 full profile what `thumbwheel services start` wrote down comes before the defaults.
 """
 
+import json
 import os
 import re
 import tomllib
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from infra.contracts.rollouts import Step
 from infra.sizes import BY_SIZE, Size
 
 PREFIX = "THUMBWHEEL_"
@@ -444,7 +446,12 @@ class ServingSettings(Section):
     smoke_tolerance: float = Field(
         0.01, gt=0, description="Largest difference in nats between engine and trainer on the smoke prompts (fp32)."
     )
-    auto_promote: bool = Field(True, description="Promote by itself what passed every blocking gate.")
+    auto_promote: bool = Field(
+        True, description="Roll out by itself what passed every blocking gate, and promote it after the last step."
+    )
+    rollout_steps: tuple[Step, ...] = Field(
+        (), description="By which a version earns its traffic; `[]` promotes at once."
+    )
     kl_anchor_budget: float = Field(10.0, gt=0, description="Most KL to the anchor, nats per answer.")
     kl_champion_budget: float = Field(10.0, gt=0, description="Most KL to the champion, nats per answer.")
     length_ratio_max: float = Field(
@@ -548,12 +555,22 @@ def variable(section: str, name: str) -> str:
 
 
 def from_text(section: Any, name: str, value: str) -> Any:
-    """A setting from the environment or a command line: lists have commas, shares also =; pydantic reads the rest."""
+    """A setting from the environment or a command line: lists have commas, shares also =, what has more to it is JSON;
+    pydantic reads the rest. Raises SettingsError."""
+    if value.lstrip().startswith(("[", "{")):
+        return _from_json(name, value)
     default = getattr(section, "model_fields", {}).get(name)
     parts = tuple(part.strip() for part in value.split(",") if part.strip())
     if default is not None and isinstance(default.default, dict):
         return {key.strip(): share for key, _, share in (part.partition("=") for part in parts)}
     return parts if default is not None and isinstance(default.default, tuple) else value
+
+
+def _from_json(name: str, value: str) -> Any:
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as error:
+        raise SettingsError(f"{name}: it begins like JSON and is none: {error}") from None
 
 
 def _sources(home: Path, env: dict[str, str]) -> dict[str, dict[str, Any]]:

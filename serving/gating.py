@@ -9,10 +9,11 @@ from infra.contracts.manifests import GateReport, Verdict
 from infra.contracts.routing import BASE_VERSION
 from infra.database.engine import Database
 from infra.database.tables import AdapterRow, CycleRow
-from infra.registry import adapters, audit, cycles, fleet, leases, rollouts
+from infra.registry import adapters, audit, cycles, fleet, leases, rollouts, wishes
 from infra.registry.adapters import AdapterState
 from infra.registry.cycles import CycleState
 from infra.registry.leases import Lease
+from infra.registry.wishes import Wish
 from infra.settings import ServingSettings
 from serving.evidence import Shelf
 from serving.gates.subject import Subject
@@ -98,9 +99,7 @@ class Gating:
             reason=reason, before={"champion": report.champion}, after={"adapter": adapter.state, "cycle": cycle.state},
         )  # fmt: skip
         if report.verdict is Verdict.PASS and self._settings.auto_promote:
-            rollouts.request_promotion(
-                session, version=adapter.version, actor=ACTOR, reason=reason, champion=report.champion
-            )
+            wishes.start(session, Wish(adapter.version, report.champion, ACTOR, reason), self._settings.rollout_steps)
         log.info("gates_decided", cycle=cycle.cycle_id, version=adapter.version, verdict=report.verdict, reason=reason)
 
     def _keep(self, cycle_id: str, report: GateReport) -> None:
@@ -115,9 +114,10 @@ def _waiting(session: Session) -> list[CycleRow]:
 
 
 def _is_ready(session: Session, cycle: CycleRow, troubles: dict[str, Trouble]) -> bool:
-    """Not while the champion it would be compared with is being replaced."""
+    """Not while the champion it would be compared with is being replaced; behind one at its steps it queues."""
     if cycle.cancel_requested or cycle.version is None:
         return True
-    if rollouts.active(session, cycle.alias) is not None:
+    running = rollouts.active(session, cycle.alias)
+    if running is not None and running.state not in rollouts.ON_TRAFFIC:
         return False
     return cycle.version in troubles or verified_everywhere(cycle.version, fleet.replicas(session))

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from infra.console import print_table
 from infra.contracts.manifests import GateReport
-from infra.contracts.routing import BASE_VERSION, RoutingTable
+from infra.contracts.routing import BASE_VERSION
 from infra.database.engine import Database
 from infra.database.tables import Base, RolloutRow
 from infra.registry import fleet, rollouts
@@ -38,15 +38,12 @@ def follow(database: Database, rollout_id: str, timeout_s: float) -> RolloutRow:
         time.sleep(LOOK_S)
 
 
-def show_table(table: RoutingTable) -> None:
-    routes = [
-        (route.alias, entry.version, entry.arm, entry.weight, ", ".join(route.previous))
-        for route in table.aliases.values()
-        for entry in route.versions
-    ]
-    print_table(("alias", "version", "arm", "weight", "previous"), routes, title=f"revision {table.revision}")
-    replicas = [(r.name, r.state, r.address, ", ".join(r.versions)) for r in table.replicas]
-    print_table(("replica", "state", "address", "verified"), replicas)
+def place(row: RolloutRow) -> str:
+    """Which of its steps it is at."""
+    steps = rollouts.steps_of(row)
+    if not steps:
+        return ""
+    return "all passed" if row.step >= len(steps) else f"{row.step + 1}/{len(steps)} {steps[row.step].title}"
 
 
 def show_report(report: GateReport) -> None:

@@ -16,19 +16,20 @@ from infra.contracts.routing import (
     WeightedVersion,
 )
 from infra.registry.rollouts import RolloutState
-from serving.world import ReplicaView, RolloutView, World, live, wanted
+from serving.steps import next_turn
+from serving.world import ReplicaView, RolloutView, World, champions, live, wanted
 
 TRAINING = re.compile(r"train-(?P<cycle>.+)-[^-]+")
-KEPT = 8  # earlier versions that a route still names
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A rollout goes on to `target`; DRAINING is the flip."""
+    """A rollout goes on to `target`: DRAINING is the flip, RUNNING a `step`. `reason`: why, where it isn't obvious."""
 
     rollout_id: str
     target: RolloutState
-    error: str | None = None
+    reason: str | None = None
+    step: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +59,14 @@ class Plan:
 def plan(world: World, at: datetime) -> Plan:
     keep = wanted(world)
     replicas = [_observed(view, world, keep) for view in world.replicas]
-    moves = [move for rollout in world.rollouts for move in _moves(rollout, world, replicas)]
-    table = _next_table(world, replicas, _flipped(world, moves), at)
+    moves = [move for rollout in world.rollouts for move in _moves(rollout, world, replicas, at)]
+    table = _next_table(world, replicas, _rerouted(world, moves), at)
     changed = [new for new, view in zip(replicas, world.replicas, strict=True) if new != view.row]
     return Plan(changed, moves, table, list(_jobs(world, keep)))
 
 
 def _observed(view: ReplicaView, world: World, keep: Sequence[str]) -> Replica:
-    """The row as it should read: down where it does not answer, ready once every live version is verified."""
+    """The row as it should read: down where it does not answer, ready once every champion is verified."""
     row = view.row
     if not view.asked:
         return row
@@ -74,22 +75,56 @@ def _observed(view: ReplicaView, world: World, keep: Sequence[str]) -> Replica:
         return row.model_copy(update={"state": state, "versions": []})
     verified = {BASE_VERSION, *(v for v in row.versions if v in view.loaded and v in keep)}
     fits = row.base_revision == world.base_revision
-    state = ReplicaState.READY if fits and verified.issuperset(live(world.routes)) else ReplicaState.STARTING
+    state = ReplicaState.READY if fits and verified.issuperset(champions(world.routes)) else ReplicaState.STARTING
     return row.model_copy(update={"state": state, "versions": sorted(verified)})
 
 
-def _moves(rollout: RolloutView, world: World, replicas: Sequence[Replica]) -> Iterator[Move]:
-    if rollout.state is RolloutState.DRAINING:
-        if rollout.overdue or _drained(rollout, world):
+def _moves(rollout: RolloutView, world: World, replicas: Sequence[Replica], at: datetime) -> Iterator[Move]:
+    match rollout.state:
+        case RolloutState.QUEUED:
+            yield from _dequeued(rollout, world)
+        case RolloutState.REQUESTED | RolloutState.LOADING:
+            yield from _loaded(rollout, world, replicas)
+        case RolloutState.RUNNING | RolloutState.PAUSED | RolloutState.AWAITING_PERSON:
+            yield from _stepped(rollout, world, at)
+        case RolloutState.DRAINING if rollout.overdue or _drained(rollout, world):
             yield Move(rollout.rollout_id, RolloutState.DONE)
+
+
+def _dequeued(rollout: RolloutView, world: World) -> Iterator[Move]:
+    """Its gates have compared it with a champion that may be gone by now."""
+    others = [other for other in world.rollouts if other.alias == rollout.alias]
+    under_way = [other for other in others if other.state is not RolloutState.QUEUED]
+    if under_way or others[0] is not rollout:
         return
+    route = world.routes.get(rollout.alias)
+    if route is None or route.champion == rollout.from_version:
+        yield Move(rollout.rollout_id, RolloutState.REQUESTED)
+    else:
+        reason = f"its gates compared it with {rollout.from_version}, the champion is {route.champion} by now"
+        yield Move(rollout.rollout_id, RolloutState.FAILED, reason)
+
+
+def _loaded(rollout: RolloutView, world: World, replicas: Sequence[Replica]) -> Iterator[Move]:
     if reason := world.refused.get(rollout.version):
         yield Move(rollout.rollout_id, RolloutState.FAILED, reason)
         return
     if rollout.state is RolloutState.REQUESTED:
         yield Move(rollout.rollout_id, RolloutState.LOADING)
-    if world.table is not None and verified_everywhere(rollout.version, replicas):
+    if world.table is None or not verified_everywhere(rollout.version, replicas):
+        return
+    if rollout.step < len(rollout.steps):
+        yield Move(rollout.rollout_id, RolloutState.RUNNING, step=rollout.step)
+    else:
         yield Move(rollout.rollout_id, RolloutState.DRAINING)
+
+
+def _stepped(rollout: RolloutView, world: World, at: datetime) -> Iterator[Move]:
+    if reason := world.refused.get(rollout.version):
+        yield Move(rollout.rollout_id, RolloutState.ABORTED, reason)
+    elif turn := next_turn(rollout, at, may_promote=world.may_promote):
+        step = rollout.step + 1 if turn.target is RolloutState.RUNNING else None
+        yield Move(rollout.rollout_id, turn.target, turn.reason, step)
 
 
 def verified_everywhere(version: str, replicas: Sequence[Replica]) -> bool:
@@ -111,26 +146,32 @@ def is_clear(world: World, version: str) -> bool:
     return all(g.applied_revision >= world.revision and not g.in_flight.get(version) for g in world.gateways)
 
 
-def _flipped(world: World, moves: Sequence[Move]) -> dict[str, AliasRoute]:
+def _rerouted(world: World, moves: Sequence[Move]) -> dict[str, AliasRoute]:
     routes = {world.alias: new_route(world.alias, world.base_revision), **world.routes}
-    flipping = {move.rollout_id for move in moves if move.target is RolloutState.DRAINING}
-    for rollout in world.rollouts:
-        if rollout.rollout_id in flipping and rollout.alias in routes:
-            routes[rollout.alias] = _flip(routes[rollout.alias], rollout)
+    by_id = {rollout.rollout_id: rollout for rollout in world.rollouts}
+    for move in moves:
+        rollout = by_id[move.rollout_id]
+        if rollout.alias in routes:
+            routes[rollout.alias] = _moved(routes[rollout.alias], rollout, move)
     return {name: _on_base(route, world.base_revision) for name, route in routes.items()}
+
+
+def _moved(route: AliasRoute, rollout: RolloutView, move: Move) -> AliasRoute:
+    match move.target:
+        case RolloutState.DRAINING:
+            return route.flipped(rollout.version, rollout.rollout_id)
+        case RolloutState.RUNNING if move.step is not None:
+            return route.stepped(rollout.version, rollout.rollout_id, move.step, rollout.steps[move.step])
+        case RolloutState.ABORTED | RolloutState.FAILED:
+            return route.without(rollout.rollout_id)
+        case _:
+            return route
 
 
 def new_route(alias: str, base_revision: str) -> AliasRoute:
     """The base with no adapter answers everybody."""
     champion = WeightedVersion(version=BASE_VERSION, arm=Arm.CHAMPION, weight=1.0)
     return AliasRoute(alias=alias, base_revision=base_revision, versions=[champion])
-
-
-def _flip(route: AliasRoute, rollout: RolloutView) -> AliasRoute:
-    champion = WeightedVersion(version=rollout.version, arm=Arm.CHAMPION, weight=1.0)
-    previous = [version for version in (route.champion, *route.previous) if version != rollout.version]
-    fields = {"versions": [champion], "previous": list(dict.fromkeys(previous))[:KEPT]}
-    return route.model_copy(update={**fields, "rollout_id": rollout.rollout_id, "salt": rollout.rollout_id})
 
 
 def _on_base(route: AliasRoute, base_revision: str) -> AliasRoute:

@@ -5,13 +5,12 @@ from sqlalchemy.orm import Session
 
 from infra.contracts.routing import BASE_VERSION, Replica, RoutingTable
 from infra.database.tables import ReplicaRow, RolloutRow
-from infra.registry import adapters, audit, cycles, fleet, leases, rollouts
+from infra.registry import adapters, audit, fleet, leases, rollouts
 from infra.registry.adapters import AdapterState
-from infra.registry.cycles import CycleState
 from infra.registry.errors import Conflict
 from infra.registry.leases import Lease
 from infra.registry.rollouts import RolloutState
-from serving.reconcile import Plan
+from serving.reconcile import Move, Plan
 from serving.world import World
 
 ACTOR = "controller"
@@ -26,11 +25,7 @@ def apply_plan(session: Session, lease: Lease, world: World, plan: Plan) -> None
     for replica in plan.replicas:
         _update_replica(session, seen[replica.name], replica)
     for move in plan.moves:
-        row = rollouts.advance(session, lease, move.rollout_id, move.target, error=move.error)
-        if move.target is RolloutState.DRAINING:
-            _flip(session, world, row)
-        if move.target is RolloutState.FAILED:
-            _refuse(session, row)
+        _carry_out(session, lease, world, move)
     if plan.table is not None:
         _retire_strays(session, world, plan)
         fleet.publish_routing(session, lease, plan.table)
@@ -53,28 +48,32 @@ def _update_replica(session: Session, seen: Replica, replica: Replica) -> None:
     log.info("replica_changed", replica=replica.name, state=replica.state, versions=replica.versions)
 
 
-def _flip(session: Session, world: World, row: RolloutRow) -> None:
-    """The registry's side of the new table: who is champion now, and the cycle that waited for this word."""
-    row.from_version = _champion(world.table, row.alias)
-    rollouts.champion_states(session, row)
-    _close_cycle(session, row)
+def _carry_out(session: Session, lease: Lease, world: World, move: Move) -> None:
+    before = RolloutState(rollouts.get(session, move.rollout_id).state)
+    row = rollouts.advance(session, lease, move.rollout_id, move.target, error=move.reason, step=move.step)
+    match move.target:
+        case RolloutState.DRAINING:
+            row.from_version = _champion(world.table, row.alias)
+            rollouts.flip(session, row, revision=world.revision + 1, actor=ACTOR)
+        case RolloutState.FAILED if row.version in world.refused:
+            _refuse(session, row)
+        case RolloutState.ABORTED:
+            rollouts.take_back(session, row, actor=ACTOR, reason=move.reason or "", before=before)
+        case RolloutState.RUNNING | RolloutState.AWAITING_PERSON:
+            _note_step(session, row, move, before)
+    log.info("rollout_moved", rollout=row.rollout_id, version=row.version, state=row.state, step=row.step)
+
+
+def _note_step(session: Session, row: RolloutRow, move: Move, before: RolloutState) -> None:
     audit.record(
-        session, tenant=row.tenant, actor=ACTOR, action="rollout.flip", subject=row.version, reason=row.reason,
-        before={"champion": row.from_version}, after={"champion": row.version, "revision": world.revision + 1},
+        session, tenant=row.tenant, actor=ACTOR, action="rollout.step", subject=row.version, reason=move.reason or "",
+        before={"state": before},
+        after={"state": row.state, "step": row.step, "rollout_id": row.rollout_id},
     )  # fmt: skip
-    log.info("rollout_flipped", rollout=row.rollout_id, version=row.version, replaced=row.from_version)
 
 
 def _champion(table: RoutingTable | None, alias: str) -> str:
     return table.aliases[alias].champion if table and alias in table.aliases else BASE_VERSION
-
-
-def _close_cycle(session: Session, row: RolloutRow) -> None:
-    if row.version == BASE_VERSION:
-        return
-    cycle_id = adapters.get(session, row.version).cycle_id
-    if cycle_id and cycles.get(session, cycle_id).state == CycleState.AWAITING_PERSON:
-        cycles.decide(session, cycle_id, CycleState.ACCEPTED, reason=f"{row.actor}: {row.reason}")
 
 
 def _refuse(session: Session, row: RolloutRow) -> None:

@@ -34,7 +34,7 @@ def read_world(
         replicas=[
             ReplicaView(row, loaded.get(row.address), asked=row.address in loaded) for row in fleet.replicas(session)
         ],
-        rollouts=[_rollout(row, settings, now()) for row in _active(session)],
+        rollouts=[_rollout(row, settings, now()) for row in rollouts.unfinished(session)],
         gateways=[
             GatewayView(row.applied_revision, row.in_flight)
             for row in fleet.live_gateways(session, settings.gateway_ttl_s)
@@ -43,18 +43,17 @@ def read_world(
         training=frozenset(row.cycle_id for row in cycles.in_states(session, cycles.TRAINER_STATES)),
         refused=refused,
         slots=max(1, settings.max_loras - TRAINING_SLOTS),
+        may_promote=settings.auto_promote,
     )
-
-
-def _active(session: Session) -> list[RolloutRow]:
-    query = select(RolloutRow).where(RolloutRow.state.not_in(rollouts.FINAL_STATES))
-    return list(session.scalars(query.order_by(RolloutRow.requested_at)))
 
 
 def _rollout(row: RolloutRow, settings: ServingSettings, at: datetime) -> RolloutView:
     allowed = timedelta(seconds=settings.drain_timeout_s)
     overdue = row.flipped_at is not None and at - row.flipped_at > allowed
-    return RolloutView(row.rollout_id, row.alias, row.version, RolloutState(row.state), overdue)
+    return RolloutView(
+        row.rollout_id, row.alias, row.version, RolloutState(row.state), overdue, row.from_version,
+        rollouts.steps_of(row), row.step, row.step_began_at, rollouts.look_of(row),
+    )  # fmt: skip
 
 
 def _candidates(session: Session, alias: str) -> list[str]:

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
+from infra.contracts.rollouts import Look, Step
 from infra.contracts.routing import BASE_VERSION, AliasRoute, Replica, RoutingTable
 from infra.registry.rollouts import RolloutState
 
@@ -23,13 +25,21 @@ class ReplicaView:
 
 @dataclass(frozen=True, slots=True)
 class RolloutView:
-    """`overdue`: drained for too long. It counts as done; the unload still waits for the last answer."""
+    """`overdue`: drained for too long. It counts as done; the unload still waits for the last answer.
+
+    `step` counts from 0; past the last one it flips. `look` is of this step, and was taken after it began.
+    """
 
     rollout_id: str
     alias: str
     version: str
     state: RolloutState
     overdue: bool = False
+    from_version: str = BASE_VERSION
+    steps: Sequence[Step] = ()
+    step: int = 0
+    began_at: datetime | None = None
+    look: Look | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,7 @@ class World:
     training: frozenset[str] = frozenset()
     refused: Mapping[str, str] = field(default_factory=dict)
     slots: int = 4
+    may_promote: bool = True
 
     @property
     def routes(self) -> dict[str, AliasRoute]:
@@ -70,10 +81,16 @@ def live(routes: Mapping[str, AliasRoute]) -> list[str]:
     return _distinct(entry.version for route in routes.values() for entry in route.versions if entry.weight > 0)
 
 
+def champions(routes: Mapping[str, AliasRoute]) -> list[str]:
+    """Without which a replica answers nobody. A challenger's traffic goes to those replicas that have it."""
+    return _distinct(route.champion for route in routes.values())
+
+
 def wanted(world: World) -> list[str]:
     """What every replica should hold, the most urgent first. Live versions and a rollout's target always count; what
     else fits: candidates, then what each alias served before, so that a rollback needs no load."""
-    needed = _distinct([*live(world.routes), *(rollout.version for rollout in world.rollouts)])
+    going = [rollout.version for rollout in world.rollouts if rollout.state is not RolloutState.QUEUED]
+    needed = _distinct([*live(world.routes), *going])
     before = [list(route.previous) for route in world.routes.values()]
     latest = [versions[0] for versions in before if versions]
     older = [version for versions in before for version in versions[1:]]

@@ -11,6 +11,7 @@ from starlette.convertors import StringConvertor, register_url_convertor
 
 from gateway.errors import Conflict
 from gateway.services import services
+from infra.contracts.rollouts import Step
 from infra.database.engine import Database
 from infra.registry import fleet
 from infra.registry.keys import Scope
@@ -35,12 +36,13 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="Most that are given, ne
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """`name` is the key's: the actor in the audit."""
+    """`name` is the key's: the actor in the audit. `steps` are what a rollout goes by."""
 
     tenant: str
     name: str
     alias: str
     database: Database
+    steps: tuple[Step, ...]
 
     def transaction(self) -> AbstractContextManager[Session]:
         return self.database.transaction()
@@ -72,7 +74,7 @@ class Listing(BaseModel, Generic[Item]):
 async def _operator(request: Request) -> Operator:
     room = services(request)
     principal = await room.auth.principal(request, Scope.ADMIN)
-    return Operator(principal.tenant, principal.name, room.settings.alias, room.database)
+    return Operator(principal.tenant, principal.name, room.settings.alias, room.database, room.rollout_steps)
 
 
 Admin = Annotated[Operator, Depends(_operator)]

@@ -1,15 +1,21 @@
 """Rollouts: wishes for another champion, forwards or back. The serving controller fulfils them."""
 
+from collections.abc import Callable
 from datetime import datetime
 
 from fastapi import APIRouter
+from pydantic import Field, StrictBool
+from sqlalchemy.orm import Session
 
 from gateway.admin.operator import Admin, Alias, Id, Limit, Listing, Name, Reasoned, View, champion
 from gateway.errors import Conflict
 from gateway.json_route import JsonRoute
-from infra.registry import adapters, rollouts
+from infra.contracts.rollouts import Look, Step
+from infra.database.tables import AdapterRow, RolloutRow
+from infra.registry import adapters, rollouts, wishes
 from infra.registry.adapters import AdapterState
 from infra.registry.rollouts import RolloutState
+from infra.registry.wishes import Wish
 
 router = APIRouter(route_class=JsonRoute)
 
@@ -26,18 +32,24 @@ class RolloutView(View):
     actor: str
     reason: str
     error: str | None
+    steps: list[Step]
+    step: int
+    step_began_at: datetime | None
+    look: Look | None
     requested_at: datetime
     flipped_at: datetime | None
     finished_at: datetime | None
 
 
-class Wish(Reasoned):
+class Wished(Reasoned):
     version: Name
+    force: StrictBool = Field(False, description="Also a version that was rolled back.")
 
 
 class Rollback(Reasoned):
     alias: Name | None = None
     version: Name | None = None
+    force: StrictBool = Field(False, description="Also to a version that was rolled back itself.")
 
 
 @router.get("/rollouts")
@@ -54,55 +66,59 @@ def get_rollout(admin: Admin, rollout_id: Id) -> RolloutView:
 
 
 @router.post("/rollouts:start", status_code=201)
-def start(admin: Admin, body: Wish) -> RolloutView:
-    """Rolls out what passed its gates, or has served before."""
-    return _promote(admin, body, even_blocked=False)
+def start(admin: Admin, body: Wished) -> RolloutView:
+    """Lets what passed its gates, or has served before, earn its traffic by the steps of `serving.rollout_steps`."""
+    with admin.transaction() as session:
+        adapter = adapters.get(session, body.version, admin.tenant)
+        if adapter.state in NEEDS_A_PERSON:
+            raise Conflict(
+                f"version {body.version} is {adapter.state}: promote it, with a reason, to overrule its gates"
+            )
+        return RolloutView.model_validate(wishes.start(session, _wish(admin, session, adapter, body), admin.steps))
 
 
 @router.post("/rollouts:promote", status_code=201)
-def promote(admin: Admin, body: Wish) -> RolloutView:
-    """A person's yes, also to what its gates blocked or left to a person."""
-    return _promote(admin, body, even_blocked=True)
+def promote(admin: Admin, body: Wished) -> RolloutView:
+    """A person's yes, past all steps, also to what its gates blocked or left to a person."""
+    with admin.transaction() as session:
+        adapter = adapters.get(session, body.version, admin.tenant)
+        return RolloutView.model_validate(wishes.promote(session, _wish(admin, session, adapter, body)))
 
 
 @router.post("/rollouts:rollback", status_code=201)
 def rollback(admin: Admin, body: Rollback) -> RolloutView:
-    """Back to `version`, or to what served before."""
+    """Back to `version`, or to what served before: where it is loaded still, the very next request."""
     alias = body.alias or admin.alias
     with admin.transaction() as session:
-        row = rollouts.request_rollback(
-            session,
-            tenant=admin.tenant,
-            alias=alias,
-            version=body.version or rollouts.previous_version(session, alias),
-            actor=admin.name,
-            reason=body.reason,
-            champion=champion(session, alias),
-        )
-        return RolloutView.model_validate(row)
+        target = body.version or rollouts.previous_version(session, alias)
+        wish = Wish(target, champion(session, alias), admin.name, body.reason, force=body.force)
+        return RolloutView.model_validate(wishes.rollback(session, wish, tenant=admin.tenant, alias=alias))
 
 
 @router.post("/rollouts/{rollout_id:id}:abort")
 def abort(admin: Admin, rollout_id: Id, body: Reasoned) -> RolloutView:
-    """Ends it before its flip; 409 afterwards, when only a rollback helps."""
+    """Ends it before its flip, and the champion answers everybody; 409 afterwards, when only a rollback helps."""
+    return _steer(admin, wishes.abort, rollout_id, body)
+
+
+@router.post("/rollouts/{rollout_id:id}:pause")
+def pause(admin: Admin, rollout_id: Id, body: Reasoned) -> RolloutView:
+    """Keeps it at its step; what speaks against it still ends it."""
+    return _steer(admin, wishes.pause, rollout_id, body)
+
+
+@router.post("/rollouts/{rollout_id:id}:resume")
+def resume(admin: Admin, rollout_id: Id, body: Reasoned) -> RolloutView:
+    """Lets it go on from its step, whose time begins anew."""
+    return _steer(admin, wishes.resume, rollout_id, body)
+
+
+def _steer(admin: Admin, wish: Callable[..., RolloutRow], rollout_id: str, body: Reasoned) -> RolloutView:
     with admin.transaction() as session:
-        row = rollouts.request_abort(session, rollout_id, tenant=admin.tenant, actor=admin.name, reason=body.reason)
+        row = wish(session, rollout_id, tenant=admin.tenant, actor=admin.name, reason=body.reason)
         return RolloutView.model_validate(row)
 
 
-def _promote(admin: Admin, body: Wish, *, even_blocked: bool) -> RolloutView:
-    with admin.transaction() as session:
-        adapter = adapters.get(session, body.version, admin.tenant)
-        if adapter.state in NEEDS_A_PERSON and not even_blocked:
-            raise Conflict(
-                f"version {body.version} is {adapter.state}: promote it, with a reason, to overrule its gates"
-            )
-        row = rollouts.request_promotion(
-            session,
-            version=body.version,
-            actor=admin.name,
-            reason=body.reason,
-            tenant=admin.tenant,
-            champion=champion(session, adapter.alias),
-        )
-        return RolloutView.model_validate(row)
+def _wish(admin: Admin, session: Session, adapter: AdapterRow, body: Wished) -> Wish:
+    now = champion(session, adapter.alias)
+    return Wish(body.version, now, admin.name, body.reason, admin.tenant, body.force)

@@ -2,10 +2,13 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any, Self
 
 from infra.contracts.base import SCHEMA_VERSION, Contract, SchemaVersion
+from infra.contracts.rollouts import Step, StepKind
 
 BASE_VERSION = "base"  # "no adapter" is a version too
+KEPT = 8  # earlier versions that a route still names
 
 
 class Arm(StrEnum):
@@ -55,6 +58,39 @@ class AliasRoute(Contract):
     @property
     def champion(self) -> str:
         return next(entry.version for entry in self.versions if entry.arm is Arm.CHAMPION)
+
+    @property
+    def challenger(self) -> str | None:
+        return next((entry.version for entry in self.versions if entry.arm is Arm.CHALLENGER), None)
+
+    def flipped(self, version: str, rollout_id: str) -> Self:
+        """`version` answers everybody."""
+        previous = [known for known in (self.champion, *self.previous) if known != version]
+        return self._to(
+            _champion(version, 1.0), previous=list(dict.fromkeys(previous))[:KEPT], rollout_id=rollout_id,
+            salt=rollout_id,
+        )  # fmt: skip
+
+    def stepped(self, version: str, rollout_id: str, number: int, step: Step) -> Self:
+        """`version` meets the traffic of one step; the share of an earlier step is part of a later, larger one."""
+        named = {"rollout_id": rollout_id, "salt": rollout_id, "rollout_step": number}
+        if step.kind is StepKind.SHADOW:
+            return self._to(_champion(self.champion, 1.0), mirrors={version: step.share}, **named)
+        challenger = WeightedVersion(version=version, arm=Arm.CHALLENGER, weight=step.share)
+        return self._to(_champion(self.champion, 1.0 - step.share), challenger, pairs=step.pairs, **named)
+
+    def without(self, rollout_id: str) -> Self:
+        """The champion answers everybody again, where that rollout has any traffic."""
+        is_stepping = self.rollout_id == rollout_id and self.rollout_step is not None
+        return self._to(_champion(self.champion, 1.0)) if is_stepping else self
+
+    def _to(self, *versions: WeightedVersion, **fields: Any) -> Self:
+        nothing: dict[str, Any] = {"rollout_step": None, "mirrors": {}, "pairs": 0.0}
+        return self.model_copy(update={**nothing, "versions": list(versions), **fields})
+
+
+def _champion(version: str, weight: float) -> WeightedVersion:
+    return WeightedVersion(version=version, arm=Arm.CHAMPION, weight=weight)
 
 
 class RoutingTable(Contract):

@@ -29,7 +29,7 @@ TRANSITIONS: dict[AdapterState, frozenset[AdapterState]] = {
     A.REFUSED: frozenset(),
     A.BLOCKED: frozenset({A.ACCEPTED, A.REFUSED}),
     A.AWAITING_PERSON: frozenset({A.ACCEPTED, A.BLOCKED, A.REFUSED}),
-    A.ACCEPTED: frozenset({A.CHAMPION, A.REFUSED}),
+    A.ACCEPTED: frozenset({A.CHAMPION, A.REFUSED, A.ROLLED_BACK}),
     A.CHAMPION: frozenset({A.RETIRED, A.ROLLED_BACK}),
     A.RETIRED: frozenset({A.CHAMPION, A.REFUSED}),
     A.ROLLED_BACK: frozenset({A.CHAMPION, A.REFUSED}),

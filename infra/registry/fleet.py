@@ -1,6 +1,6 @@
 """What runs now: the routing table, the replicas it names, and the gateways that apply it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -8,7 +8,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from infra.clock import now
-from infra.contracts.routing import Replica, RoutingTable
+from infra.contracts.routing import AliasRoute, Replica, RoutingTable
 from infra.database.tables import GatewayRow, PairCountRow, ReplicaRow, RoutingRow
 from infra.registry import leases
 from infra.registry.errors import Conflict
@@ -37,6 +37,24 @@ def publish_routing(session: Session, lease: Lease, table: RoutingTable) -> None
         row = RoutingRow(slot=SLOT)
         session.add(row)
     row.revision, row.table, row.issued_at = table.revision, table.model_dump(mode="json"), table.issued_at
+
+
+def reroute(session: Session, alias: str, change: Callable[[AliasRoute], AliasRoute]) -> RoutingTable | None:
+    """Publishes a route as `change` makes it, without the controller: for what must happen at once and needs no load.
+
+    None where there is nothing to change. A controller that planned from the table before meets a Conflict.
+    """
+    row = session.get(RoutingRow, SLOT, with_for_update=True)
+    table = RoutingTable.model_validate(row.table) if row else None
+    if row is None or table is None or alias not in table.aliases:
+        return None
+    route = table.aliases[alias]
+    if (changed := change(route)) == route:
+        return None
+    fields = {"revision": table.revision + 1, "issued_at": now(), "aliases": {**table.aliases, alias: changed}}
+    table = table.model_copy(update=fields)
+    row.revision, row.table, row.issued_at = table.revision, table.model_dump(mode="json"), table.issued_at
+    return table
 
 
 def report_gateway(session: Session, gateway_id: str, address: str, revision: int, in_flight: dict[str, int]) -> None:

@@ -1,24 +1,32 @@
-"""Rollouts: one wished-for change of an alias' champion, forwards or back, and how far it has got."""
+"""Rollouts: one wished-for change of an alias' champion, forwards or back, and how far it has got.
+
+`wishes.py` has what people ask for; here is what becomes of it.
+"""
 
 from collections.abc import Sequence
 from enum import StrEnum
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
-from uuid6 import uuid7
 
 from infra.clock import now
+from infra.contracts.rollouts import Look, Step
 from infra.contracts.routing import BASE_VERSION
-from infra.database.tables import AdapterRow, RolloutRow
-from infra.registry import adapters, audit, leases
+from infra.database.tables import RolloutRow
+from infra.registry import adapters, audit, cycles, leases
 from infra.registry.adapters import AdapterState
-from infra.registry.errors import Conflict, IllegalTransition, NotFound
+from infra.registry.cycles import CycleState
+from infra.registry.errors import IllegalTransition, NotFound
 from infra.registry.leases import Lease
 
 
 class RolloutState(StrEnum):
+    QUEUED = "queued"  # behind another one of the alias
     REQUESTED = "requested"
     LOADING = "loading"  # validate, load on every replica, smoke on each
+    RUNNING = "running"  # at a step: mirrored to, or answering some
+    PAUSED = "paused"  # by a person: it keeps its traffic, and is still aborted by what it does
+    AWAITING_PERSON = "awaiting_person"  # as paused, and somebody has to say how it goes on
     DRAINING = "draining"  # the table is flipped; gateways move on and count down
     DONE = "done"
     FAILED = "failed"
@@ -27,84 +35,40 @@ class RolloutState(StrEnum):
 
 R = RolloutState
 FINAL_STATES = frozenset({R.DONE, R.FAILED, R.ABORTED})
+ON_TRAFFIC = frozenset({R.RUNNING, R.PAUSED, R.AWAITING_PERSON})
 TRANSITIONS: dict[RolloutState, frozenset[RolloutState]] = {
+    R.QUEUED: frozenset({R.REQUESTED, R.FAILED, R.ABORTED}),
     R.REQUESTED: frozenset({R.LOADING, R.FAILED, R.ABORTED}),
-    R.LOADING: frozenset({R.DRAINING, R.FAILED, R.ABORTED}),
+    R.LOADING: frozenset({R.RUNNING, R.DRAINING, R.FAILED, R.ABORTED}),
+    R.RUNNING: frozenset({R.RUNNING, R.PAUSED, R.AWAITING_PERSON, R.LOADING, R.DRAINING, R.ABORTED}),
+    R.PAUSED: frozenset({R.RUNNING, R.LOADING, R.ABORTED}),
+    R.AWAITING_PERSON: frozenset({R.RUNNING, R.LOADING, R.ABORTED}),
     R.DRAINING: frozenset({R.DONE}),
     **{state: frozenset[RolloutState]() for state in FINAL_STATES},
 }
-PROMOTABLE = frozenset(
-    {
-        AdapterState.ACCEPTED,
-        AdapterState.BLOCKED,
-        AdapterState.AWAITING_PERSON,
-        AdapterState.RETIRED,
-        AdapterState.ROLLED_BACK,
-    }
-)
 
 
-def request_promotion(
-    session: Session, *, version: str, actor: str, reason: str, tenant: str | None = None, champion: str
-) -> RolloutRow:
-    """Asks for `version` as champion in place of `champion`; a person's yes accepts what was blocked or waited.
-
-    Raises NotFound, Conflict (another rollout of the alias is under way) or IllegalTransition.
-    """
-    adapter = adapters.get(session, version, tenant)
-    state = AdapterState(adapter.state)
-    if state not in PROMOTABLE:
-        raise IllegalTransition(f"version {version} is {state} and cannot be promoted")
-    if state in (AdapterState.BLOCKED, AdapterState.AWAITING_PERSON):
-        adapters.move(session, version, AdapterState.ACCEPTED, reason=f"{actor}: {reason}")
-    return _request(session, "promote", adapter.tenant, adapter.alias, version, champion, actor, reason)
+def steps_of(row: RolloutRow) -> list[Step]:
+    """None: it flips at once."""
+    return [Step.model_validate(step) for step in row.steps]
 
 
-def request_rollback(
-    session: Session, *, tenant: str, alias: str, version: str, actor: str, reason: str, champion: str
-) -> RolloutRow:
-    """Asks for an earlier version, or `base`, in place of `champion`; supersedes a rollout that is still loading."""
-    if version != BASE_VERSION:
-        adapter = adapters.get(session, version, tenant)
-        if AdapterState(adapter.state) not in (AdapterState.RETIRED, AdapterState.ROLLED_BACK):
-            raise IllegalTransition(f"version {version} is {adapter.state}: only what has served can be rolled back to")
-    if (running := active(session, alias)) and running.state != R.DRAINING:
-        _move(running, R.ABORTED, f"superseded by a rollback to {version}")
-    elif running:
-        _move(running, R.DONE, None)
-    return _request(session, "rollback", tenant, alias, version, champion, actor, reason)
-
-
-def request_abort(session: Session, rollout_id: str, *, tenant: str, actor: str, reason: str) -> RolloutRow:
-    """Ends a rollout that has not flipped yet; raises NotFound, or IllegalTransition once it has."""
-    row = get(session, rollout_id, tenant)
-    before = {"state": row.state}
-    _move(row, R.ABORTED, f"{actor}: {reason}")
-    audit.record(
-        session, tenant=tenant, actor=actor, action="rollout.abort", subject=row.version, reason=reason,
-        before=before, after={"state": row.state, "rollout_id": rollout_id},
-    )  # fmt: skip
-    return row
-
-
-def previous_version(session: Session, alias: str) -> str:
-    """What a rollback without a target goes to: what served before, so that a second one goes back further.
-
-    Raises NotFound where nothing did.
-    """
-    query = select(RolloutRow).where(RolloutRow.alias == alias, RolloutRow.state.in_((R.DONE, R.DRAINING)))
-    history = session.scalars(query.order_by(RolloutRow.requested_at)).all()
-    if not history:
-        raise NotFound(f"{alias} has never been rolled out: there is nothing to go back to")
-    served = _served(history)
-    if len(served) < 2:
-        raise NotFound(f"nothing served {alias} before {served[-1]}: name a version to go to")
-    return served[-2]
+def look_of(row: RolloutRow) -> Look | None:
+    """At the step where it is now."""
+    look = Look.model_validate(row.look) if row.look else None
+    return look if look and look.step == row.step else None
 
 
 def active(session: Session, alias: str) -> RolloutRow | None:
-    query = select(RolloutRow).where(RolloutRow.alias == alias, RolloutRow.state.not_in(FINAL_STATES))
+    """The one under way; others are queued behind it."""
+    query = select(RolloutRow).where(RolloutRow.alias == alias, RolloutRow.state.not_in((*FINAL_STATES, R.QUEUED)))
     return session.scalar(query.with_for_update())
+
+
+def unfinished(session: Session) -> Sequence[RolloutRow]:
+    """Of all aliases, with those that are queued, oldest first."""
+    query = select(RolloutRow).where(RolloutRow.state.not_in(FINAL_STATES))
+    return session.scalars(query.order_by(RolloutRow.requested_at)).all()
 
 
 def get(session: Session, rollout_id: str, tenant: str | None = None) -> RolloutRow:
@@ -121,33 +85,98 @@ def list_rollouts(session: Session, tenant: str, *, alias: str | None = None, li
     return session.scalars(query if alias is None else query.where(RolloutRow.alias == alias)).all()
 
 
+def previous_version(session: Session, alias: str) -> str:
+    """What a rollback without a target goes to: what served before, so that a second one goes back further.
+
+    Raises NotFound where nothing did.
+    """
+    query = select(RolloutRow).where(RolloutRow.alias == alias, RolloutRow.flipped_at.is_not(None))
+    history = session.scalars(query.order_by(RolloutRow.flipped_at)).all()
+    if not history:
+        raise NotFound(f"{alias} has never been rolled out: there is nothing to go back to")
+    served = _served(history)
+    if len(served) < 2:
+        raise NotFound(f"nothing served {alias} before {served[-1]}: name a version to go to")
+    return served[-2]
+
+
 def advance(
-    session: Session, lease: Lease, rollout_id: str, target: RolloutState, *, error: str | None = None
+    session: Session,
+    lease: Lease,
+    rollout_id: str,
+    target: RolloutState,
+    *,
+    error: str | None = None,
+    step: int | None = None,
 ) -> RolloutRow:
     """Moves a rollout under the controller's lease; raises LeaseLost or IllegalTransition."""
     leases.fence(session, lease)
     row = get(session, rollout_id)
-    _move(row, target, error)
+    if target is R.RUNNING and step is not None:
+        row.step, row.step_began_at, row.look = step, now(), None
+    move(row, target, error)
     return row
 
 
-def _request(
-    session: Session, kind: str, tenant: str, alias: str, version: str, champion: str, actor: str, reason: str
-) -> RolloutRow:
-    if running := active(session, alias):
-        raise Conflict(f"rollout {running.rollout_id} of {alias} is {running.state}: wait for it or abort it")
-    if version == champion:
-        raise Conflict(f"{version} is the champion of {alias} already")
-    row = RolloutRow(rollout_id=uuid7().hex, tenant=tenant, alias=alias, kind=kind, version=version)
-    row.from_version, row.state, row.actor, row.reason = champion, R.REQUESTED, actor, reason
-    row.requested_at = now()
-    session.add(row)
+def store_look(session: Session, lease: Lease, rollout_id: str, look: Look) -> None:
+    """What its evidence says now; one that has moved on meanwhile keeps what it has. Raises LeaseLost."""
+    leases.fence(session, lease)
+    row = get(session, rollout_id)
+    if RolloutState(row.state) in ON_TRAFFIC and row.step == look.step:
+        row.look = look.model_dump(mode="json")
+
+
+def move(row: RolloutRow, target: RolloutState, error: str | None = None) -> None:
+    """Raises IllegalTransition."""
+    source = RolloutState(row.state)
+    if target not in TRANSITIONS[source]:
+        raise IllegalTransition(f"rollout {row.rollout_id} cannot go from {source} to {target}")
+    row.state, row.error = target, error
+    if target is R.DRAINING:
+        row.flipped_at = now()
+    if target in FINAL_STATES:
+        row.finished_at = now()
+
+
+def flip(session: Session, row: RolloutRow, *, revision: int, actor: str) -> None:
+    """The registry's side of a new champion, which `revision` of the table routes to: the adapters' states, and the
+    cycle that waited for this word."""
+    champion_states(session, row)
+    _close_cycle(session, row)
     audit.record(
-        session, tenant=tenant, actor=actor, action=f"rollout.{kind}", subject=version, reason=reason,
-        before={"champion": champion}, after={"champion": version, "rollout_id": row.rollout_id},
+        session, tenant=row.tenant, actor=actor, action="rollout.flip", subject=row.version, reason=row.reason,
+        before={"champion": row.from_version},
+        after={"champion": row.version, "revision": revision, "rollout_id": row.rollout_id},
     )  # fmt: skip
-    session.flush()
-    return row
+
+
+def champion_states(session: Session, row: RolloutRow) -> None:
+    """At the flip: the new version is champion, the old one retired, or rolled back where this is a rollback."""
+    if row.from_version != BASE_VERSION:
+        left = AdapterState.ROLLED_BACK if row.kind == "rollback" else AdapterState.RETIRED
+        adapters.move(session, row.from_version, left, reason=row.reason)
+    if row.version != BASE_VERSION:
+        champion = adapters.move(session, row.version, AdapterState.CHAMPION, reason=row.reason)
+        champion.updated_at = now()
+
+
+def take_back(session: Session, row: RolloutRow, *, actor: str, reason: str, before: RolloutState) -> None:
+    """Of a version that has met users: it is marked, and offered again only by force."""
+    has_met_users = row.step_began_at is not None and row.version != BASE_VERSION
+    if has_met_users and adapters.get(session, row.version).state == AdapterState.ACCEPTED:
+        adapters.move(session, row.version, AdapterState.ROLLED_BACK, reason=reason)
+    audit.record(
+        session, tenant=row.tenant, actor=actor, action="rollout.abort", subject=row.version, reason=reason,
+        before={"state": before, "step": row.step}, after={"state": row.state, "rollout_id": row.rollout_id},
+    )  # fmt: skip
+
+
+def _close_cycle(session: Session, row: RolloutRow) -> None:
+    if row.version == BASE_VERSION:
+        return
+    cycle_id = adapters.get(session, row.version).cycle_id
+    if cycle_id and cycles.get(session, cycle_id).state == CycleState.AWAITING_PERSON:
+        cycles.decide(session, cycle_id, CycleState.ACCEPTED, reason=f"{row.actor}: {row.reason}")
 
 
 def _served(history: Sequence[RolloutRow]) -> list[str]:
@@ -162,24 +191,3 @@ def _served(history: Sequence[RolloutRow]) -> list[str]:
         else:
             served.append(row.version)
     return served
-
-
-def _move(row: RolloutRow, target: RolloutState, error: str | None) -> None:
-    source = RolloutState(row.state)
-    if target not in TRANSITIONS[source]:
-        raise IllegalTransition(f"rollout {row.rollout_id} cannot go from {source} to {target}")
-    row.state, row.error = target, error
-    if target is R.DRAINING:
-        row.flipped_at = now()
-    if target in FINAL_STATES:
-        row.finished_at = now()
-
-
-def champion_states(session: Session, row: RolloutRow) -> None:
-    """At the flip: the new version is champion, the old one retired, or rolled back where this is a rollback."""
-    if row.from_version != BASE_VERSION:
-        left = AdapterState.ROLLED_BACK if row.kind == "rollback" else AdapterState.RETIRED
-        adapters.move(session, row.from_version, left, reason=row.reason)
-    if row.version != BASE_VERSION:
-        champion: AdapterRow = adapters.move(session, row.version, AdapterState.CHAMPION, reason=row.reason)
-        champion.updated_at = now()

@@ -10,8 +10,9 @@ import openai
 import pytest
 
 from infra.ports import Ports
-from infra.registry import fleet, rollouts
+from infra.registry import fleet, rollouts, wishes
 from infra.registry.rollouts import FINAL_STATES, RolloutState
+from infra.registry.wishes import Wish
 from tests.support.product import Product, running_product
 from tests.support.tiny_model import make_tiny_model
 from tests.support.versions import own_answer, publish_version
@@ -114,8 +115,7 @@ def request(ports: Ports, version: str) -> str:
         table = fleet.routing_table(session)
         assert table
         champion = table.aliases["assistant"].champion
-        row = rollouts.request_promotion(session, version=version, actor="test", reason="swap", champion=champion)
-        return row.rollout_id
+        return wishes.promote(session, Wish(version, champion, "test", "swap")).rollout_id
 
 
 def outcome(ports: Ports, rollout_id: str) -> tuple[str, str | None] | None:

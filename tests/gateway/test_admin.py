@@ -94,6 +94,9 @@ async def test_what_its_gates_did_not_pass_needs_a_persons_yes(tmp_path: Path, s
 
 async def test_a_rollback_goes_to_what_was_replaced_or_to_what_is_named(tmp_path: Path) -> None:
     async with open_scene(tmp_path, table={"versions": {"assistant-2-bbbbbbbb": 1.0}}) as scene:
+        publish_adapter(scene, "assistant-2-bbbbbbbb", AdapterState.ACCEPTED)
+        with scene.stack.ports.database.transaction() as session:
+            adapters.move(session, "assistant-2-bbbbbbbb", AdapterState.CHAMPION)
         nothing = await scene.admin("POST", "/rollouts:rollback", REASON)
         assert nothing.status_code == 404
         named = await scene.admin("POST", "/rollouts:rollback", {"version": "base", **REASON})

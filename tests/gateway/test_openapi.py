@@ -121,7 +121,7 @@ def narrowed(document: dict[str, Any], names: dict[str, list[str]]) -> dict[str,
         for parameter in (p for operation in operations.values() for p in operation.get("parameters", ())):
             if parameter["in"] == "path" and parameter["name"] in limit:
                 parameter["schema"] = limit[parameter["name"]]
-    for model, field in (("AnswerRef", "response_id"), ("ChatRequest", "model"), ("Wish", "version")):
+    for model, field in (("AnswerRef", "response_id"), ("ChatRequest", "model"), ("Wished", "version")):
         schemas[model]["properties"][field] = limit[field]
     schemas["FeedbackBody"]["properties"]["response_id"] = {"anyOf": [limit["response_id"], {"type": "null"}]}
     return document

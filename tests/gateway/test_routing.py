@@ -5,8 +5,10 @@ import pytest
 from gateway.errors import NotFound, Unavailable
 from gateway.routing import PINNED, Router, draw
 from infra.clock import now
+from infra.contracts.rollouts import Step, StepKind
 from infra.contracts.routing import Arm, Replica, ReplicaState, RoutingTable, WeightedVersion
 from infra.identity import Identity
+from tests.support.routing import make_table
 from tests.support.stack import make_replica, make_route
 
 IDENTITY = Identity(b"secret")
@@ -141,3 +143,59 @@ def test_an_alias_that_is_gone_cannot_be_rerouted() -> None:
     router.apply(RoutingTable(revision=4, issued_at=now(), aliases={}, replicas=[]))
     with pytest.raises(Unavailable):
         router.champion(target)
+
+
+def stepping(share: float, step: int = 1) -> RoutingTable:
+    """A rollout of v2 at a step of this share, champion v1."""
+    route = make_route({"v1": 1.0}).stepped("v2", "r1", step, Step(share=share))
+    return make_table(aliases={"assistant": route})
+
+
+def test_a_growing_share_keeps_everybody_who_is_in_it() -> None:
+    router, units = Router(IDENTITY.fraction), [f"rater-{i}" for i in range(2_000)]
+    inside: set[str] = set()
+    for step, share in enumerate((0.01, 0.05, 0.25, 0.5)):
+        router.apply(stepping(share, step))
+        now_inside = {unit for unit in units if router.choose("assistant", unit).version == "v2"}
+        assert inside <= now_inside
+        assert len(now_inside) / len(units) == pytest.approx(share, abs=4 * (share * (1 - share) / len(units)) ** 0.5)
+        inside = now_inside
+
+
+def test_each_answer_of_a_rollout_carries_its_step_and_its_exact_propensity() -> None:
+    router = Router(lambda _salt, unit: float(unit))
+    router.apply(stepping(0.25, step=3))
+    champion, challenger = router.choose("assistant", "0.74"), router.choose("assistant", "0.76")
+    assert (champion.version, champion.arm, champion.propensity) == ("v1", "champion", 0.75)
+    assert (challenger.version, challenger.arm, challenger.propensity) == ("v2", "challenger", 0.25)
+    assert {champion.rollout_step, challenger.rollout_step} == {3}
+
+
+def test_who_takes_no_part_gets_the_champion_and_is_no_evidence() -> None:
+    router = Router(lambda _salt, _unit: 0.99)
+    router.apply(stepping(0.5))
+    target = router.choose("assistant", "ada", takes_part=False)
+    assert (target.version, target.arm, target.propensity, target.rollout_step) == ("v1", "opted_out", 1.0, None)
+
+
+def test_what_a_stale_table_sends_to_the_champion_is_no_evidence() -> None:
+    router = Router(lambda _salt, _unit: 0.99)
+    router.apply(stepping(0.5))
+    router.stale = True
+    target = router.choose("assistant", "ada")
+    assert (target.version, target.propensity, target.rollout_step) == ("v1", 1.0, None)
+
+
+def test_a_pinned_version_is_never_diverted() -> None:
+    router = Router(lambda _salt, _unit: 0.99)
+    router.apply(stepping(0.5))
+    target = router.choose("v1", "ada")
+    assert (target.version, target.arm, target.rollout_step) == ("v1", "pinned", None)
+
+
+def test_a_shadow_takes_no_traffic() -> None:
+    router = Router(lambda _salt, _unit: 0.99)
+    route = make_route({"v1": 1.0}).stepped("v2", "r1", 0, Step(kind=StepKind.SHADOW, share=1.0))
+    router.apply(make_table(aliases={"assistant": route}))
+    assert router.choose("assistant", "ada").version == "v1"
+    assert route.mirrors == {"v2": 1.0}

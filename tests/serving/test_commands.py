@@ -25,6 +25,7 @@ from serving.commands import register
 from tests.support.adapters import make_adapter, make_bad_adapter, publish
 from tests.support.controllers import accept, adapter_state, make_evidence
 from tests.support.home import make_ports
+from tests.support.manifests import make_adapter_manifest
 from tests.support.routing import make_replica, make_table
 from tests.support.tiny_model import make_tiny_model
 
@@ -78,6 +79,15 @@ def route(ports: Ports, champion: str) -> None:
         lease = leases.acquire(session, "controller", "test", 10)
         assert lease is not None
         publish_routing(session, lease, make_table(routing_revision(session) + 1, champion=champion))
+
+
+def serve(ports: Ports, version: str) -> None:
+    """It answers everybody already."""
+    with ports.database.transaction() as session:
+        adapters.register(session, make_adapter_manifest(version=version), f"adapters/{version}")
+        for state in (AdapterState.ACCEPTED, AdapterState.CHAMPION):
+            adapters.move(session, version, state)
+    route(ports, version)
 
 
 def roll_out(ports: Ports, version: str) -> None:
@@ -160,8 +170,8 @@ def test_rollback_goes_to_any_version_that_has_served(ports: Ports, version: str
 
 def test_rollback_supersedes_a_promotion_that_is_still_loading(ports: Ports, version: str) -> None:
     loading = run_json("promote", version, "--reason", "good")["rollout_id"]
-    route(ports, "v0")
-    assert run_json("rollback", "--to", "base", "--reason", "complaints")["state"] == "requested"
+    serve(ports, "v0")
+    assert run_json("rollback", "--to", "base", "--reason", "complaints")["state"] == "draining"
     with ports.database.reading() as session:
         row = rollouts.get(session, loading)
     assert (row.state, row.error) == ("aborted", "superseded by a rollback to base")

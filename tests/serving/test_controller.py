@@ -10,7 +10,7 @@ import pytest
 from infra.base_model import base_revision
 from infra.contracts.routing import ReplicaState
 from infra.ports import Ports
-from infra.registry import adapters, audit, cycles, fleet, leases, rollouts
+from infra.registry import adapters, audit, cycles, fleet, leases, rollouts, wishes
 from infra.registry.cycles import CycleState
 from infra.registry.errors import Conflict
 from serving.adapters import WEIGHTS
@@ -39,7 +39,7 @@ from tests.support.cycles import cycle_row, make_cycle
 from tests.support.home import make_ports
 from tests.support.tiny_model import make_tiny_model
 
-QUICK = {"THUMBWHEEL_SERVING__POLL_S": "0.02"}
+QUICK = {"THUMBWHEEL_SERVING__POLL_S": "0.02", "THUMBWHEEL_SERVING__ROLLOUT_STEPS": "[]"}
 
 
 @dataclass
@@ -310,7 +310,7 @@ async def test_a_cancelled_cycle_ends_at_its_gates(place: Place) -> None:
 async def test_a_person_who_is_quicker_than_the_gates_only_makes_them_look_again(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = rollouts.request_promotion
+    asked = wishes.start
     conflicts = [Conflict("another rollout has just been asked for")]
 
     def once_in_conflict(*arguments: object, **fields: object) -> object:
@@ -319,7 +319,7 @@ async def test_a_person_who_is_quicker_than_the_gates_only_makes_them_look_again
         return asked(*arguments, **fields)  # type: ignore[arg-type]  # passed on
 
     made = place.adapter()
-    monkeypatch.setattr("serving.gating.rollouts.request_promotion", once_in_conflict)
+    monkeypatch.setattr("serving.gating.wishes.start", once_in_conflict)
     bring_to_gates(place.ports, made)
     async with controlling(place.ports):
         await eventually(lambda: champion(place.ports) == made.version, "it was decided at the second look")

@@ -9,11 +9,12 @@ import pytest
 from infra.clock import now
 from infra.contracts.routing import Replica, ReplicaState
 from infra.ports import Ports
-from infra.registry import adapters, audit, fleet, leases, rollouts
+from infra.registry import adapters, audit, fleet, leases, rollouts, wishes
 from infra.registry.adapters import AdapterState
 from infra.registry.errors import Conflict, LeaseLost
 from infra.registry.leases import Lease
 from infra.registry.rollouts import RolloutState
+from infra.registry.wishes import Wish
 from serving.reconcile import Plan, plan
 from serving.rollout import apply_plan, mark_verified
 from serving.snapshot import read_world
@@ -75,9 +76,7 @@ def carry_out(ports: Ports, lease: Lease, world: World, planned: Plan | None = N
 
 def ask_for(ports: Ports, version: str, champion: str = "base") -> str:
     with ports.database.transaction() as session:
-        return rollouts.request_promotion(
-            session, version=version, actor="test", reason="good", champion=champion
-        ).rollout_id
+        return wishes.promote(session, Wish(version, champion, "test", "good")).rollout_id
 
 
 def serving(ports: Ports, lease: Lease, *versions: str) -> None:

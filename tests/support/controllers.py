@@ -11,9 +11,10 @@ from prometheus_client import CollectorRegistry
 from infra.contracts.manifests import Evidence, Interval, SmokeCase
 from infra.contracts.routing import Replica, ReplicaState, RoutingTable
 from infra.ports import Ports
-from infra.registry import adapters, cycles, fleet, leases, rollouts
+from infra.registry import adapters, cycles, fleet, leases, rollouts, wishes
 from infra.registry.adapters import AdapterState
 from infra.registry.cycles import CycleState
+from infra.registry.wishes import Wish
 from serving.controller import Controller
 from serving.main import compose
 from serving.metrics import Metrics
@@ -116,17 +117,13 @@ def bring_to_gates(
 def promote(ports: Ports, version: str, *, actor: str = "test", reason: str = "it is better") -> str:
     """Asks for it; returns the rollout's id."""
     with ports.database.transaction() as session:
-        row = rollouts.request_promotion(session, version=version, actor=actor, reason=reason, champion=champion(ports))
-        return row.rollout_id
+        return wishes.promote(session, Wish(version, champion(ports), actor, reason)).rollout_id
 
 
 def roll_back(ports: Ports, version: str) -> str:
     with ports.database.transaction() as session:
-        row = rollouts.request_rollback(
-            session, tenant="default", alias="assistant", version=version, actor="test", reason="it is worse",
-            champion=champion(ports),
-        )  # fmt: skip
-        return row.rollout_id
+        wish = Wish(version, champion(ports), "test", "it is worse")
+        return wishes.rollback(session, wish, tenant="default", alias="assistant").rollout_id
 
 
 def routing(ports: Ports) -> RoutingTable | None:

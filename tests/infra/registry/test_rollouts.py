@@ -2,10 +2,11 @@ import pytest
 
 from infra.database.engine import Database
 from infra.ports import Ports
-from infra.registry import adapters, audit, leases, rollouts
+from infra.registry import adapters, audit, leases, rollouts, wishes
 from infra.registry.adapters import AdapterState
 from infra.registry.errors import Conflict, IllegalTransition, NotFound
 from infra.registry.rollouts import RolloutState
+from infra.registry.wishes import Wish
 from tests.support.manifests import make_adapter_manifest
 
 
@@ -21,10 +22,9 @@ def publish(database: Database, version: str, state: AdapterState = AdapterState
     return version
 
 
-def promote(database: Database, version: str, champion: str = "base") -> str:
+def promote(database: Database, version: str, champion: str = "base", *, force: bool = False) -> str:
     with database.transaction() as session:
-        row = rollouts.request_promotion(session, version=version, actor="ada", reason="better", champion=champion)
-        return row.rollout_id
+        return wishes.promote(session, Wish(version, champion, "ada", "better", force=force)).rollout_id
 
 
 def finish(database: Database, rollout_id: str) -> None:
@@ -69,9 +69,7 @@ def test_a_person_may_promote_what_was_blocked(database: Database) -> None:
 def test_a_version_of_another_tenant_does_not_exist(database: Database) -> None:
     publish(database, "assistant-1-aaaaaaaa")
     with pytest.raises(NotFound), database.transaction() as session:
-        rollouts.request_promotion(
-            session, version="assistant-1-aaaaaaaa", actor="eve", reason="", tenant="other", champion="base"
-        )
+        wishes.promote(session, Wish("assistant-1-aaaaaaaa", "base", "eve", "", tenant="other"))
 
 
 def test_a_rollback_without_a_target_goes_to_what_was_replaced(database: Database) -> None:
@@ -85,10 +83,8 @@ def roll_back(database: Database, champion: str, version: str = "") -> str:
     """To `version`, or wherever a rollback without a target goes; returns where that was."""
     with database.transaction() as session:
         version = version or rollouts.previous_version(session, "assistant")
-        row = rollouts.request_rollback(
-            session, tenant="default", alias="assistant", version=version, actor="ada", reason="worse",
-            champion=champion,
-        )  # fmt: skip
+        wish = Wish(version, champion, "ada", "worse")
+        row = wishes.rollback(session, wish, tenant="default", alias="assistant")
     finish(database, row.rollout_id)
     return version
 
@@ -111,7 +107,7 @@ def test_a_second_rollback_goes_back_further_and_never_to_what_the_first_one_lef
 def test_after_a_roll_forward_a_rollback_goes_to_what_that_replaced(database: Database) -> None:
     _, second = two_promotions(database)
     roll_back(database, second, "base")
-    finish(database, promote(database, second))
+    finish(database, promote(database, second, force=True))
     assert roll_back(database, second) == "base"
 
 
@@ -129,10 +125,8 @@ def test_with_nothing_rolled_out_there_is_nothing_to_go_back_to(database: Databa
 def test_a_rollback_marks_what_it_leaves(database: Database) -> None:
     finish(database, promote(database, publish(database, "assistant-1-aaaaaaaa")))
     with database.transaction() as session:
-        row = rollouts.request_rollback(
-            session, tenant="default", alias="assistant", version="base", actor="ada", reason="worse",
-            champion="assistant-1-aaaaaaaa",
-        )  # fmt: skip
+        wish = Wish("base", "assistant-1-aaaaaaaa", "ada", "worse")
+        row = wishes.rollback(session, wish, tenant="default", alias="assistant")
     finish(database, row.rollout_id)
     assert state_of(database, "assistant-1-aaaaaaaa") == "rolled_back"
 
@@ -142,20 +136,15 @@ def test_a_rollback_supersedes_a_promotion_that_is_still_loading(database: Datab
     finish(database, promote(database, first))
     loading = promote(database, publish(database, "assistant-2-bbbbbbbb"), first)
     with database.transaction() as session:
-        rollouts.request_rollback(
-            session, tenant="default", alias="assistant", version="base", actor="ada", reason="worse", champion=first
-        )
+        wishes.rollback(session, Wish("base", first, "ada", "worse"), tenant="default", alias="assistant")
     with database.reading() as session:
         assert rollouts.get(session, loading).state == "aborted"
 
 
 def test_rolling_back_to_what_never_served_is_refused(database: Database) -> None:
-    publish(database, "assistant-1-aaaaaaaa")
+    wish = Wish(publish(database, "assistant-1-aaaaaaaa"), "base", "ada", "")
     with pytest.raises(IllegalTransition, match="only what has served"), database.transaction() as session:
-        rollouts.request_rollback(
-            session, tenant="default", alias="assistant", version="assistant-1-aaaaaaaa", actor="ada", reason="",
-            champion="base",
-        )  # fmt: skip
+        wishes.rollback(session, wish, tenant="default", alias="assistant")
 
 
 def test_registering_a_version_twice_keeps_the_first(database: Database) -> None:
