@@ -22,6 +22,7 @@ class Metrics:
         self.failed = Counter(
             "thumbwheel_serving_jobs_failed", "Loads and unloads that will be tried again.", registry=registry
         )
+        self.look = Histogram("thumbwheel_serving_look_seconds", "One look at a rollout's evidence.", registry=registry)
         self.moves = Counter(
             "thumbwheel_serving_rollout_moves", "Rollouts, by new state.", ["state"], registry=registry
         )

@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 
 from infra.clock import now
-from infra.contracts.routing import ReplicaState
+from infra.contracts.manifests import Verdict
+from infra.contracts.rollouts import Look, Step, StepKind
+from infra.contracts.routing import AliasRoute, ReplicaState
 from infra.registry.rollouts import RolloutState
 from serving.reconcile import Move, Plan, Prepare, Unload, plan
-from serving.world import World
+from serving.world import RolloutView, World, wanted
 from tests.support.routing import make_route
 from tests.support.worlds import make_gateway, make_rollout, make_starting, make_view, make_world
 
@@ -232,3 +234,118 @@ def test_a_version_in_gating_is_prepared_but_not_routed() -> None:
     world = make_world("v1", candidates=["v2"])
     assert prepared(world) == ["v2"]
     assert planned(world).table is None
+
+
+STEPS = (Step(kind=StepKind.SHADOW, share=0.2, max_s=60), Step(share=0.1), Step(share=0.5, pairs=0.3))
+
+
+def passed() -> Look:
+    return Look(at=now(), step=0, verdict=Verdict.PASS, reason="as good")
+
+
+def at_step(step: int, state: RolloutState = R.RUNNING, look: Look | None = None, **fields: object) -> World:
+    """Champion v1, and v2 at a step, verified everywhere."""
+    view = make_view(verified=["v1", "v2"])
+    rollout = make_rollout(state=state, steps=STEPS, step=step, began_at=now(), look=look, from_version="v1")
+    world = make_world("v1", replicas=[view], **fields)
+    assert world.table is not None
+    route = world.routes["assistant"].stepped("v2", "r1", step, STEPS[step]) if step < len(STEPS) else None
+    aliases = {"assistant": route or world.routes["assistant"]}
+    table = world.table.model_copy(update={"aliases": aliases})
+    return replace(world, table=table, rollouts=[rollout])
+
+
+def route_after(world: World) -> AliasRoute:
+    table = planned(world).table
+    assert table is not None
+    return table.aliases["assistant"]
+
+
+def test_a_loaded_version_begins_its_first_step_and_a_shadow_meets_no_user() -> None:
+    world = at_step(0)
+    loading = replace(world, rollouts=[replace(world.rollouts[0], state=R.LOADING)])
+    loading = replace(loading, table=make_world("v1", replicas=loading.replicas).table)
+    assert [(move.target, move.step) for move in planned(loading).moves] == [(R.RUNNING, 0)]
+    route = route_after(loading)
+    assert (route.champion, route.challenger, route.mirrors, route.rollout_step) == ("v1", None, {"v2": 0.2}, 0)
+
+
+def test_each_passed_step_gives_it_the_share_of_the_next() -> None:
+    route = route_after(at_step(0, look=passed()))
+    assert [(entry.version, entry.weight) for entry in route.versions] == [("v1", 0.9), ("v2", 0.1)]
+    assert (route.salt, route.rollout_step, route.mirrors) == ("r1", 1, {})
+    route = route_after(at_step(1, look=passed()))
+    assert ([entry.weight for entry in route.versions], route.pairs) == ([0.5, 0.5], 0.3)
+
+
+def test_after_the_last_step_it_answers_everybody() -> None:
+    world = at_step(2, look=passed())
+    assert moves(world) == [R.DRAINING]
+    assert (champion_after(world), route_after(world).previous) == ("v2", ["v1"])
+
+
+def test_failing_evidence_takes_all_its_traffic_away_in_the_same_plan() -> None:
+    world = at_step(2, look=Look(at=now(), step=2, verdict=Verdict.FAIL, reason="votes fell"))
+    assert [(move.target, move.reason) for move in planned(world).moves] == [(R.ABORTED, "votes fell")]
+    route = route_after(world)
+    assert (route.champion, route.challenger, route.rollout_step, route.pairs) == ("v1", None, None, 0)
+
+
+def test_a_version_that_an_engine_refuses_later_is_taken_back() -> None:
+    world = at_step(1, refused={"v2": "it was tampered with"})
+    assert [(move.target, move.reason) for move in planned(world).moves] == [(R.ABORTED, "it was tampered with")]
+    assert route_after(world).challenger is None
+
+
+@pytest.mark.parametrize("state", [R.PAUSED, R.AWAITING_PERSON])
+def test_a_held_rollout_keeps_its_traffic_and_stays(state: RolloutState) -> None:
+    assert planned(at_step(1, state, look=passed())) == Plan([], [], None, [])
+
+
+def test_a_replica_without_the_challenger_still_answers_for_the_champion() -> None:
+    world = at_step(1)
+    second = make_view(verified=["v1"], name="replica-1", address="http://127.0.0.1:2")
+    after = planned(replace(world, replicas=[*world.replicas, second]))
+    assert [job.version for job in after.jobs if isinstance(job, Prepare)] == ["v2"]
+    assert after.table is not None
+    assert {replica.state for replica in after.table.replicas} == {ReplicaState.READY}
+
+
+def test_the_rest_of_the_steps_is_left_out_where_a_person_says_so() -> None:
+    world = at_step(1)
+    skipping = replace(world.rollouts[0], state=R.LOADING, step=len(STEPS))
+    assert champion_after(replace(world, rollouts=[skipping])) == "v2"
+
+
+def queued(version: str = "v3", rollout_id: str = "r2", from_version: str = "v1") -> RolloutView:
+    return make_rollout(version, R.QUEUED, rollout_id=rollout_id, from_version=from_version, steps=STEPS)
+
+
+def test_what_is_queued_waits_for_the_one_under_way() -> None:
+    world = at_step(1)
+    assert moves(replace(world, rollouts=[*world.rollouts, queued()])) == []
+
+
+def test_only_the_first_of_the_queue_begins() -> None:
+    world = replace(at_step(1), table=make_world("v1").table, rollouts=[queued(), queued("v4", "r3")])
+    assert [(move.rollout_id, move.target) for move in planned(world).moves] == [("r2", R.REQUESTED)]
+
+
+def test_a_rollback_that_came_later_goes_before_the_queue() -> None:
+    back = make_rollout("base", R.DRAINING, rollout_id="r9")
+    world = replace(make_world("v1", rollout_id="r9"), rollouts=[queued(), back])
+    assert [(move.rollout_id, move.target) for move in planned(world).moves] == [("r9", R.DONE)]
+
+
+def test_gates_that_compared_it_with_another_champion_count_no_longer() -> None:
+    world = replace(make_world("v2"), rollouts=[queued(from_version="v1")])
+    [move] = planned(world).moves
+    assert (move.target, move.reason) == (
+        R.FAILED,
+        "its gates compared it with v1, the champion is v2 by now",
+    )
+
+
+def test_what_is_queued_takes_no_slot_from_what_serves() -> None:
+    world = replace(make_world("v1"), rollouts=[queued()], slots=1)
+    assert wanted(world) == ["v1"]
