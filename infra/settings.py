@@ -463,6 +463,34 @@ class ServingSettings(Section):
     judge_margin: float = Field(0.45, gt=0, lt=1, description="The judge's win rate must not be below this.")
     regression_margin: float = Field(0.05, ge=0, lt=1, description="Most the share of passed exact checks may fall.")
     reward_accuracy_min: float = Field(0.55, gt=0, lt=1, description="Advisory: reward accuracy on held-out raters.")
+    rollout_alpha: float = Field(
+        0.05,
+        gt=0,
+        lt=0.5,
+        description="Chance that a rollout of an equal version aborts, all monitors and looks together.",
+    )
+    rollout_min_raters: int = Field(
+        10, ge=1, description="Raters of each arm before a monitor of means concludes anything."
+    )
+    rollout_rater_votes: float = Field(
+        8,
+        gt=0,
+        description="After this many votes a rater counts half of what any number of votes could make it count.",
+    )
+    rollout_error_rise: float = Field(0.02, ge=0, le=1, description="Most that the share of failed answers may rise.")
+    rollout_latency_ratio: float = Field(
+        1.5, gt=1, description="Most that answers may take, as a multiple of the champion's time."
+    )
+    rollout_length_ratio: float = Field(
+        2.0, gt=1, description="Most that answers to users may grow or shrink against the champion's (x or 1/x)."
+    )
+    rollout_refusal_rise: float = Field(0.1, ge=0, le=1, description="Most that the share of refusals may rise.")
+    rollout_thumbs_down_rise: float = Field(
+        0.1, ge=0, le=1, description="Most that thumbs down may rise, as a share of the answers that could be rated."
+    )
+    rollout_voting_odds: float = Field(
+        1.25, ge=1, description="Most that the odds of voting may differ between the arms (x or 1/x)."
+    )
 
 
 class Settings(Section):

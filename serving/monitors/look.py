@@ -1,0 +1,50 @@
+"""One look at a rollout: every monitor is asked, and what they say becomes one verdict."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from infra.contracts.manifests import Verdict
+from infra.contracts.rollouts import Finding, Look, Step
+from infra.registry.tallies import Tally
+from serving.monitors import guards, pairs, sample_ratio, vote_rate
+from serving.monitors.columns import CHALLENGER, PAIR, SHADOW, Columns
+from serving.monitors.limits import Limits
+from serving.monitors.planning import smallest_drop
+from serving.monitors.subject import Monitor, Subject
+
+MONITORS: tuple[Monitor, ...] = (
+    vote_rate.check,
+    pairs.check,
+    sample_ratio.check_assignment,
+    sample_ratio.check_voting,
+    *guards.MONITORS,
+)
+
+
+def look(steps: Sequence[Step], step: int, tallies: Sequence[Tally], limits: Limits, at: datetime) -> Look:
+    """FAIL where any monitor fails; PASS where the step's margin is ruled out. Tallies come in order of `first_at`."""
+    return examine(Subject(steps, step, Columns.of(tallies), limits), at)
+
+
+def examine(subject: Subject, at: datetime) -> Look:
+    """The same of columns."""
+    findings = [monitor(subject) for monitor in MONITORS]
+    here = subject.rows.where(subject.rows.step_R == subject.step)
+    verdict, reason = _verdict(findings)
+    return Look(
+        at=at,
+        step=subject.step,
+        votes=int(here.votes_R[here.arm_R == CHALLENGER].sum() + here.choices_R[here.arm_R == PAIR].sum()),
+        answers=int(here.answers_R[(here.arm_R == CHALLENGER) | (here.arm_R == SHADOW)].sum()),
+        findings=findings,
+        smallest_drop=smallest_drop(subject.steps, subject.limits),
+        verdict=verdict,
+        reason=reason,
+    )
+
+
+def _verdict(findings: Sequence[Finding]) -> tuple[Verdict, str]:
+    """The vote rate says whether to go on; anything may say stop."""
+    votes, *_ = findings
+    failed = [f"{finding.name}: {finding.reason}" for finding in findings if finding.verdict is Verdict.FAIL]
+    return (Verdict.FAIL, "; ".join(failed)) if failed else (votes.verdict, f"{votes.name}: {votes.reason}")
