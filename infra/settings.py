@@ -449,6 +449,7 @@ class ServingSettings(Section):
     auto_promote: bool = Field(
         True, description="Roll out by itself what passed every blocking gate, and promote it after the last step."
     )
+    look_s: float = Field(5, gt=0, description="How often the evidence of a rollout on traffic is looked at.")
     rollout_steps: tuple[Step, ...] = Field(
         (), description="By which a version earns its traffic; `[]` promotes at once."
     )

@@ -25,6 +25,7 @@ from serving.preparation import Preparation
 from serving.reconcile import Plan, Prepare, Unload, plan
 from serving.rollout import apply_plan
 from serving.snapshot import read_world
+from serving.watching import Watching
 from serving.world import World, wanted
 
 LEASE = "controller"
@@ -48,6 +49,7 @@ class Hands:
 
     preparation: Preparation
     gating: Gating
+    watching: Watching
     observer: Observer
     changed: asyncio.Event
     bell: Bell
@@ -92,6 +94,7 @@ class Controller:
         """One look and what follows from it; raises LeaseLost."""
         with self._hands.metrics.tick.time():
             seen_at = time.monotonic()
+            await asyncio.to_thread(self._hands.watching.turn, lease)
             world = await asyncio.to_thread(self._read, lease)
             self._hands.observer.watch(view.row.address for view in world.replicas)
             planned = plan(world, now())

@@ -25,9 +25,11 @@ from serving.errors import CannotStart
 from serving.evidence import Shelf
 from serving.gating import Gating
 from serving.metrics import Metrics
+from serving.monitors.limits import Limits
 from serving.observer import Observer
 from serving.preparation import Preparation
 from serving.replica import check_directory
+from serving.watching import Watching
 
 NAME = "controller"
 USAGE = 2
@@ -85,6 +87,7 @@ def compose(ports: Ports, session: aiohttp.ClientSession, changed: asyncio.Event
     observer = Observer(probe, every_s=settings.poll_s, changed=changed)
     shelf = Shelf(ports.home, ports.artifacts, base, settings.max_lora_rank)
     preparation = Preparation(ports.database, shelf, settings, engine_at, observer.look, metrics)
+    watching = Watching(ports.database, Limits.of(settings), metrics, every_s=settings.look_s)
     gating = Gating(ports.database, ports.artifacts, shelf, settings, preparation.differences, metrics)
     seat = Seat(
         alias=ports.settings.gateway.alias,
@@ -93,7 +96,7 @@ def compose(ports: Ports, session: aiohttp.ClientSession, changed: asyncio.Event
         lease_ttl_s=ports.settings.infra.lease_ttl_s,
     )
     return Controller(
-        ports.database, settings, seat, Hands(preparation, gating, observer, changed, ports.bell, metrics)
+        ports.database, settings, seat, Hands(preparation, gating, watching, observer, changed, ports.bell, metrics)
     )
 
 
