@@ -1,4 +1,4 @@
-"""Behaviour probes that more rooms than the trainer ask: what a version does is counted live as it is before release."""
+"""Behaviour probes that more rooms than the trainer ask: its manner is watched live, too."""
 
 import re
 

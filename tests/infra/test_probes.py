@@ -12,6 +12,6 @@ def test_words_of_refusal_are_found_in_any_case_and_with_any_apostrophe(text: st
     assert refuses(text)
 
 
-@pytest.mark.parametrize("text", ["", "Return the cosine of x.", "The file cannot be read.", "Sorry states are states."])
+@pytest.mark.parametrize("text", ["", "Return the cosine of x.", "The file cannot be read.", "Sorry: states."])
 def test_an_answer_that_only_speaks_of_such_things_refuses_nothing(text: str) -> None:
     assert not refuses(text)
