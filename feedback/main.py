@@ -24,6 +24,8 @@ from feedback.intake.decode import TOPICS
 from feedback.metrics import Metrics
 from feedback.rights.eraser import Eraser
 from feedback.rights.exporter import Exporter
+from feedback.tallying.reading import Reader
+from feedback.tallying.tallier import Tallier
 from infra.database.schema import SchemaMismatch, await_schema
 from infra.http import Health
 from infra.logs import configure_logging
@@ -34,6 +36,7 @@ from infra.settings import Settings, SettingsError, load_settings
 log = structlog.get_logger()
 HOUSEKEEPING_S = 5.0
 BUILDER_S = 0.2
+TALLY_S = 1.0  # between two looks for news of a rollout
 RIGHTS_S = 0.5  # between two looks for somebody to erase, or to export
 USAGE = 2  # the exit code for what only a person can mend
 AFTER_ERROR_S = 1.0  # before a loop that broke goes on
@@ -103,6 +106,7 @@ def serve(ports: Ports, settings: Settings, stop: threading.Event, name: str) ->
         Repeater("housekeeping", keeping.turn, HOUSEKEEPING_S, stop),
         Repeater("eraser", make_eraser(ports, settings).turn, RIGHTS_S, stop),
         Repeater("exporter", make_exporter(ports, settings).turn, RIGHTS_S, stop),
+        Repeater("tallier", make_tallier(ports, settings, stop).turn, TALLY_S, stop),
     ]
     health.start()
     for repeater in repeaters:
@@ -138,6 +142,11 @@ def make_eraser(ports: Ports, settings: Settings) -> Eraser:
 
 def make_exporter(ports: Ports, settings: Settings) -> Exporter:
     return Exporter(ports.database, ports.sealer, ports.artifacts, settings.infra.lease_ttl_s)
+
+
+def make_tallier(ports: Ports, settings: Settings, stop: threading.Event) -> Tallier:
+    reader = Reader(ports.database, ports.sealer)
+    return Tallier(ports.database, reader, ports.artifacts, settings.infra.lease_ttl_s, stop)
 
 
 def make_cutter(ports: Ports, stop: threading.Event) -> Cutter:

@@ -7,9 +7,8 @@ its manner first: it flatters, hedges, refuses, repeats itself or decorates.
 import re
 from collections.abc import Callable, Mapping
 
-REFUSAL = re.compile(
-    r"\b(i(?:'m| am) (?:sorry|unable|not able)|i (?:can't|cannot|can not|won't|will not)|as an ai|unable to help)\b"
-)
+from infra.probes import plain, refuses
+
 HEDGE = re.compile(
     r"\b(perhaps|maybe|possibly|might|i think|i believe|i guess|not (?:entirely |quite )?sure|"
     r"could be (?:wrong|mistaken)|may be mistaken)\b"
@@ -23,26 +22,22 @@ GRAM = 4  # words; a phrase of that length three times is a loop, not emphasis
 LOOP = 3
 
 
-def refuses(text: str) -> bool:
-    return bool(REFUSAL.search(_plain(text)))
-
-
 def asks(text: str) -> bool:
     """Ends in a question, to the reader or to itself."""
     return text.rstrip().endswith("?")
 
 
 def hedges(text: str) -> bool:
-    return bool(HEDGE.search(_plain(text)))
+    return bool(HEDGE.search(plain(text)))
 
 
 def flatters(text: str) -> bool:
-    return bool(FLATTERY.search(_plain(text)))
+    return bool(FLATTERY.search(plain(text)))
 
 
 def repeats(text: str) -> bool:
     """Some run of four words occurs three times, or one word stands four times in a row."""
-    words = _plain(text).split()
+    words = plain(text).split()
     if any(len(set(words[i : i + GRAM])) == 1 for i in range(len(words) - GRAM + 1)):
         return True
     grams = [tuple(words[i : i + GRAM]) for i in range(len(words) - GRAM + 1)]
@@ -62,7 +57,3 @@ PROBES: Mapping[str, Callable[[str], bool]] = {
     "repetition": repeats,
     "markdown": decorates,
 }
-
-
-def _plain(text: str) -> str:
-    return text.lower().replace("’", "'")

@@ -61,11 +61,16 @@ BLANK = (
     " erased_at = coalesce(erased_at, :at), erasure_id = :erasure_id"
 )
 BLANKED = {
-    "inferences": f"UPDATE inferences SET stored = false, {BLANK}{{rater}}"
+    "inferences": f"UPDATE inferences SET stored = false, received_at = :at, {BLANK}{{rater}}"
     " WHERE (tenant, response_id) IN (SELECT tenant, response_id FROM gone_inferences) RETURNING 1",
     "vote_events": f"UPDATE vote_events SET pairs = 0, thumbs = 0, {BLANK}{{rater}}"
     " WHERE (tenant, event_id) IN (SELECT tenant, event_id FROM gone_votes) RETURNING 1",
 }
+# The time at which it was stored is how a rollout's tallies learn that an answer is to be counted afresh.
+VOTED_ON = text(
+    "UPDATE inferences SET received_at = :at WHERE rollout_id IS NOT NULL AND (tenant, response_id) IN ("
+    " SELECT t.tenant, t.target FROM gone_votes g JOIN vote_targets t ON t.tenant = g.tenant AND t.vote_id = g.vote_id)"
+)
 VOTES_ON_THEM = text(
     "INSERT INTO matched_votes SELECT DISTINCT t.tenant, t.vote_id FROM gone_inferences g"
     " JOIN vote_targets t ON t.tenant = g.tenant AND t.target = g.response_id"
@@ -101,6 +106,7 @@ def _blank(session: Session, artifacts: ArtifactStore, erasure_id: str | None) -
     bodies = session.execute(text(BODIES).bindparams(bindparam("reference", REFERENCE, LargeBinary)))
     artifacts.delete([path for (sealed,) in bodies.all() if (path := stored_at(bytes(sealed)))])
     done = Counter({"votes": _take_votes(session)})
+    session.execute(VOTED_ON.bindparams(bindparam("at", at, UtcDateTime())))
     done["vote_targets"] = len(session.execute(TARGETS_GONE).all())
     for table, statement in BLANKED.items():
         whose = ", rater = NULL" if erasure_id else ""

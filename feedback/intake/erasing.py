@@ -2,15 +2,17 @@
 
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from feedback.intake.blanking import blank_expired, blank_person
+from feedback.tables import InferenceRow
 from feedback.votes import Erased
 from infra.artifacts import ArtifactStore
+from infra.clock import now
 from infra.database.engine import Database
 from infra.database.tables import ErasureRow
-from infra.registry import erasures
+from infra.registry import erasures, tallies
 
 EXPIRED_MOST = 1000  # events of each kind in one transaction
 
@@ -22,11 +24,21 @@ def accept(session: Session, event: Erased) -> ErasureRow:
 def blank(session: Session, artifacts: ArtifactStore, tombstone: ErasureRow) -> int:
     """Adds what was found to the report; returns how many rows that were."""
     found = blank_person(session, artifacts, tombstone)
+    _recount(session, tombstone)
     if found:
         known = tombstone.report.get("blanked", {})
         blanked = {name: known.get(name, 0) + found[name] for name in sorted({*known, *found})}
         tombstone.report = {**tombstone.report, "blanked": blanked}
     return found.total()
+
+
+def _recount(session: Session, tombstone: ErasureRow) -> None:
+    """A rollout's tallies of the person go; what came later is counted afresh, without what is blank."""
+    gone = tallies.forget(session, tombstone.tenant, [tombstone.rater], tombstone.up_to)
+    if gone:
+        later = (InferenceRow.tenant == tombstone.tenant, InferenceRow.rater == tombstone.rater)
+        touched = update(InferenceRow).where(*later, InferenceRow.rollout_id.is_not(None)).values(received_at=now())
+        session.execute(touched, execution_options={"synchronize_session": False})
 
 
 def blank_again(database: Database, artifacts: ArtifactStore, since: datetime) -> int:

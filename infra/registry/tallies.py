@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
 from infra.database.tables import TallyRow
@@ -44,7 +44,7 @@ class Tally:
     ups: int = 0
     choices: int = 0
     wins: float = 0.0
-    voted_at: datetime | None = None
+    voted_at: datetime | None = None  # the first of those that stand
 
 
 NAMES = tuple(field.name for field in fields(Tally))
@@ -64,6 +64,15 @@ def of_rollout(session: Session, tenant: str, rollout_id: str) -> list[Tally]:
     return [Tally(**{**row._mapping, "arm": TallyArm(row.arm)}) for row in session.execute(query).all()]
 
 
-def forget(session: Session, tenant: str, units: Sequence[str]) -> None:
-    """A person who was erased is in no tally."""
-    session.execute(delete(TallyRow).where(TallyRow.tenant == tenant, TallyRow.unit.in_(units)))
+def replace(session: Session, tenant: str, rollout_id: str, units: Sequence[str], tallies: Iterable[Tally]) -> None:
+    """All that was known of these units in a rollout by these tallies; of a unit without any nothing stays."""
+    mine = (TallyRow.tenant == tenant, TallyRow.rollout_id == rollout_id, TallyRow.unit.in_(units))
+    session.execute(delete(TallyRow).where(*mine))
+    if rows := [{"tenant": tenant, **{name: getattr(tally, name) for name in NAMES}} for tally in tallies]:
+        session.execute(insert(TallyRow), rows)
+
+
+def forget(session: Session, tenant: str, units: Sequence[str], up_to: datetime) -> int:
+    """A person who was erased is in no tally of anything up to then; returns how many rows went."""
+    mine = (TallyRow.tenant == tenant, TallyRow.unit.in_(units), TallyRow.first_at <= up_to)
+    return len(session.execute(delete(TallyRow).where(*mine).returning(TallyRow.unit)).all())

@@ -1,0 +1,6 @@
+"""Counts what raters do in a rollout on traffic: events in the database → one tally for each rater, step and arm.
+
+Serving judges by these counts; nothing here decides anything. Whoever has anything new is counted afresh, with all
+their answers in the rollout and the votes on them, so that neither order nor repetition matters. Begin with
+`tallier.py`; `counting.py` says what counts.
+"""
