@@ -1,5 +1,6 @@
 """Which version answers this request, and which replica: the routing table applied, and what is under way counted."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -40,6 +41,7 @@ class Router:
         self.table: RoutingTable | None = None
         self.stale = False  # the table could not be read for too long: the champion answers everything
         self.in_flight: Counter[str] = Counter()
+        self.news = asyncio.Event()  # what a rollout waits for: another table applied, a version left behind answered
         self._outstanding: Counter[str] = Counter()
 
     @property
@@ -52,6 +54,7 @@ class Router:
 
     def apply(self, table: RoutingTable) -> None:
         self.table = table
+        self.news.set()
 
     def choose(self, model: str, unit: str, *, admin: bool = False) -> Target:
         """Raises NotFound for a name this caller may not use, Unavailable before the first table."""
@@ -82,6 +85,8 @@ class Router:
             yield
         finally:
             _decrement(self.in_flight, counter_of)
+            if counter_of not in self.in_flight and not self._is_routed(counter_of):
+                self.news.set()
 
     @contextmanager
     def occupying(self, replica: Replica) -> Iterator[None]:
@@ -90,6 +95,10 @@ class Router:
             yield
         finally:
             _decrement(self._outstanding, replica.name)
+
+    def _is_routed(self, version: str) -> bool:
+        routes = self.table.aliases.values() if self.table else ()
+        return any(entry.version == version for route in routes for entry in route.versions)
 
     def _draw(self, route: AliasRoute, unit: str) -> WeightedVersion:
         return _champion(route) if self.stale else draw(route.versions, self._fraction(route.salt, unit))

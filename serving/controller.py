@@ -28,6 +28,7 @@ from serving.snapshot import read_world
 from serving.world import World, wanted
 
 LEASE = "controller"
+HURRY = 4  # looks per poll while a rollout is under way: people wait for it
 
 log = structlog.get_logger()
 
@@ -61,6 +62,7 @@ class Controller:
         self._database, self._settings, self._seat, self._hands = database, settings, seat, hands
         self._jobs = Jobs(self._work, hands.changed, hands.metrics)
         self._beat_after = datetime.min.replace(tzinfo=UTC)
+        self._hurries = False
         self.lease: Lease | None = None
         self.ready = 0
 
@@ -94,6 +96,7 @@ class Controller:
             seen_at = time.monotonic()
             world = await asyncio.to_thread(self._read, lease)
             self._hands.observer.watch(view.row.address for view in world.replicas)
+            self._hurries = bool(world.rollouts)
             planned = plan(world, now())
             try:
                 await asyncio.to_thread(self._apply, lease, world, planned)
@@ -113,8 +116,9 @@ class Controller:
 
     async def _pause(self) -> None:
         """Until something has changed here, but no longer than one poll."""
+        longest = self._settings.poll_s / (HURRY if self._hurries else 1)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._hands.changed.wait(), self._settings.poll_s)
+            await asyncio.wait_for(self._hands.changed.wait(), longest)
         self._hands.changed.clear()
 
     async def _work(self, lease: Lease, job: Prepare | Unload) -> None:

@@ -141,3 +141,21 @@ def test_an_alias_that_is_gone_cannot_be_rerouted() -> None:
     router.apply(RoutingTable(revision=4, issued_at=now(), aliases={}, replicas=[]))
     with pytest.raises(Unavailable):
         router.champion(target)
+
+
+def test_the_last_answer_of_a_version_left_behind_is_news_and_one_of_a_version_in_use_is_not() -> None:
+    router = make_router({"v1": 1.0})
+    router.news.clear()
+    with router.counting("v1"), router.counting("v0"):
+        with router.counting("v0"):
+            pass
+        assert not router.news.is_set(), "another answer of it is still under way"
+    assert router.news.is_set()
+    router.news.clear()
+    with router.counting("v1"):
+        pass
+    assert not router.news.is_set()
+
+
+def test_a_table_that_was_applied_is_news() -> None:
+    assert make_router().news.is_set()
