@@ -39,6 +39,7 @@ RESULT = Path(".thumbwheel/bench/swap.json")
 REPLICAS = 2
 SLOTS = 2  # beside those for training: the champion and its successor, so that each swap unloads one
 LOOK_S = 0.01
+SAMPLES = 100  # of memory
 SWAP_S = 120
 WATCHED = (*(f"replica-{number}" for number in range(REPLICAS)), "gateway", "controller")
 SETTINGS = {
@@ -101,7 +102,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def run(scratch: Path, swaps: int, users: int) -> dict[str, Any]:
     model = make_tiny_model(scratch / "model")
     err().print(f"making {swaps} versions")
-    versions = list(make_versions(load_base(model), scratch / "made", swaps))
+    versions = list(make_versions(load_base(model), scratch / "made", swaps + 1))
     with running_product(scratch / "home", model, **SETTINGS) as product:
         ports = product.ports()
         figures = Figures()
@@ -116,10 +117,10 @@ async def swap_all(
 ) -> float:
     """Seconds that all swaps took. Users come with the first version: the base says nothing of its own here."""
     await asyncio.to_thread(swap, ports, versions[0])
-    every = max(1, len(versions) // 100)
+    every = max(1, (len(versions) - 1) // SAMPLES)
     began = time.monotonic()
     async with streaming(load, users):
-        for number, made in enumerate(versions[1:], start=2):
+        for number, made in enumerate(versions[1:], start=1):
             figures.time(await asyncio.to_thread(swap, ports, made))
             if number % every == 0:
                 figures.weigh(product, number)
