@@ -38,11 +38,34 @@ class Prepare:
     replica: Replica
     version: str
 
+    @property
+    def name(self) -> str:
+        return self.version
+
 
 @dataclass(frozen=True, slots=True)
 class Unload:
     replica: Replica
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Identify:
+    """Does this engine compute what this base does? Then it is one of ours."""
+
+    replica: Replica
+    name: str = BASE_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Recheck:
+    """Does it still compute what was verified on it?"""
+
+    replica: Replica
+    name: str = "recheck"
+
+
+Job = Prepare | Unload | Identify | Recheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +75,7 @@ class Plan:
     replicas: Sequence[Replica]
     moves: Sequence[Move]
     table: RoutingTable | None
-    jobs: Sequence[Prepare | Unload]
+    jobs: Sequence[Job]
 
 
 def plan(world: World, at: datetime) -> Plan:
@@ -65,16 +88,23 @@ def plan(world: World, at: datetime) -> Plan:
 
 
 def _observed(view: ReplicaView, world: World, keep: Sequence[str]) -> Replica:
-    """The row as it should read: down where it does not answer, ready once every live version is verified."""
+    """The row as it should read: down where it does not answer, ready once every live version is verified.
+
+    An engine that is not the one which was verified begins anew, whatever it says it has loaded.
+    """
     row = view.row
     if not view.asked:
         return row
     if view.loaded is None:
         state = ReplicaState.STARTING if row.state is ReplicaState.STARTING else ReplicaState.DOWN
         return row.model_copy(update={"state": state, "versions": []})
-    verified = {BASE_VERSION, *(v for v in row.versions if v in view.loaded and v in keep)}
+    if row.engine_started != view.started:
+        anew = {"engine_started": view.started, "versions": [], **({"base_revision": ""} if row.discovered else {})}
+        row = row.model_copy(update=anew)
     fits = row.base_revision == world.base_revision
+    verified = {BASE_VERSION, *(v for v in row.versions if v in view.loaded and v in keep)} if fits else set()
     state = ReplicaState.READY if fits and verified.issuperset(live(world.routes)) else ReplicaState.STARTING
+    state = ReplicaState.DRAINING if row.drain else state
     return row.model_copy(update={"state": state, "versions": sorted(verified)})
 
 
@@ -93,8 +123,8 @@ def _moves(rollout: RolloutView, world: World, replicas: Sequence[Replica]) -> I
 
 
 def verified_everywhere(version: str, replicas: Sequence[Replica]) -> bool:
-    """On each replica that answers, and on one at least; the base needs none."""
-    answering = [replica for replica in replicas if BASE_VERSION in replica.versions]
+    """On each replica that answers and stays, and on one at least; the base needs none."""
+    answering = [r for r in replicas if BASE_VERSION in r.versions and r.state is not ReplicaState.DRAINING]
     return version == BASE_VERSION or (bool(answering) and all(version in r.versions for r in answering))
 
 
@@ -118,6 +148,11 @@ def _flipped(world: World, moves: Sequence[Move]) -> dict[str, AliasRoute]:
         if rollout.rollout_id in flipping and rollout.alias in routes:
             routes[rollout.alias] = _flip(routes[rollout.alias], rollout)
     return {name: _on_base(route, world.base_revision) for name, route in routes.items()}
+
+
+def rechecks(world: World) -> list[Recheck]:
+    """Of whoever answers users; how often is not decided here."""
+    return [Recheck(view.row) for view in world.replicas if view.row.state is ReplicaState.READY and view.loaded]
 
 
 def new_route(alias: str, base_revision: str) -> AliasRoute:
@@ -147,17 +182,25 @@ def _next_table(
     return RoutingTable(revision=world.revision + 1, issued_at=at, aliases=dict(routes), replicas=list(replicas))
 
 
-def _jobs(world: World, keep: Sequence[str]) -> Iterator[Prepare | Unload]:
-    needed = set(live(world.routes))
+def _jobs(world: World, keep: Sequence[str]) -> Iterator[Job]:
+    """What was said of an engine before it restarted is not acted on: its row is put right first."""
     for view in world.replicas:
-        if view.loaded is None or view.row.base_revision != world.base_revision:
+        if view.loaded is None or view.row.engine_started != view.started:
             continue
-        for version in keep:
-            if version not in view.row.versions and (version in needed or version not in world.refused):
-                yield Prepare(view.row, version)
-        for name in sorted(view.loaded - {view.row.served_model, BASE_VERSION, *keep}):
-            if _may_go(world, name):
-                yield Unload(view.row, name)
+        if view.row.discovered and not view.row.base_revision:
+            yield Identify(view.row)
+        if view.row.base_revision == world.base_revision:
+            yield from _jobs_of(view.row, view.loaded, world, keep)
+
+
+def _jobs_of(row: Replica, loaded: frozenset[str], world: World, keep: Sequence[str]) -> Iterator[Job]:
+    needed = set(live(world.routes))
+    for version in keep:
+        if version not in row.versions and not row.drain and (version in needed or version not in world.refused):
+            yield Prepare(row, version)
+    for name in sorted(loaded - {row.served_model, BASE_VERSION, *keep}):
+        if _may_go(world, name):
+            yield Unload(row, name)
 
 
 def _may_go(world: World, name: str) -> bool:

@@ -19,6 +19,7 @@ class ReplicaView:
     row: Replica
     loaded: frozenset[str] | None
     asked: bool = True
+    started: float = 0.0  # the engine's own word, in seconds since the epoch
 
 
 @dataclass(frozen=True, slots=True)
