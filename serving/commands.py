@@ -8,6 +8,7 @@ import typer
 
 from infra.console import err, print_json, print_table
 from infra.settings import load_settings
+from serving.replica_commands import replica
 
 if TYPE_CHECKING:  # heavy imports wait until a command is called
     from infra.database.tables import RolloutRow
@@ -33,6 +34,7 @@ def register(root: typer.Typer) -> None:
     root.add_typer(adapter, name="adapter")
     root.add_typer(rollout, name="rollout")
     root.add_typer(gate, name="gate")
+    root.add_typer(replica, name="replica")
     root.command()(promote)
     root.command()(rollback)
 

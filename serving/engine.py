@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,19 @@ class Engine:
         except (aiohttp.ClientError, TimeoutError) as error:
             kind = EngineSilent if isinstance(error, TimeoutError) else EngineUnreachable
             raise kind(f"{path}: {type(error).__name__} {error}".strip()) from None
+
+
+async def requests_of(addresses: Iterable[str], api_key: str) -> list[int | None]:
+    """How many requests each engine works on; None of one that does not say."""
+
+    async def asked(session: aiohttp.ClientSession, address: str) -> int | None:
+        try:
+            return await Engine(session, address, api_key).requests()
+        except (EngineUnreachable, EngineRefused):
+            return None
+
+    async with aiohttp.ClientSession() as session:
+        return await asyncio.gather(*(asked(session, address) for address in addresses))
 
 
 def _decoded(answer: aiohttp.ClientResponse, text: str, path: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class ControlEngine:
     adapters: dict[str, str] = field(default_factory=dict)
     knows: list[SmokeCase] = field(default_factory=list)
     refuses: dict[str, str] = field(default_factory=dict)
-    started: float = 1.0
+    started: float | None = 1.0
     base: str = "base"
     base_off: float = 0.0
     busy: int = 0
@@ -40,7 +40,7 @@ class ControlEngine:
     def restart(self) -> None:
         """A fresh engine has nothing loaded."""
         self.adapters.clear()
-        self.started += 1
+        self.started = (self.started or 0.0) + 1
 
     def names(self, path: str) -> list[str]:
         return [name for called, name in self.calls if called == path]
@@ -69,7 +69,7 @@ class ControlEngine:
 
     async def metrics(self, _request: web.Request) -> web.Response:
         lines = [
-            f"process_start_time_seconds {self.started}",
+            f"process_start_time_seconds {self.started}" if self.started is not None else "",
             f'vllm:num_requests_running{{engine="0"}} {self.busy}.0',
             'vllm:num_requests_waiting{engine="0"} 1.0',
         ]
