@@ -16,7 +16,7 @@ from infra.contracts.routing import (
     WeightedVersion,
 )
 from infra.registry.rollouts import RolloutState
-from serving.world import ReplicaView, RolloutView, World, live, wanted
+from serving.world import ReplicaView, RolloutView, World, live, too_many, wanted
 
 TRAINING = re.compile(r"train-(?P<cycle>.+)-[^-]+")
 KEPT = 8  # earlier versions that a route still names
@@ -117,6 +117,9 @@ def _moves(rollout: RolloutView, world: World, replicas: Sequence[Replica]) -> I
         yield Move(rollout.rollout_id, RolloutState.FAILED, reason)
         return
     if rollout.state is RolloutState.REQUESTED:
+        if reason := too_many(world):
+            yield Move(rollout.rollout_id, RolloutState.FAILED, reason)
+            return
         yield Move(rollout.rollout_id, RolloutState.LOADING)
     if world.table is not None and verified_everywhere(rollout.version, replicas):
         yield Move(rollout.rollout_id, RolloutState.DRAINING)

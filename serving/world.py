@@ -83,5 +83,16 @@ def wanted(world: World) -> list[str]:
     return needed + [version for version in optional if version not in needed][:room]
 
 
+def too_many(world: World) -> str | None:
+    """Why nothing more can be rolled out: to make room a live version would have to leave the engine's slots."""
+    needed = _distinct([*live(world.routes), *(rollout.version for rollout in world.rollouts)])
+    if len(needed) <= world.slots:
+        return None
+    return (
+        f"{', '.join(needed)} need {len(needed)} slots of an engine and there are {world.slots} beside those for "
+        "training: raise serving.max_loras, or end another rollout"
+    )
+
+
 def _distinct(versions: Iterable[str]) -> list[str]:
     return [version for version in dict.fromkeys(versions) if version != BASE_VERSION]

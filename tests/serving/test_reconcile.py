@@ -174,6 +174,12 @@ def test_a_flip_keeps_the_old_version_as_previous_and_names_its_rollout() -> Non
     assert (route.previous, route.rollout_id, route.salt) == (["v2", "v1"], "r1", "r1")
 
 
+def test_a_rollout_that_would_push_a_live_version_out_of_its_slot_is_refused_with_the_reason() -> None:
+    (move,) = planned(make_world("v1", rollouts=[make_rollout("v2")], slots=1)).moves
+    assert move.target is R.FAILED
+    assert "raise serving.max_loras" in (move.error or "")
+
+
 def test_a_rollout_loads_before_it_flips() -> None:
     world = make_world("v1", rollouts=[make_rollout("v2")])
     assert moves(world) == [R.LOADING]
