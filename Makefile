@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UNFINISHED := $(VENV)/.unfinished
 
-.PHONY: setup demo test e2e check bench bench-ingest bench-trainer goldbed chaos chaos-outage servers services services-stop docs lock clean
+.PHONY: setup demo test e2e check bench bench-ingest bench-swap bench-trainer goldbed chaos chaos-outage servers services services-stop docs lock clean
 
 setup: $(STAMP)
 
@@ -51,6 +51,10 @@ bench: setup
 # Kafka to PostgreSQL beside kafka-python alone, into .thumbwheel/bench/ingest.json
 bench-ingest: servers
 	$(BIN)/python -m tests.bench.ingest
+
+# Swaps of the adapter under streaming load, on two engines, into .thumbwheel/bench/swap.json: make bench-swap SWAPS=20
+bench-swap: setup
+	$(BIN)/python -m tests.bench.swap $(if $(SWAPS),--swaps $(SWAPS))
 
 # Our trainer beside TRL, into .thumbwheel/bench/trainer.json: make bench-trainer METHODS=dpo,grpo SIZES=4m MIXES=long
 # With DEVICE=cuda $(PYTHON) runs it, on a machine that brings torch, transformers, peft and trl along.

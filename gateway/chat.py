@@ -16,12 +16,22 @@ from starlette.types import Receive, Scope, Send
 from gateway.auth import TOKEN_HEADER, Auth
 from gateway.capture import Capture
 from gateway.chat_request import engine_body, parse
-from gateway.errors import BadRequest, EngineFailed, EngineTimeout, GatewayError, NotFound, Unavailable, error_body
+from gateway.errors import (
+    BadRequest,
+    EngineAway,
+    EngineBroke,
+    EngineFailed,
+    EngineTimeout,
+    GatewayError,
+    NotFound,
+    Unavailable,
+    error_body,
+)
 from gateway.metrics import Metrics
 from gateway.presence import ClientGone, WhilePresent
 from gateway.recorder import Asked, Recorder
 from gateway.routing import PINNED, Router, Target
-from gateway.upstream import DONE, EngineAway, Engines, Events, UnknownVersion, decode, whole
+from gateway.upstream import DONE, Engines, Events, UnknownVersion, decode, whole
 from gateway.visible import View
 from infra.clock import now
 from infra.contracts.events import InferenceStatus
@@ -149,15 +159,18 @@ class Answer(Response):
             raise EngineAway("no engine has the champion loaded") from None
 
     async def _give_by(self, target: Target) -> None:
-        """Raises UnknownVersion where no replica has it, EngineAway where none can be reached."""
+        """Raises UnknownVersion where no replica has it, EngineAway where none can be reached, EngineBroke where one
+        broke off. As long as the client has seen nothing, another one is asked."""
         self._target = target
-        away = EngineAway("no engine is ready")
+        away: GatewayError = EngineAway("no engine is ready")
         with self._desk.router.counting(target.version):
             replicas = self._desk.router.replicas(target.version)
             for replica in (replicas * TRIES)[:TRIES]:
                 try:
                     return await self._give_from(replica, target)
-                except EngineAway as error:
+                except (EngineAway, EngineBroke) as error:
+                    if self._begun:
+                        raise
                     away = error
         if not replicas and self._desk.router.has_ready_replica:
             raise UnknownVersion(f"no engine has {target.version}")
@@ -166,6 +179,7 @@ class Answer(Response):
     async def _give_from(self, replica: Replica, target: Target) -> None:
         asked, desk = self._asked, self._desk
         model = replica.served_model if target.is_base else target.version
+        self._capture = Capture(asked.request.n or 1)
         body = engine_body(asked.sent, model=model, cache_salt=desk.identity.cache_salt(asked.tenant))
         with desk.router.occupying(replica):
             async with await desk.engines.ask(replica, body, asked.response_id) as reply:
@@ -198,7 +212,7 @@ class Answer(Response):
                     (held if self._capture.finished else ready).append(sse(orjson.dumps(shown)))
             if ready:
                 await self._write(ready)
-        raise EngineFailed("the engine broke off")
+        raise EngineBroke("the engine broke off")
 
     async def _write(self, pieces: list[bytes], *, more: bool = True) -> None:
         if not self._begun:

@@ -82,6 +82,16 @@ class Unavailable(GatewayError):
     headers = {"Retry-After": "1"}
 
 
+class EngineBroke(EngineFailed):
+    """The connection broke after the answer had begun to come. Asking again is safe while a client has seen nothing."""
+
+
+class EngineAway(Unavailable):
+    """No connection, or one that broke before the answer began. Asking again is safe: an answer has no side effects."""
+
+    default_code = "engine_unavailable"
+
+
 class EngineTimeout(GatewayError):
     status, type, default_code = 504, "timeout_error", "engine_timeout"
 

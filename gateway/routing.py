@@ -1,14 +1,20 @@
 """Which version answers this request, and which replica: the routing table applied, and what is under way counted."""
 
+import asyncio
+import hashlib
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
-from gateway.errors import NotFound, Unavailable
+from gateway.errors import EngineAway, EngineBroke, NotFound, Unavailable
 from infra.contracts.routing import BASE_VERSION, AliasRoute, Arm, Replica, ReplicaState, RoutingTable, WeightedVersion
 
 TRAINING_PREFIX = "train-"  # adapters under training are loaded for samples, never for users
+SLACK = 1  # answers that a replica may have under way beyond the least busy one and still be the first to ask
+AVOID_S = 2.0
 PINNED = "pinned"  # the arm of an answer whose version the client chose
 OPTED_OUT = "opted_out"  # and of one whose client takes part in no rollout
 Fraction = Callable[[str, str], float]  # (salt, unit) -> [0, 1): Identity.fraction
@@ -42,7 +48,9 @@ class Router:
         self.table: RoutingTable | None = None
         self.stale = False  # the table could not be read for too long: the champion answers everything
         self.in_flight: Counter[str] = Counter()
+        self.news = asyncio.Event()  # what a rollout waits for: another table applied, a version left behind answered
         self._outstanding: Counter[str] = Counter()
+        self._avoided: dict[str, float] = {}  # replica -> until when, monotonic
 
     @property
     def revision(self) -> int:
@@ -54,6 +62,8 @@ class Router:
 
     def apply(self, table: RoutingTable) -> None:
         self.table = table
+        self._avoided = {name: until for name, until in self._avoided.items() if until > time.monotonic()}
+        self.news.set()
 
     def choose(self, model: str, unit: str, *, admin: bool = False, takes_part: bool = True) -> Target:
         """Raises NotFound for a name this caller may not use, Unavailable before the first table."""
@@ -77,9 +87,10 @@ class Router:
         return _certain(route, table.revision)
 
     def replicas(self, version: str) -> list[Replica]:
-        """Those that can answer, the least busy first."""
+        """Those that can answer, where to ask first in front; what failed a moment ago comes last."""
         able = [replica for replica in self._current().replicas if _serves(replica, version)]
-        return sorted(able, key=lambda replica: self._outstanding[replica.name])
+        ordered = spread(able, self._outstanding, version)
+        return sorted(ordered, key=self._has_failed)
 
     @contextmanager
     def counting(self, counter_of: str) -> Iterator[None]:
@@ -89,19 +100,53 @@ class Router:
             yield
         finally:
             _decrement(self.in_flight, counter_of)
+            if counter_of not in self.in_flight and not self._is_routed(counter_of):
+                self.news.set()
 
     @contextmanager
     def occupying(self, replica: Replica) -> Iterator[None]:
+        """One that can't be reached or breaks off is asked last for a moment: the controller notices later."""
         self._outstanding[replica.name] += 1
         try:
             yield
+        except (EngineAway, EngineBroke):
+            self._avoided[replica.name] = time.monotonic() + AVOID_S
+            raise
         finally:
             _decrement(self._outstanding, replica.name)
+
+    def _has_failed(self, replica: Replica) -> bool:
+        return self._avoided.get(replica.name, 0.0) > time.monotonic()
+
+    def _is_routed(self, version: str) -> bool:
+        routes = self.table.aliases.values() if self.table else ()
+        return any(entry.version == version for route in routes for entry in route.versions)
 
     def _current(self) -> RoutingTable:
         if self.table is None:
             raise Unavailable("nothing is served yet: the routing table has not been published")
         return self.table
+
+
+def spread(able: Sequence[Replica], outstanding: Mapping[str, int], version: str) -> list[Replica]:
+    """The least busy first, but of those within `SLACK` answers of it the one where this version is at home: its prefix
+    cache and its adapter are warm there. Each version has its own order of replicas (rendezvous hashing, Thaler and
+    Ravishankar 1998), which a replica that comes or goes hardly changes."""
+    if not able:
+        return []
+    idle = min(outstanding.get(replica.name, 0) for replica in able)
+
+    def order(replica: Replica) -> tuple[int, int]:
+        busy = outstanding.get(replica.name, 0)
+        return (0 if busy <= idle + SLACK else busy), closeness(version, replica.name)
+
+    return sorted(able, key=order)
+
+
+@lru_cache(4096)
+def closeness(version: str, replica: str) -> int:
+    """The smaller the closer; the same in every gateway."""
+    return int.from_bytes(hashlib.blake2b(f"{version}\n{replica}".encode(), digest_size=8).digest())
 
 
 def draw(versions: Sequence[WeightedVersion], fraction: float) -> WeightedVersion:

@@ -6,7 +6,7 @@ import aiohttp
 import orjson
 import structlog
 
-from gateway.errors import BadRequest, EngineFailed, EngineTimeout, GatewayError, Unavailable
+from gateway.errors import BadRequest, EngineAway, EngineBroke, EngineFailed, EngineTimeout, GatewayError
 from infra.contracts.routing import Replica
 from infra.settings import GatewaySettings
 
@@ -21,12 +21,6 @@ class UnknownVersion(GatewayError):
     """The engine does not have this adapter (any more)."""
 
     status = 404
-
-
-class EngineAway(Unavailable):
-    """No connection, or one that broke before the answer began. Asking again is safe: an answer has no side effects."""
-
-    default_code = "engine_unavailable"
 
 
 class Engines:
@@ -121,7 +115,7 @@ def failure(error: Exception, replica: Replica) -> GatewayError:
         log.warning("engine_silent", replica=replica.name)
         return EngineTimeout("the engine did not answer in time")
     log.warning("engine_broke_off", replica=replica.name, reason=f"{type(error).__name__}: {error}")
-    return EngineFailed("the engine broke off")
+    return EngineBroke("the engine broke off")
 
 
 def refusal(status: int, said: bytes, replica: Replica) -> GatewayError:

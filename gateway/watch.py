@@ -41,7 +41,7 @@ class Watch:
         self.principals: dict[str, Principal] = {}
         self._keys_read_at = float("-inf")
         self._read_at = time.monotonic()
-        self._reading_keys, self._moved_on, self._heard = asyncio.Lock(), asyncio.Event(), asyncio.Event()
+        self._reading_keys, self._heard = asyncio.Lock(), asyncio.Event()
 
     @property
     def age_s(self) -> float:
@@ -79,14 +79,14 @@ class Watch:
         await self._bell.listen(self._heard)
 
     async def beat(self) -> None:
-        """Reports until cancelled: regularly, and at once after each new table."""
+        """Reports until cancelled: regularly, and at once where a rollout waits for it."""
         while True:
             try:
                 await self.report()
             except SQLAlchemyError as error:
                 _warn(error, self.age_s)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._moved_on.wait(), HEARTBEAT_S)
+                await asyncio.wait_for(self._router.news.wait(), HEARTBEAT_S)
 
     async def read_table(self) -> bool:
         """Whether a newer table was applied."""
@@ -95,7 +95,6 @@ class Watch:
         if table is None:
             return False
         self._router.apply(table)
-        self._moved_on.set()
         self._metrics.revision.set(table.revision)
         log.info("routing_applied", revision=table.revision)
         return True
@@ -118,7 +117,7 @@ class Watch:
 
     async def report(self) -> None:
         """Tells the controller which revision new answers go by, and how many of each version are under way."""
-        self._moved_on.clear()
+        self._router.news.clear()
         revision, in_flight = self._router.revision, dict(self._router.in_flight)
         self._measure(in_flight)
         await asyncio.to_thread(self._report, revision, in_flight)

@@ -424,7 +424,16 @@ NOT_PER_CYCLE = frozenset({
 class ServingSettings(Section):
     port: int = Field(0, ge=0, le=65535, description="Port of the controller's metrics and health; 0 picks a free one.")
     model: str = Field("", description="Directory of a Hugging Face causal LM with a chat template.")
-    replicas: int = Field(1, ge=1, description="Engine processes that answer users.")
+    replicas: int = Field(1, ge=0, description="Engine processes that answer users and are started here.")
+    replica_addresses: tuple[str, ...] = Field(
+        (), description="host:port of engines that somebody else started; they are checked, then used like our own."
+    )
+    replica_dns: str = Field("", description="host:port whose addresses in the DNS are such engines.")
+    replica_file: str = Field("", description="File that lists such engines: a JSON list, or one host:port a line.")
+    discovery_s: float = Field(5, gt=0, description="How often the name and the file are looked at.")
+    recheck_s: float = Field(
+        60, gt=0, description="How often each replica must show again that it computes what was verified on it."
+    )
     engine_port: int = Field(0, ge=0, le=65535, description="Port of the first engine; 0 picks free ones.")
     max_loras: int = Field(
         6, ge=1, description="Adapters on one engine: champion, challenger, previous, pinned, two for training."
@@ -492,6 +501,12 @@ class ServingSettings(Section):
     rollout_voting_odds: float = Field(
         1.25, ge=1, description="Most that the odds of voting may differ between the arms (x or 1/x)."
     )
+
+    @model_validator(mode="after")
+    def names_a_replica(self) -> Self:
+        if not (self.replicas or self.replica_addresses or self.replica_dns or self.replica_file):
+            raise ValueError("with no replicas replica_addresses, replica_dns or replica_file must be set")
+        return self
 
 
 class Settings(Section):

@@ -7,6 +7,7 @@ import typer
 from infra.console import print_json, print_table
 from serving import rollout_commands
 from serving.command_line import ACTOR, Alias, Force, Json, Limit, Reason, Tenant, Version, Wait, opened, tell
+from serving.replica_commands import replica
 
 adapter = typer.Typer(help="Versions: what was published and what became of it.", no_args_is_help=True)
 gate = typer.Typer(help="What decides whether a version may answer users.", no_args_is_help=True)
@@ -17,6 +18,7 @@ def register(root: typer.Typer) -> None:
     root.add_typer(adapter, name="adapter")
     root.add_typer(rollout_commands.rollout, name="rollout")
     root.add_typer(gate, name="gate")
+    root.add_typer(replica, name="replica")
     root.command()(promote)
     root.command()(rollback)
 

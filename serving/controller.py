@@ -13,22 +13,25 @@ from infra.bell import Bell
 from infra.clock import now
 from infra.contracts.routing import ReplicaState
 from infra.database.engine import Database
-from infra.registry import leases
+from infra.registry import fleet, leases
 from infra.registry.errors import Conflict, LeaseLost
 from infra.registry.leases import Lease
 from infra.settings import ServingSettings
+from serving.checkup import Checkup
+from serving.discovery import Discovery, found_replica
 from serving.gating import Gating
 from serving.jobs import Jobs
 from serving.metrics import Metrics
 from serving.observer import Observer
 from serving.preparation import Preparation
-from serving.reconcile import Plan, Prepare, Unload, plan
+from serving.reconcile import Identify, Job, Plan, Prepare, Recheck, plan, rechecks
 from serving.rollout import apply_plan
 from serving.snapshot import read_world
 from serving.watching import Watching
 from serving.world import World, wanted
 
 LEASE = "controller"
+HURRY = 4  # looks per poll while a rollout is under way: people wait for it
 
 log = structlog.get_logger()
 
@@ -48,6 +51,8 @@ class Hands:
     """What the controller works with. Whoever has news sets `changed`."""
 
     preparation: Preparation
+    checkup: Checkup
+    discovery: Discovery
     gating: Gating
     watching: Watching
     observer: Observer
@@ -61,13 +66,16 @@ class Controller:
 
     def __init__(self, database: Database, settings: ServingSettings, seat: Seat, hands: Hands) -> None:
         self._database, self._settings, self._seat, self._hands = database, settings, seat, hands
-        self._jobs = Jobs(self._work, hands.changed, hands.metrics)
+        self._jobs = Jobs(self._work, hands.changed, hands.metrics, recheck_s=settings.recheck_s)
         self._beat_after = datetime.min.replace(tzinfo=UTC)
+        self._hurries = False
+        self._enrolled: frozenset[str] | None = None
         self.lease: Lease | None = None
         self.ready = 0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Leads whenever nobody else does, until told to stop."""
+        self._hands.discovery.start()
         while not stop.is_set():
             try:
                 self.lease = await asyncio.to_thread(self._acquire)
@@ -75,6 +83,7 @@ class Controller:
                     await self._pause()
                     continue
                 log.info("controller_leads", epoch=self.lease.epoch)
+                self._enrolled = None
                 await self._lead(self.lease, stop)
             except LeaseLost as error:
                 log.warning("controller_replaced", reason=str(error))
@@ -86,6 +95,7 @@ class Controller:
     async def close(self) -> None:
         await self._jobs.close()
         await self._hands.observer.close()
+        await self._hands.discovery.close()
         if self.lease is not None:
             with contextlib.suppress(LeaseLost, OperationalError):
                 await asyncio.to_thread(self._release, self.lease)
@@ -97,10 +107,11 @@ class Controller:
             await asyncio.to_thread(self._hands.watching.turn, lease)
             world = await asyncio.to_thread(self._read, lease)
             self._hands.observer.watch(view.row.address for view in world.replicas)
+            self._hurries = bool(world.rollouts)
             planned = plan(world, now())
             try:
                 await asyncio.to_thread(self._apply, lease, world, planned)
-                self._jobs.start(lease, planned.jobs, seen_at=seen_at)
+                self._jobs.start(lease, [*planned.jobs, *rechecks(world)], seen_at=seen_at)
                 if await asyncio.to_thread(self._hands.gating.decide_ready, lease, self._jobs.troubles):
                     self._hands.changed.set()
             except Conflict as error:  # a replica or a person was quicker: look once more
@@ -116,13 +127,18 @@ class Controller:
 
     async def _pause(self) -> None:
         """Until something has changed here, but no longer than one poll."""
+        longest = self._settings.poll_s / (HURRY if self._hurries else 1)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._hands.changed.wait(), self._settings.poll_s)
+            await asyncio.wait_for(self._hands.changed.wait(), longest)
         self._hands.changed.clear()
 
-    async def _work(self, lease: Lease, job: Prepare | Unload) -> None:
+    async def _work(self, lease: Lease, job: Job) -> None:
         if isinstance(job, Prepare):
             await self._hands.preparation.prepare(lease, job.replica, job.version)
+        elif isinstance(job, Identify):
+            await self._hands.checkup.identify(lease, job.replica)
+        elif isinstance(job, Recheck):
+            await self._hands.checkup.recheck(lease, job.replica)
         else:
             await self._hands.preparation.unload(job.replica, job.name)
 
@@ -136,15 +152,25 @@ class Controller:
 
     def _read(self, lease: Lease) -> World:
         self._beat(lease)
+        self._enrol(lease)
         with self._database.reading() as session:
             return read_world(
                 session,
                 self._settings,
                 alias=self._seat.alias,
                 base_revision=self._seat.base_revision,
-                loaded=self._hands.observer.loaded,
+                seen=self._hands.observer.seen,
                 refused={version: trouble.reason for version, trouble in self._jobs.troubles.items()},
             )
+
+    def _enrol(self, lease: Lease) -> None:
+        """Whenever discovery has found something else."""
+        found = self._hands.discovery.found
+        if found is None or found == self._enrolled:
+            return
+        with self._database.transaction() as session:
+            fleet.enrol_replicas(session, lease, [found_replica(address) for address in found])
+        self._enrolled = found
 
     def _beat(self, lease: Lease) -> None:
         """Seldom: each heartbeat waits for the disk."""

@@ -3,6 +3,9 @@
 import asyncio
 import json
 import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,16 @@ LOAD_S = 60.0
 TOP = 20  # vLLM's own limit of logprobs
 SMOKE_TOKENS = 4  # of each case: a swap waits for them
 SMOKE_PRIORITY = -1  # before any user's request
+STARTED = re.compile(r"^process_start_time_seconds (\S+)$", re.MULTILINE)
+UNDER_WAY = re.compile(r"^vllm:num_requests_(?:running|waiting)\{[^}]*\} (\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What an engine says of itself: the names it answers to, and when it started, in seconds since the epoch."""
+
+    names: frozenset[str]
+    started: float
 
 
 class Engine:
@@ -30,6 +43,28 @@ class Engine:
         await self._call("GET", "/health", timeout_s=PROBE_S)
         found = await self._call("GET", "/v1/models", timeout_s=PROBE_S)
         return frozenset(str(model["id"]) for model in found["data"])
+
+    async def look(self) -> Look:
+        """Raises EngineUnreachable, or EngineRefused where it does not say when it started.
+
+        vLLM says so unless it runs several API servers, which can't load adapters at run time anyway.
+        """
+        names = await self.loaded()
+        if (said := STARTED.search(await self._metrics())) is None:
+            raise EngineRefused("/metrics has no process_start_time_seconds")
+        return Look(names, float(said[1]))
+
+    async def requests(self) -> int:
+        """How many it answers, or will, just now."""
+        return round(sum(float(count) for count in UNDER_WAY.findall(await self._metrics())))
+
+    async def base(self) -> tuple[str, int]:
+        """The name it knows its base under, and the longest prompt plus answer it takes; raises EngineRefused."""
+        found = await self._call("GET", "/v1/models", timeout_s=PROBE_S)
+        card = next((model for model in found["data"] if not model.get("parent")), None)
+        if card is None:
+            raise EngineRefused("/v1/models names no base model")
+        return str(card["id"]), int(card.get("max_model_len") or 0)
 
     async def load(self, name: str, directory: Path) -> None:
         """The caller has validated it: the engine itself hardly checks."""
@@ -63,7 +98,11 @@ class Engine:
         top = found["choices"][0]["logprobs"]["top_logprobs"][0]
         return {int(token.removeprefix("token_id:")): _finite(value) for token, value in top.items()}
 
+    async def _metrics(self) -> str:
+        return str((await self._call("GET", "/metrics", timeout_s=PROBE_S))["text"])
+
     async def _call(self, method: str, path: str, body: object = None, *, timeout_s: float) -> dict[str, Any]:
+        """What it answers; what is no JSON comes as its `text`."""
         try:
             async with self._session.request(
                 method,
@@ -79,13 +118,26 @@ class Engine:
             raise kind(f"{path}: {type(error).__name__} {error}".strip()) from None
 
 
+async def requests_of(addresses: Iterable[str], api_key: str) -> list[int | None]:
+    """How many requests each engine works on; None of one that does not say."""
+
+    async def asked(session: aiohttp.ClientSession, address: str) -> int | None:
+        try:
+            return await Engine(session, address, api_key).requests()
+        except (EngineUnreachable, EngineRefused):
+            return None
+
+    async with aiohttp.ClientSession() as session:
+        return await asyncio.gather(*(asked(session, address) for address in addresses))
+
+
 def _decoded(answer: aiohttp.ClientResponse, text: str, path: str) -> dict[str, Any]:
     if answer.status == 503:
         raise EngineUnreachable(f"{path}: the engine is not well (503)")
     if answer.status >= 400:
         raise EngineRefused(f"{path}: {answer.status} {text[:300]}")
     if not text or answer.content_type != "application/json":
-        return {}
+        return {"text": text}
     return dict(json.loads(text))
 
 

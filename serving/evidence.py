@@ -2,7 +2,9 @@
 
 import hashlib
 import shutil
+from collections import defaultdict
 from pathlib import Path
+from threading import Lock
 
 from pydantic import ValidationError
 
@@ -22,10 +24,17 @@ class Shelf:
     def __init__(self, home: Path, store: ArtifactStore, base: BaseShapes, max_rank: int) -> None:
         self._root = home / "serving" / "adapters"
         self._store, self._base, self._max_rank = store, base, max_rank
+        self._taking: defaultdict[str, Lock] = defaultdict(Lock)
 
     def take(self, manifest: AdapterManifest, path: str) -> Path:
-        """The directory to load from, valid; a copy that went bad is fetched again. Raises Refused."""
-        local = self._root / manifest.version
+        """The directory to load from, valid; a copy that went bad is fetched again. Raises Refused.
+
+        Replicas take turns: a second fetch would pull the directory away from an engine that reads the first.
+        """
+        with self._taking[manifest.version]:
+            return self._take(path, self._root / manifest.version, manifest)
+
+    def _take(self, path: str, local: Path, manifest: AdapterManifest) -> Path:
         if local.is_dir():
             self._renew(path, local)
             try:

@@ -10,14 +10,14 @@ from infra.registry.errors import RegistryError
 from infra.registry.leases import Lease
 from serving.errors import EngineRefused, EngineUnreachable, Refused, SmokeFailed
 from serving.metrics import Metrics
-from serving.reconcile import Prepare, Unload
+from serving.reconcile import Job, Prepare, Recheck
 from serving.troubles import Trouble
 
 UNREACHABLE_S = 0.5
 REFUSED_S = 5.0
 
 Key = tuple[str, str]  # address, name
-Work = Callable[[Lease, Prepare | Unload], Awaitable[None]]
+Work = Callable[[Lease, Job], Awaitable[None]]
 
 log = structlog.get_logger()
 
@@ -25,14 +25,14 @@ log = structlog.get_logger()
 class Jobs:
     """`troubles` grows by what is refused; whoever has dealt with one forgets it."""
 
-    def __init__(self, work: Work, changed: asyncio.Event, metrics: Metrics) -> None:
-        self._work, self._changed, self._metrics = work, changed, metrics
+    def __init__(self, work: Work, changed: asyncio.Event, metrics: Metrics, *, recheck_s: float = 60) -> None:
+        self._work, self._changed, self._metrics, self._recheck_s = work, changed, metrics, recheck_s
         self._running: dict[Key, asyncio.Task[None]] = {}
         self._not_before: dict[Key, float] = {}
         self._done_at: dict[Key, float] = {}
         self.troubles: dict[str, Trouble] = {}
 
-    def start(self, lease: Lease, jobs: Iterable[Prepare | Unload], *, seen_at: float) -> None:
+    def start(self, lease: Lease, jobs: Iterable[Job], *, seen_at: float) -> None:
         """Begins what is not under way; raises what an earlier job did not expect.
 
         A job that was done after the world was looked at (`seen_at`, monotonic) is not needed any more.
@@ -63,12 +63,13 @@ class Jobs:
                 del self._running[key]
                 task.result()
 
-    async def _run(self, lease: Lease, job: Prepare | Unload) -> None:
-        name = _key(job)[1]
+    async def _run(self, lease: Lease, job: Job) -> None:
         try:
             await self._work(lease, job)
-            self.troubles.pop(name, None)
+            self.troubles.pop(job.name, None)
             self._done_at[_key(job)] = time.monotonic()
+            if isinstance(job, Recheck):
+                self._not_before[_key(job)] = time.monotonic() + self._recheck_s
         except Refused as error:
             self._refuse(job, Trouble(str(error), loads=isinstance(error, SmokeFailed)))
         except EngineRefused as error:
@@ -77,18 +78,18 @@ class Jobs:
             self._later(job, UNREACHABLE_S, str(error))
         self._changed.set()
 
-    def _refuse(self, job: Prepare | Unload, trouble: Trouble) -> None:
+    def _refuse(self, job: Job, trouble: Trouble) -> None:
         if isinstance(job, Prepare):
             self.troubles[job.version] = trouble
             self._metrics.refused.inc()
             log.error("version_refused", version=job.version, replica=job.replica.name, reason=trouble.reason)
         self._later(job, REFUSED_S, trouble.reason)
 
-    def _later(self, job: Prepare | Unload, after_s: float, reason: str) -> None:
+    def _later(self, job: Job, after_s: float, reason: str) -> None:
         self._not_before[_key(job)] = time.monotonic() + after_s
         self._metrics.failed.inc()
-        log.warning("job_postponed", name=_key(job)[1], replica=job.replica.name, reason=reason, after_s=after_s)
+        log.warning("job_postponed", name=job.name, replica=job.replica.name, reason=reason, after_s=after_s)
 
 
-def _key(job: Prepare | Unload) -> Key:
-    return job.replica.address, job.version if isinstance(job, Prepare) else job.name
+def _key(job: Job) -> Key:
+    return job.replica.address, job.name

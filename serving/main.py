@@ -19,10 +19,13 @@ from infra.ports import Ports
 from infra.processes import announce
 from infra.settings import SettingsError, load_settings
 from serving.adapters import read_base
+from serving.checkup import Checkup
 from serving.controller import Controller, Hands, Seat
-from serving.engine import Engine
+from serving.discovery import Discovery
+from serving.engine import Engine, Look
 from serving.errors import CannotStart
 from serving.evidence import Shelf
+from serving.fingerprint import Fingerprints
 from serving.gating import Gating
 from serving.metrics import Metrics
 from serving.monitors.limits import Limits
@@ -81,13 +84,16 @@ def compose(ports: Ports, session: aiohttp.ClientSession, changed: asyncio.Event
     def engine_at(address: str) -> Engine:
         return Engine(session, address, ports.engine_key)
 
-    async def probe(address: str) -> frozenset[str]:
-        return await engine_at(address).loaded()
+    async def probe(address: str) -> Look:
+        return await engine_at(address).look()
 
     observer = Observer(probe, every_s=settings.poll_s, changed=changed)
     shelf = Shelf(ports.home, ports.artifacts, base, settings.max_lora_rank)
     preparation = Preparation(ports.database, shelf, settings, engine_at, observer.look, metrics)
     watching = Watching(ports.database, Limits.of(settings), metrics, every_s=settings.look_s)
+    fingerprints = Fingerprints(ports.artifacts, base.revision)
+    checkup = Checkup(ports.database, fingerprints, preparation, engine_at, settings.smoke_tolerance, metrics)
+    discovery = Discovery(settings, changed)
     gating = Gating(ports.database, ports.artifacts, shelf, settings, preparation.differences, metrics)
     seat = Seat(
         alias=ports.settings.gateway.alias,
@@ -95,9 +101,8 @@ def compose(ports: Ports, session: aiohttp.ClientSession, changed: asyncio.Event
         holder=f"{NAME}@{socket.gethostname()}:{ports.home}",
         lease_ttl_s=ports.settings.infra.lease_ttl_s,
     )
-    return Controller(
-        ports.database, settings, seat, Hands(preparation, gating, watching, observer, changed, ports.bell, metrics)
-    )
+    hands = Hands(preparation, checkup, discovery, gating, watching, observer, changed, ports.bell, metrics)
+    return Controller(ports.database, settings, seat, hands)
 
 
 @contextmanager

@@ -5,15 +5,20 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
+import structlog
+
+from serving.engine import Look
 from serving.errors import EngineRefused, EngineSilent, EngineUnreachable
 
 PATIENCE_S = 20.0  # with an engine that is silent: on a busy machine it answers late, and users are better off waiting
 
-Probe = Callable[[str], Awaitable[frozenset[str]]]  # address -> names; raises EngineUnreachable
+Probe = Callable[[str], Awaitable[Look]]  # of an address; raises EngineUnreachable or EngineRefused
+
+log = structlog.get_logger()
 
 
 class Observer:
-    """`loaded` holds the last word of each address, None where it did not answer; who was never asked is missing."""
+    """`seen` holds the last word of each address, None where it did not answer; who was never asked is missing."""
 
     def __init__(self, probe: Probe, *, every_s: float, changed: asyncio.Event) -> None:
         self._probe, self._every_s, self._changed = probe, every_s, changed
@@ -21,7 +26,7 @@ class Observer:
         self._asked = 0
         self._newest: dict[str, int] = {}
         self._answered_at: dict[str, float] = {}
-        self.loaded: dict[str, frozenset[str] | None] = {}
+        self.seen: dict[str, Look | None] = {}
 
     def watch(self, addresses: Iterable[str]) -> None:
         """Follows exactly these from now on."""
@@ -30,27 +35,34 @@ class Observer:
             self._tasks[address] = asyncio.create_task(self._follow(address))
         for address in self._tasks.keys() - wanted:
             self._tasks.pop(address).cancel()
-            self.loaded.pop(address, None)
+            self.seen.pop(address, None)
 
     async def look(self, address: str) -> None:
         """Once, now. Of two questions under way the answer to the later one counts, whichever comes last."""
         self._asked += 1
         number = self._asked
         try:
-            found: frozenset[str] | None = await self._probe(address)
+            found: Look | None = await self._probe(address)
             self._answered_at[address] = time.monotonic()
-        except EngineSilent:
+        except EngineSilent as error:
             if time.monotonic() - self._answered_at.get(address, -math.inf) < PATIENCE_S:
                 return
+            self._note_loss(address, error)
             found = None
-        except (EngineUnreachable, EngineRefused):
+        except (EngineUnreachable, EngineRefused) as error:
+            self._note_loss(address, error)
             found = None
         if number < self._newest.get(address, 0):
             return
         self._newest[address] = number
-        if address not in self.loaded or self.loaded[address] != found:
-            self.loaded[address] = found
+        if address not in self.seen or self.seen[address] != found:
+            self.seen[address] = found
             self._changed.set()
+
+    def _note_loss(self, address: str, error: Exception) -> None:
+        """Said once, not at each look."""
+        if self.seen.get(address) is not None:
+            log.warning("engine_lost", address=address, reason=str(error))
 
     async def close(self) -> None:
         tasks = list(self._tasks.values())

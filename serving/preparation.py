@@ -45,7 +45,7 @@ class Preparation:
         directory = await asyncio.to_thread(self._shelf.take, manifest, path)
         if version not in await engine.loaded():
             await engine.load(version, directory)
-        await self._smoke(engine, version)
+        await self.smoke(engine, version)
         await self._look(replica.address)
         await asyncio.to_thread(self._verified, lease, replica, version)
         seconds = time.monotonic() - began
@@ -61,7 +61,8 @@ class Preparation:
         await self._look(replica.address)
         log.info("adapter_unloaded", name=name, replica=replica.name)
 
-    async def _smoke(self, engine: Engine, version: str) -> None:
+    async def smoke(self, engine: Engine, version: str) -> None:
+        """Of a version that is loaded there; raises SmokeFailed."""
         evidence = await asyncio.to_thread(self._shelf.evidence, version)
         try:
             difference = await smoke(engine, version, evidence.smoke)
@@ -72,11 +73,7 @@ class Preparation:
             return
         self.differences[version] = difference
         self._metrics.difference.set(difference)
-        if not difference <= self._settings.smoke_tolerance:  # NaN is no difference that can be tolerated
-            raise SmokeFailed(
-                f"the engine's log-probabilities are up to {difference:.3g} nats from the trainer's, "
-                f"allowed are {self._settings.smoke_tolerance:g}"
-            )
+        check_difference(difference, self._settings.smoke_tolerance, "the trainer's")
 
     def _registered(self, version: str) -> tuple[AdapterManifest, str]:
         with self._database.reading() as session:
@@ -86,3 +83,11 @@ class Preparation:
     def _verified(self, lease: Lease, replica: Replica, version: str) -> None:
         with self._database.transaction() as session:
             mark_verified(session, lease, replica, version)
+
+
+def check_difference(difference: float | None, tolerance: float, whose: str = "this base's") -> None:
+    """Raises SmokeFailed. NaN is no difference that can be tolerated."""
+    if difference is not None and not difference <= tolerance:
+        raise SmokeFailed(
+            f"the engine's log-probabilities are up to {difference:.3g} nats from {whose}, allowed are {tolerance:g}"
+        )

@@ -17,7 +17,7 @@ from infra.contracts.routing import (
 )
 from infra.registry.rollouts import RolloutState
 from serving.steps import next_turn
-from serving.world import ReplicaView, RolloutView, World, champions, live, wanted
+from serving.world import ReplicaView, RolloutView, World, champions, live, too_many, wanted
 
 TRAINING = re.compile(r"train-(?P<cycle>.+)-[^-]+")
 
@@ -39,11 +39,34 @@ class Prepare:
     replica: Replica
     version: str
 
+    @property
+    def name(self) -> str:
+        return self.version
+
 
 @dataclass(frozen=True, slots=True)
 class Unload:
     replica: Replica
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Identify:
+    """Does this engine compute what this base does? Then it is one of ours."""
+
+    replica: Replica
+    name: str = BASE_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class Recheck:
+    """Does it still compute what was verified on it?"""
+
+    replica: Replica
+    name: str = "recheck"
+
+
+Job = Prepare | Unload | Identify | Recheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +76,7 @@ class Plan:
     replicas: Sequence[Replica]
     moves: Sequence[Move]
     table: RoutingTable | None
-    jobs: Sequence[Prepare | Unload]
+    jobs: Sequence[Job]
 
 
 def plan(world: World, at: datetime) -> Plan:
@@ -73,9 +96,13 @@ def _observed(view: ReplicaView, world: World, keep: Sequence[str]) -> Replica:
     if view.loaded is None:
         state = ReplicaState.STARTING if row.state is ReplicaState.STARTING else ReplicaState.DOWN
         return row.model_copy(update={"state": state, "versions": []})
-    verified = {BASE_VERSION, *(v for v in row.versions if v in view.loaded and v in keep)}
+    if row.engine_started != view.started:
+        anew = {"engine_started": view.started, "versions": [], **({"base_revision": ""} if row.discovered else {})}
+        row = row.model_copy(update=anew)
     fits = row.base_revision == world.base_revision
+    verified = {BASE_VERSION, *(v for v in row.versions if v in view.loaded and v in keep)} if fits else set()
     state = ReplicaState.READY if fits and verified.issuperset(champions(world.routes)) else ReplicaState.STARTING
+    state = ReplicaState.DRAINING if row.drain else state
     return row.model_copy(update={"state": state, "versions": sorted(verified)})
 
 
@@ -110,6 +137,9 @@ def _loaded(rollout: RolloutView, world: World, replicas: Sequence[Replica]) -> 
         yield Move(rollout.rollout_id, RolloutState.FAILED, reason)
         return
     if rollout.state is RolloutState.REQUESTED:
+        if reason := too_many(world):
+            yield Move(rollout.rollout_id, RolloutState.FAILED, reason)
+            return
         yield Move(rollout.rollout_id, RolloutState.LOADING)
     if world.table is None or not verified_everywhere(rollout.version, replicas):
         return
@@ -128,8 +158,8 @@ def _stepped(rollout: RolloutView, world: World, at: datetime) -> Iterator[Move]
 
 
 def verified_everywhere(version: str, replicas: Sequence[Replica]) -> bool:
-    """On each replica that answers, and on one at least; the base needs none."""
-    answering = [replica for replica in replicas if BASE_VERSION in replica.versions]
+    """On each replica that answers and stays, and on one at least; the base needs none."""
+    answering = [r for r in replicas if BASE_VERSION in r.versions and r.state is not ReplicaState.DRAINING]
     return version == BASE_VERSION or (bool(answering) and all(version in r.versions for r in answering))
 
 
@@ -154,6 +184,11 @@ def _rerouted(world: World, moves: Sequence[Move]) -> dict[str, AliasRoute]:
         if rollout.alias in routes:
             routes[rollout.alias] = _moved(routes[rollout.alias], rollout, move)
     return {name: _on_base(route, world.base_revision) for name, route in routes.items()}
+
+
+def rechecks(world: World) -> list[Recheck]:
+    """Of whoever answers users; how often is not decided here."""
+    return [Recheck(view.row) for view in world.replicas if view.row.state is ReplicaState.READY and view.loaded]
 
 
 def _moved(route: AliasRoute, rollout: RolloutView, move: Move) -> AliasRoute:
@@ -188,17 +223,25 @@ def _next_table(
     return RoutingTable(revision=world.revision + 1, issued_at=at, aliases=dict(routes), replicas=list(replicas))
 
 
-def _jobs(world: World, keep: Sequence[str]) -> Iterator[Prepare | Unload]:
-    needed = set(live(world.routes))
+def _jobs(world: World, keep: Sequence[str]) -> Iterator[Job]:
+    """What was said of an engine before it restarted is not acted on: its row is put right first."""
     for view in world.replicas:
-        if view.loaded is None or view.row.base_revision != world.base_revision:
+        if view.loaded is None or view.row.engine_started != view.started:
             continue
-        for version in keep:
-            if version not in view.row.versions and (version in needed or version not in world.refused):
-                yield Prepare(view.row, version)
-        for name in sorted(view.loaded - {view.row.served_model, BASE_VERSION, *keep}):
-            if _may_go(world, name):
-                yield Unload(view.row, name)
+        if view.row.discovered and not view.row.base_revision:
+            yield Identify(view.row)
+        if view.row.base_revision == world.base_revision:
+            yield from _jobs_of(view.row, view.loaded, world, keep)
+
+
+def _jobs_of(row: Replica, loaded: frozenset[str], world: World, keep: Sequence[str]) -> Iterator[Job]:
+    needed = set(live(world.routes))
+    for version in keep:
+        if version not in row.versions and not row.drain and (version in needed or version not in world.refused):
+            yield Prepare(row, version)
+    for name in sorted(loaded - {row.served_model, BASE_VERSION, *keep}):
+        if _may_go(world, name):
+            yield Unload(row, name)
 
 
 def _may_go(world: World, name: str) -> bool:

@@ -61,7 +61,7 @@ def prepare(ports: Ports, name: str) -> Launch:
     )
     await_schema(ports.database)
     with ports.database.transaction() as session:
-        fleet.report_replica(session, replica)
+        fleet.register_replica(session, replica)
     announce(ports.home, name, replica.address)
     log.info("engine_starting", address=replica.address, base_revision=replica.base_revision)
     launch = plan_launch(settings, machine, model, port, ports.engine_key)

@@ -35,9 +35,34 @@ def mark_verified(session: Session, lease: Lease, replica: Replica, version: str
     """The smoke on this engine has passed; a replica that restarted meanwhile must pass it again."""
     leases.fence(session, lease)
     row = session.get(ReplicaRow, replica.name)
-    if row is None or row.address != replica.address or BASE_VERSION not in row.versions:
+    if row is None or not _is_same(row, replica) or BASE_VERSION not in row.versions:
         raise Conflict(f"{replica.name} has restarted since")
     row.versions = sorted({*row.versions, version})
+
+
+def mark_identified(session: Session, lease: Lease, replica: Replica, **found: object) -> None:
+    """It has this base under this name: `base_revision`, `served_model` and `max_model_len` are what was found."""
+    leases.fence(session, lease)
+    row = session.get(ReplicaRow, replica.name)
+    if row is None or not _is_same(row, replica):
+        raise Conflict(f"{replica.name} has restarted since")
+    for name, value in found.items():
+        setattr(row, name, value)
+
+
+def mark_failed(session: Session, lease: Lease, replica: Replica, version: str) -> None:
+    """It no longer computes what was verified: nothing goes there until it does again. The base says it all anew."""
+    leases.fence(session, lease)
+    row = session.get(ReplicaRow, replica.name)
+    if row is None or not _is_same(row, replica):
+        return
+    row.versions = [v for v in row.versions if v != version] if version != BASE_VERSION else []
+    if version == BASE_VERSION:
+        row.base_revision = ""
+
+
+def _is_same(row: ReplicaRow, replica: Replica) -> bool:
+    return (row.address, row.engine_started) == (replica.address, replica.engine_started)
 
 
 def _update_replica(session: Session, seen: Replica, replica: Replica) -> None:
@@ -56,7 +81,7 @@ def _carry_out(session: Session, lease: Lease, world: World, move: Move) -> None
             row.from_version = _champion(world.table, row.alias)
             rollouts.flip(session, row, revision=world.revision + 1, actor=ACTOR)
         case RolloutState.FAILED if row.version in world.refused:
-            _refuse(session, row)
+            _refuse(session, world, row)
         case RolloutState.ABORTED:
             rollouts.take_back(session, row, actor=ACTOR, reason=move.reason or "", before=before)
         case RolloutState.RUNNING | RolloutState.AWAITING_PERSON:
@@ -76,11 +101,12 @@ def _champion(table: RoutingTable | None, alias: str) -> str:
     return table.aliases[alias].champion if table and alias in table.aliases else BASE_VERSION
 
 
-def _refuse(session: Session, row: RolloutRow) -> None:
-    """What can't be loaded is never tried again, unless it has served before."""
+def _refuse(session: Session, world: World, row: RolloutRow) -> None:
+    """What can't be loaded is never tried again, unless it has served before, or another replica computes it right."""
     if row.version == BASE_VERSION:
         return
-    if adapters.get(session, row.version).state == AdapterState.ACCEPTED:
+    is_verified = any(row.version in view.row.versions for view in world.replicas)
+    if not is_verified and adapters.get(session, row.version).state == AdapterState.ACCEPTED:
         adapters.move(session, row.version, AdapterState.REFUSED, reason=row.error)
     log.warning("rollout_failed", rollout=row.rollout_id, version=row.version, reason=row.error)
 

@@ -7,11 +7,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from infra.clock import now
+from infra.contracts.routing import Replica
 from infra.database.tables import AdapterRow, RolloutRow
 from infra.registry import cycles, fleet, rollouts
 from infra.registry.adapters import AdapterState
 from infra.registry.rollouts import RolloutState
 from infra.settings import ServingSettings
+from serving.engine import Look
 from serving.world import TRAINING_SLOTS, GatewayView, ReplicaView, RolloutView, World
 
 WAITING = (AdapterState.ACCEPTED, AdapterState.AWAITING_PERSON)
@@ -23,17 +25,15 @@ def read_world(
     *,
     alias: str,
     base_revision: str,
-    loaded: Mapping[str, frozenset[str] | None],
+    seen: Mapping[str, Look | None],
     refused: Mapping[str, str],
 ) -> World:
-    """`loaded`: address -> names, None of a replica that does not answer; those never asked are missing."""
+    """`seen`: the last word of each address, None of one that does not answer; those never asked are missing."""
     return World(
         table=fleet.routing_table(session),
         alias=alias,
         base_revision=base_revision,
-        replicas=[
-            ReplicaView(row, loaded.get(row.address), asked=row.address in loaded) for row in fleet.replicas(session)
-        ],
+        replicas=[_replica(row, seen) for row in fleet.replicas(session)],
         rollouts=[_rollout(row, settings, now()) for row in rollouts.unfinished(session)],
         gateways=[
             GatewayView(row.applied_revision, row.in_flight)
@@ -45,6 +45,13 @@ def read_world(
         slots=max(1, settings.max_loras - TRAINING_SLOTS),
         may_promote=settings.auto_promote,
     )
+
+
+def _replica(row: Replica, seen: Mapping[str, Look | None]) -> ReplicaView:
+    look = seen.get(row.address)
+    if look is None:
+        return ReplicaView(row, None, asked=row.address in seen)
+    return ReplicaView(row, look.names, started=look.started)
 
 
 def _rollout(row: RolloutRow, settings: ServingSettings, at: datetime) -> RolloutView:

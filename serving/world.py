@@ -21,6 +21,7 @@ class ReplicaView:
     row: Replica
     loaded: frozenset[str] | None
     asked: bool = True
+    started: float = 0.0  # the engine's own word, in seconds since the epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,17 @@ def wanted(world: World) -> list[str]:
     optional = _distinct([*world.candidates[:1], *latest, *world.candidates[1:], *older])
     room = max(0, world.slots - len(needed))
     return needed + [version for version in optional if version not in needed][:room]
+
+
+def too_many(world: World) -> str | None:
+    """Why nothing more can be rolled out: to make room a live version would have to leave the engine's slots."""
+    needed = _distinct([*live(world.routes), *(rollout.version for rollout in world.rollouts)])
+    if len(needed) <= world.slots:
+        return None
+    return (
+        f"{', '.join(needed)} need {len(needed)} slots of an engine and there are {world.slots} beside those for "
+        "training: raise serving.max_loras, or end another rollout"
+    )
 
 
 def _distinct(versions: Iterable[str]) -> list[str]:

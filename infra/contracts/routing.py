@@ -24,7 +24,11 @@ class ReplicaState(StrEnum):
 
 
 class Replica(Contract):
-    """One engine process. `served_model` is the name the engine knows the base under; `versions` are verified on it."""
+    """One engine process. `served_model` is the name the engine knows the base under; `versions` are verified on it.
+
+    `engine_started` is the engine's own word, in seconds since the epoch: at the same address another one may answer
+    tomorrow. One that was `discovered` has no `base_revision` until it has shown by what it computes which one it has.
+    """
 
     name: str
     address: str
@@ -33,6 +37,9 @@ class Replica(Contract):
     state: ReplicaState
     versions: list[str] = []
     max_model_len: int = 0
+    engine_started: float = 0.0
+    discovered: bool = False  # somebody else started it
+    drain: bool = False  # an operator wants nothing new sent to it
 
 
 class WeightedVersion(Contract):

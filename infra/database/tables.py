@@ -167,6 +167,9 @@ class ReplicaRow(Base):
     state: Mapped[str] = mapped_column(String(20))
     versions: Mapped[list[str]]
     max_model_len: Mapped[int]
+    engine_started: Mapped[float]
+    discovered: Mapped[bool]
+    drain: Mapped[bool]
     updated_at: Mapped[datetime]
 
 

@@ -1,6 +1,6 @@
 """What runs now: the routing table, the replicas it names, and the gateways that apply it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 from infra.clock import now
 from infra.contracts.routing import AliasRoute, Replica, RoutingTable
 from infra.database.tables import GatewayRow, PairCountRow, ReplicaRow, RoutingRow
-from infra.registry import leases
-from infra.registry.errors import Conflict
+from infra.registry import audit, leases
+from infra.registry.errors import Conflict, NotFound
 from infra.registry.leases import Lease
 
 SLOT = 1
@@ -81,6 +81,39 @@ def report_replica(session: Session, replica: Replica) -> None:
     for name, value in replica.model_dump(mode="json").items():
         setattr(row, name, value)
     row.updated_at = now()
+
+
+def register_replica(session: Session, replica: Replica) -> None:
+    """One that starts. An operator's wish to drain it outlives its process."""
+    row = session.get(ReplicaRow, replica.name)
+    report_replica(session, replica.model_copy(update={"drain": row is not None and row.drain}))
+
+
+def enrol_replicas(session: Session, lease: Lease, found: Iterable[Replica]) -> None:
+    """Makes the discovered ones exactly these: new rows for new addresses, none for those that are gone.
+
+    Answers under way on one that is gone go on: only the next table names it no more. Raises LeaseLost.
+    """
+    leases.fence(session, lease)
+    wanted = {replica.name: replica for replica in found}
+    known = {replica.name for replica in replicas(session) if replica.discovered}
+    for name in wanted.keys() - known:
+        report_replica(session, wanted[name])
+    session.execute(delete(ReplicaRow).where(ReplicaRow.name.in_(known - wanted.keys())))
+
+
+def set_drain(session: Session, name: str, *, drain: bool, actor: str, reason: str, tenant: str) -> ReplicaRow:
+    """An operator's wish; the controller meets it with the next table. Raises NotFound."""
+    row = session.get(ReplicaRow, name)
+    if row is None:
+        raise NotFound(f"there is no replica {name}")
+    before, row.drain = {"drain": row.drain}, drain
+    action = "replica.drain" if drain else "replica.undrain"
+    audit.record(
+        session, tenant=tenant, actor=actor, action=action, subject=name, reason=reason,
+        before=before, after={"drain": drain},
+    )  # fmt: skip
+    return row
 
 
 def replicas(session: Session) -> list[Replica]:

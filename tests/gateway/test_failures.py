@@ -107,6 +107,48 @@ async def test_another_replica_answers_for_one_that_is_away(tmp_path: Path) -> N
             assert (await scene.chat()).status_code == 200
 
 
+async def test_an_answer_that_breaks_off_before_its_first_word_is_given_by_another_replica(tmp_path: Path) -> None:
+    async with open_scene(tmp_path) as scene, running_engine(ScriptedEngine()) as other:
+        await scene.republish(engines=[scene.engine.address, other.address])
+        await scene.chat()
+        (scene.engine if scene.engine.requests else other).script.append("die_early")
+        stream = await scene.sdk.chat.completions.create(model="assistant", messages=QUESTION, stream=True)
+        chunks = [chunk async for chunk in stream]
+        assert chunks[-1].choices[0].finish_reason == "stop"
+        assert (len(scene.engine.requests), len(other.requests)) in ((2, 1), (1, 2))
+        event = await scene.inference(chunks[0].id)
+        assert (event.status, event.choices[0].token_ids) == (InferenceStatus.COMPLETED, [100, 101, 102, 103])
+
+
+async def test_an_answer_whose_first_words_are_out_is_never_begun_again_elsewhere(tmp_path: Path) -> None:
+    async with open_scene(tmp_path) as scene, running_engine(ScriptedEngine()) as other:
+        await scene.republish(engines=[scene.engine.address, other.address])
+        for engine in (scene.engine, other):
+            engine.pace_s = 0.05
+            engine.script.append("die_midway")
+        stream = await scene.sdk.chat.completions.create(model="assistant", messages=QUESTION, stream=True)
+        with pytest.raises(openai.APIError, match="the engine broke off"):
+            [chunk async for chunk in stream]
+        assert len(scene.engine.requests) + len(other.requests) == 1
+        (event,) = await scene.inferences()
+        assert event.status == InferenceStatus.FAILED
+
+
+async def test_a_replica_that_has_just_failed_is_not_asked_by_the_next_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.routing.AVOID_S", 60.0)
+    async with open_scene(tmp_path) as scene, running_engine(ScriptedEngine()) as other:
+        await scene.republish(engines=[scene.engine.address, other.address])
+        await scene.chat()
+        home = scene.engine if scene.engine.requests else other
+        home.script.append("busy")
+        for _ in range(4):
+            assert (await scene.chat()).is_success
+        assert (len(scene.engine.requests), len(other.requests)) in ((2, 4), (4, 2))
+        assert len(home.requests) == 2
+
+
 async def test_a_timeout_leaves_an_event_that_says_failed_and_a_refusal_leaves_none(tmp_path: Path) -> None:
     async with open_scene(tmp_path, gateway={"upstream_timeout_s": 0.3}) as scene:
         scene.engine.script.extend(["refuse", "silent"])

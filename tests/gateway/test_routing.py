@@ -1,9 +1,12 @@
+import time
 from collections import Counter
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from gateway.errors import NotFound, Unavailable
-from gateway.routing import PINNED, Router, draw
+from gateway.errors import EngineAway, EngineBroke, EngineFailed, GatewayError, NotFound, Unavailable
+from gateway.routing import AVOID_S, PINNED, SLACK, Router, draw, spread
 from infra.clock import now
 from infra.contracts.rollouts import Step, StepKind
 from infra.contracts.routing import Arm, Replica, ReplicaState, RoutingTable, WeightedVersion
@@ -101,14 +104,73 @@ def test_an_adapter_under_training_is_nobodys_to_ask_for() -> None:
         router.choose("train-1-2", "ann", admin=True)
 
 
+def names(router: Router, version: str = "v1") -> list[str]:
+    return [replica.name for replica in router.replicas(version)]
+
+
+def crowd(*replicas: str) -> list[Replica]:
+    return [make_replica(name, f"http://{name}", ["v1", "v2", "v3"]) for name in replicas]
+
+
 def test_the_least_busy_replica_comes_first() -> None:
-    first, second = make_replica("r0", "http://a", ["v1"]), make_replica("r1", "http://b", ["v1"])
-    router = make_router(replicas=[first, second])
-    with router.occupying(first):
-        assert [replica.name for replica in router.replicas("v1")] == ["r1", "r0"]
-        with router.occupying(second), router.occupying(second):
-            assert router.replicas("v1")[0].name == "r0"
-    assert len(router.replicas("v1")) == 2
+    first, second = crowd("r0", "r1")
+    assert [r.name for r in spread([first, second], {"r0": 5, "r1": 2}, "v1")] == ["r1", "r0"]
+    assert [r.name for r in spread([first, second], {"r0": 2, "r1": 5}, "v1")] == ["r0", "r1"]
+
+
+def test_among_those_hardly_busier_than_the_idlest_a_version_goes_where_it_is_at_home() -> None:
+    replicas = crowd("r0", "r1", "r2")
+    home = spread(replicas, {}, "v1")[0].name
+    assert spread(replicas, {home: SLACK}, "v1")[0].name == home
+    assert spread(replicas, {home: SLACK + 1}, "v1")[0].name != home
+
+
+def test_versions_are_at_home_on_different_replicas_and_stay_there_when_another_replica_comes() -> None:
+    versions = [f"v{number}" for number in range(300)]
+    before = {version: spread(crowd("r0", "r1", "r2"), {}, version)[0].name for version in versions}
+    after = {version: spread(crowd("r0", "r1", "r2", "r3"), {}, version)[0].name for version in versions}
+    assert all(60 < count < 140 for count in Counter(before.values()).values())
+    assert {after[version] for version in versions if after[version] != before[version]} == {"r3"}
+
+
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=6))
+@settings(deadline=None)
+def test_whoever_is_asked_first_is_within_the_slack_of_the_idlest(busy: list[int]) -> None:
+    replicas = crowd(*(f"r{number}" for number in range(len(busy))))
+    outstanding = {replica.name: count for replica, count in zip(replicas, busy, strict=True)}
+    found = spread(replicas, outstanding, "v1")
+    assert outstanding[found[0].name] <= min(busy) + SLACK
+    assert {replica.name for replica in found} == outstanding.keys()
+
+
+def test_what_is_under_way_at_a_replica_counts_until_it_has_ended() -> None:
+    router = make_router(replicas=crowd("r0", "r1"))
+    home = router.replicas("v1")[0]
+    with router.occupying(home), router.occupying(home):
+        assert names(router)[0] != home.name
+    assert names(router)[0] == home.name
+
+
+@pytest.mark.parametrize("error", [EngineAway("no connection"), EngineBroke("broke off")])
+def test_a_replica_that_failed_a_moment_ago_is_asked_last_and_then_like_any_other(
+    error: GatewayError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    router = make_router(replicas=crowd("r0", "r1"))
+    home = router.replicas("v1")[0]
+    with pytest.raises(type(error)), router.occupying(home):
+        raise error
+    assert names(router)[-1] == home.name
+    at = time.monotonic()
+    monkeypatch.setattr("gateway.routing.time.monotonic", lambda: at + AVOID_S)
+    assert names(router)[0] == home.name
+
+
+def test_a_request_that_was_at_fault_itself_is_not_held_against_its_replica() -> None:
+    router = make_router(replicas=crowd("r0", "r1"))
+    home = router.replicas("v1")[0]
+    with pytest.raises(EngineFailed), router.occupying(home):
+        raise EngineFailed("the engine failed on this request")
+    assert names(router)[0] == home.name
 
 
 def test_only_ready_replicas_that_have_the_version_are_asked() -> None:
@@ -199,3 +261,21 @@ def test_a_shadow_takes_no_traffic() -> None:
     router.apply(make_table(aliases={"assistant": route}))
     assert router.choose("assistant", "ada").version == "v1"
     assert route.mirrors == {"v2": 1.0}
+
+
+def test_the_last_answer_of_a_version_left_behind_is_news_and_one_of_a_version_in_use_is_not() -> None:
+    router = make_router({"v1": 1.0})
+    router.news.clear()
+    with router.counting("v1"), router.counting("v0"):
+        with router.counting("v0"):
+            pass
+        assert not router.news.is_set(), "another answer of it is still under way"
+    assert router.news.is_set()
+    router.news.clear()
+    with router.counting("v1"):
+        pass
+    assert not router.news.is_set()
+
+
+def test_a_table_that_was_applied_is_news() -> None:
+    assert make_router().news.is_set()

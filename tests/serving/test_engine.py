@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from infra.contracts.manifests import SmokeCase
-from serving.engine import SMOKE_TOKENS, TOP, Engine, smoke
+from serving.engine import SMOKE_TOKENS, TOP, Engine, Look, requests_of, smoke
 from serving.errors import EngineRefused, EngineSilent, EngineUnreachable
 from tests.support.control_engine import KEY, ControlEngine, running_control_engine
 
@@ -34,6 +34,28 @@ def client(engine: ControlEngine, session: aiohttp.ClientSession) -> Engine:
 
 async def test_its_own_word_on_what_is_loaded_names_the_base_too(client: Engine) -> None:
     assert await client.loaded() == {"base", "v1"}
+
+
+async def test_it_says_since_when_it_runs(client: Engine, engine: ControlEngine) -> None:
+    assert await client.look() == Look(frozenset({"base", "v1"}), 1.0)
+    engine.restart()
+    assert await client.look() == Look(frozenset({"base"}), 2.0)
+
+
+async def test_one_that_does_not_say_since_when_it_runs_is_none_of_ours(client: Engine, engine: ControlEngine) -> None:
+    engine.started = None
+    with pytest.raises(EngineRefused, match="process_start_time_seconds"):
+        await client.look()
+
+
+async def test_requests_that_run_and_wait_are_counted_where_the_engine_answers(engine: ControlEngine) -> None:
+    engine.busy = 3
+    assert await requests_of([engine.address, "http://127.0.0.1:9"], KEY) == [4, None]
+
+
+async def test_the_base_is_told_from_its_adapters_whatever_its_name(client: Engine, engine: ControlEngine) -> None:
+    engine.base = "my-model"
+    assert await client.base() == ("my-model", 512)
 
 
 async def test_loading_and_unloading_change_what_it_answers_to(client: Engine, engine: ControlEngine) -> None:

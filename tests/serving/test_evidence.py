@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -54,6 +56,18 @@ def test_what_is_taken_is_a_copy_that_nobody_may_write(shelf: Shelf, made: MadeA
     assert local == ports.home / "serving" / "adapters" / made.version
     assert oct(local.stat().st_mode & 0o777) == "0o555"
     assert {oct(file.stat().st_mode & 0o777) for file in local.iterdir()} == {"0o444"}
+
+
+def test_two_replicas_that_take_a_version_at_once_are_given_one_copy(shelf: Shelf, made: MadeAdapter) -> None:
+    """The directory that the first was given is still there, under the same inode, when the second has its own."""
+    together = Barrier(4)
+
+    def taken(_replica: int) -> int:
+        together.wait()
+        return take(shelf, made).stat().st_ino
+
+    with ThreadPoolExecutor(4) as replicas:
+        assert len(set(replicas.map(taken, range(4)))) == 1
 
 
 def test_a_second_take_fetches_nothing(shelf: Shelf, made: MadeAdapter, ports: Ports) -> None:

@@ -14,7 +14,7 @@ from infra.registry.leases import Lease
 from serving.errors import EngineRefused, EngineUnreachable, Refused, SmokeFailed
 from serving.jobs import Jobs
 from serving.metrics import Metrics
-from serving.reconcile import Prepare, Unload
+from serving.reconcile import Job, Prepare, Recheck, Unload
 from tests.support.routing import make_replica
 
 LEASE = Lease("controller", "test", 1)
@@ -27,9 +27,9 @@ class Worker:
 
     fails: Exception | None = None
     gate: asyncio.Event = field(default_factory=asyncio.Event)
-    done: list[Prepare | Unload] = field(default_factory=list)
+    done: list[Job] = field(default_factory=list)
 
-    async def work(self, _lease: Lease, job: Prepare | Unload) -> None:
+    async def work(self, _lease: Lease, job: Job) -> None:
         await self.gate.wait()
         self.done.append(job)
         if self.fails:
@@ -46,7 +46,7 @@ async def jobs_of(worker: Worker) -> AsyncIterator[tuple[Jobs, asyncio.Event]]:
         await jobs.close()
 
 
-async def ran(jobs: Jobs, changed: asyncio.Event, *wanted: Prepare | Unload) -> None:
+async def ran(jobs: Jobs, changed: asyncio.Event, *wanted: Job) -> None:
     """Starts them and waits until one has ended."""
     changed.clear()
     jobs.start(LEASE, wanted, seen_at=time.monotonic())
@@ -150,3 +150,13 @@ async def test_closing_cancels_what_is_under_way() -> None:
         jobs.start(LEASE, [V1], seen_at=time.monotonic())
         await asyncio.sleep(0)
     assert worker.done == []
+
+
+async def test_a_recheck_waits_for_its_turn_while_other_jobs_of_that_replica_go_on() -> None:
+    worker, changed = Worker(), asyncio.Event()
+    worker.gate.set()
+    jobs, check = Jobs(worker.work, changed, Metrics(CollectorRegistry()), recheck_s=60), Recheck(make_replica())
+    await ran(jobs, changed, check)
+    await ran(jobs, changed, check, V1)
+    assert worker.done == [check, V1]
+    await jobs.close()

@@ -1,11 +1,12 @@
 """Every replica is asked at its own pace, and the newest answer counts."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 import pytest
 
+from serving.engine import Look
 from serving.errors import EngineRefused, EngineSilent, EngineUnreachable
 from serving.observer import Observer
 
@@ -19,15 +20,19 @@ class Engines:
         self.answers: dict[str, object] = {f"http://{name}": answer for name, answer in answers.items()}
         self.asked: list[str] = []
 
-    async def probe(self, address: str) -> frozenset[str]:
+    async def probe(self, address: str) -> Look:
         self.asked.append(address)
         answer = self.answers[address]
         if isinstance(answer, asyncio.Event):
             await answer.wait()
-            return frozenset({"late"})
+            return make_look({"late"})
         if isinstance(answer, Exception):
             raise answer
-        return frozenset(answer)  # type: ignore[call-overload, no-any-return]  # names
+        return answer if isinstance(answer, Look) else make_look(answer)  # type: ignore[arg-type]  # names
+
+
+def make_look(names: Iterable[str], started: float = 1.0) -> Look:
+    return Look(frozenset(names), started)
 
 
 @asynccontextmanager
@@ -48,9 +53,9 @@ async def test_whoever_is_watched_is_asked_and_whoever_is_not_is_forgotten() -> 
     async with observing(Engines(a={"base"}, b={"base", "v1"})) as observer:
         observer.watch([A, B])
         await settle()
-        assert observer.loaded == {A: {"base"}, B: {"base", "v1"}}
+        assert observer.seen == {A: make_look({"base"}), B: make_look({"base", "v1"})}
         observer.watch([B])
-        assert observer.loaded == {B: {"base", "v1"}}
+        assert observer.seen == {B: make_look({"base", "v1"})}
 
 
 @pytest.mark.parametrize("error", [EngineUnreachable("gone"), EngineRefused("401")])
@@ -58,7 +63,7 @@ async def test_one_that_does_not_answer_is_known_to_be_silent(error: Exception) 
     async with observing(Engines(a=error)) as observer:
         observer.watch([A])
         await settle()
-        assert observer.loaded == {A: None}
+        assert observer.seen == {A: None}
 
 
 async def test_one_that_is_merely_busy_stays_as_it_was() -> None:
@@ -67,7 +72,7 @@ async def test_one_that_is_merely_busy_stays_as_it_was() -> None:
         await observer.look(A)
         engines.answers[A] = EngineSilent("/health: TimeoutError")
         await observer.look(A)
-        assert observer.loaded == {A: {"base", "v1"}}
+        assert observer.seen == {A: make_look({"base", "v1"})}
 
 
 async def test_one_that_stays_silent_counts_as_gone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,14 +82,14 @@ async def test_one_that_stays_silent_counts_as_gone(monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr("serving.observer.PATIENCE_S", 0.0)
         engines.answers[A] = EngineSilent("/health: TimeoutError")
         await observer.look(A)
-        assert observer.loaded == {A: None}
+        assert observer.seen == {A: None}
 
 
 async def test_a_slow_one_delays_nobody() -> None:
     async with observing(Engines(a=asyncio.Event(), b={"base"})) as observer:
         observer.watch([A, B])
         await settle()
-        assert observer.loaded == {B: {"base"}}
+        assert observer.seen == {B: make_look({"base"})}
 
 
 async def test_of_two_questions_the_later_ones_answer_counts() -> None:
@@ -97,7 +102,7 @@ async def test_of_two_questions_the_later_ones_answer_counts() -> None:
         await observer.look(A)
         slow.set()
         await first
-        assert observer.loaded == {A: {"base", "v1"}}
+        assert observer.seen == {A: make_look({"base", "v1"})}
 
 
 async def test_only_news_wakes_the_controller() -> None:
@@ -118,3 +123,15 @@ async def test_it_keeps_asking() -> None:
         async with asyncio.timeout(10):
             while len(engines.asked) < 3:
                 await asyncio.sleep(0.01)
+
+
+async def test_an_engine_that_started_anew_is_news_though_it_has_the_same_loaded() -> None:
+    changed = asyncio.Event()
+    engines = Engines(a=make_look({"base", "v1"}, started=1.0))
+    observer = Observer(engines.probe, every_s=60, changed=changed)
+    await observer.look(A)
+    changed.clear()
+    engines.answers[A] = make_look({"base", "v1"}, started=2.0)
+    await observer.look(A)
+    assert changed.is_set()
+    await observer.close()

@@ -9,7 +9,7 @@ from infra.contracts.manifests import Verdict
 from infra.contracts.rollouts import Look, Step, StepKind
 from infra.contracts.routing import AliasRoute, ReplicaState
 from infra.registry.rollouts import RolloutState
-from serving.reconcile import Move, Plan, Prepare, Unload, plan
+from serving.reconcile import Identify, Move, Plan, Prepare, Unload, plan, rechecks
 from serving.world import RolloutView, World, wanted
 from tests.support.routing import make_route
 from tests.support.worlds import make_gateway, make_rollout, make_starting, make_view, make_world
@@ -98,8 +98,66 @@ def test_a_controller_that_has_just_started_takes_no_engine_out_of_service() -> 
 
 def test_a_replica_of_another_base_never_becomes_ready() -> None:
     world = make_world("v1", replicas=[make_starting(base_revision="fedcba987654")])
-    assert planned(world).replicas[0].state is ReplicaState.STARTING
+    assert planned(world).replicas == []
     assert planned(world).jobs == []
+
+
+def test_a_replica_of_another_base_holds_back_no_rollout() -> None:
+    other = make_starting(name="replica-1", base_revision="fedcba987654")
+    world = make_world("v1", replicas=[make_view(verified=["v1", "v2"]), other], rollouts=[make_rollout("v2")])
+    assert champion_after(world) == "v2"
+
+
+def test_an_engine_that_started_anew_has_nothing_verified_whatever_it_has_loaded() -> None:
+    """Also where it came up at the same address before anybody missed it."""
+    other = replace(make_view(verified=["v1"]), started=2.0)
+    after = planned(make_world("v1", replicas=[other]))
+    assert (after.replicas[0].state, after.replicas[0].versions) == (ReplicaState.STARTING, ["base"])
+    assert after.jobs == [], "jobs are of the engine that the row speaks of"
+    assert after.table is not None
+    known = replace(other, row=after.replicas[0])
+    assert prepared(make_world("v1", replicas=[known])) == ["v1"]
+
+
+def test_an_engine_that_was_found_has_to_show_its_base_first_and_again_after_each_start() -> None:
+    found = make_starting(base_revision="", discovered=True)
+    after = planned(make_world("v1", replicas=[found]))
+    assert (after.replicas, after.jobs) == ([], [Identify(found.row)])
+    known = make_view(verified=["v1"], discovered=True)
+    assert planned(make_world("v1", replicas=[known])).jobs == []
+    anew = planned(make_world("v1", replicas=[replace(known, started=2.0)])).replicas[0]
+    assert (anew.base_revision, anew.versions, anew.state) == ("", [], ReplicaState.STARTING)
+
+
+def test_nothing_is_sent_or_loaded_to_a_replica_that_an_operator_drains() -> None:
+    drained = make_view(drain=True)
+    after = planned(make_world("v1", replicas=[drained]))
+    assert after.replicas[0].state is ReplicaState.DRAINING
+    assert [job for job in after.jobs if isinstance(job, Prepare)] == []
+
+
+def test_a_drained_replica_holds_back_no_rollout_and_alone_carries_none() -> None:
+    drained = make_view(name="replica-1", verified=["v1"], drain=True, state=ReplicaState.DRAINING)
+    both = make_world("v1", replicas=[make_view(verified=["v1", "v2"]), drained], rollouts=[make_rollout("v2")])
+    assert champion_after(both) == "v2"
+    assert R.DRAINING not in moves(make_world("v1", replicas=[drained], rollouts=[make_rollout("v1")]))
+
+
+def test_a_replica_that_is_drained_no_more_comes_back_with_what_it_has() -> None:
+    back = make_view(verified=["v1"], state=ReplicaState.DRAINING)
+    assert planned(make_world("v1", replicas=[back])).replicas[0].state is ReplicaState.READY
+
+
+def test_whoever_answers_users_is_checked_again() -> None:
+    views = [make_view(), make_starting(name="replica-1"), make_view(name="replica-2", loaded=None)]
+    assert [job.replica.name for job in rechecks(make_world(replicas=views))] == ["replica-0"]
+
+
+def test_a_version_that_one_of_two_replicas_lacks_is_not_flipped_to() -> None:
+    views = [make_view(verified=["v1", "v2"]), make_view(name="replica-1", verified=["v1"])]
+    world = make_world("v1", replicas=views, rollouts=[make_rollout("v2", R.LOADING)])
+    assert moves(world) == []
+    assert moves(replace(world, refused={"v2": "no room"})) == [R.FAILED]
 
 
 def test_a_rollout_whose_version_is_loaded_flips_in_the_first_look() -> None:
@@ -116,6 +174,12 @@ def test_a_flip_keeps_the_old_version_as_previous_and_names_its_rollout() -> Non
     assert table is not None
     route = table.aliases["assistant"]
     assert (route.previous, route.rollout_id, route.salt) == (["v2", "v1"], "r1", "r1")
+
+
+def test_a_rollout_that_would_push_a_live_version_out_of_its_slot_is_refused_with_the_reason() -> None:
+    (move,) = planned(make_world("v1", rollouts=[make_rollout("v2")], slots=1)).moves
+    assert move.target is R.FAILED
+    assert "raise serving.max_loras" in (move.reason or "")
 
 
 def test_a_rollout_loads_before_it_flips() -> None:

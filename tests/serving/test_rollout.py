@@ -15,6 +15,7 @@ from infra.registry.errors import Conflict, LeaseLost
 from infra.registry.leases import Lease
 from infra.registry.rollouts import RolloutState
 from infra.registry.wishes import Wish
+from serving.engine import Look
 from serving.reconcile import Plan, plan
 from serving.rollout import apply_plan, mark_verified
 from serving.snapshot import read_world
@@ -64,7 +65,7 @@ def look(
             ports.settings.serving,
             alias="assistant",
             base_revision=base_revision,
-            loaded={ADDRESS: frozenset({"base", *loaded})},
+            seen={ADDRESS: Look(frozenset({"base", *loaded}), 0.0)},
             refused=refused or {},
         )
 
@@ -189,7 +190,7 @@ def test_a_rollout_is_overdue_once_its_drain_takes_too_long(ports: Ports, lease:
     hasty = ports.settings.serving.model_copy(update={"drain_timeout_s": 1e-9})
     with ports.database.reading() as session:
         world = read_world(
-            session, hasty, alias="assistant", base_revision=BASE_REVISION, loaded={ADDRESS: None}, refused={}
+            session, hasty, alias="assistant", base_revision=BASE_REVISION, seen={ADDRESS: None}, refused={}
         )
     assert world.rollouts == [replace(draining, overdue=True)]
 

@@ -16,13 +16,19 @@ Json = dict[str, Any]
 
 @dataclass
 class ControlEngine:
-    """`knows` are the cases it computes as the trainer did, `off` nats away; `elsewhere` are its top ones after any
+    """A base of its own computes `base_off` nats from what others of it do; `started` is what /metrics says.
+
+    `knows` are the cases it computes as the trainer did, `off` nats away; `elsewhere` are its top ones after any
     other prompt. `refuses` maps a name to what a load of it is told; `calls` are (path, name) of loads and unloads."""
 
     key: str = KEY
     adapters: dict[str, str] = field(default_factory=dict)
     knows: list[SmokeCase] = field(default_factory=list)
     refuses: dict[str, str] = field(default_factory=dict)
+    started: float | None = 1.0
+    base: str = "base"
+    base_off: float = 0.0
+    busy: int = 0
     off: float = 0.0
     elsewhere: list[float | None] = field(default_factory=lambda: [-0.01])
     healthy: bool = True
@@ -34,9 +40,15 @@ class ControlEngine:
     def restart(self) -> None:
         """A fresh engine has nothing loaded."""
         self.adapters.clear()
+        self.started = (self.started or 0.0) + 1
 
     def names(self, path: str) -> list[str]:
         return [name for called, name in self.calls if called == path]
+
+    @property
+    def asked(self) -> set[str]:
+        """The names it was asked to compute with."""
+        return {request["model"] for request in self.requests}
 
     @web.middleware
     async def guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
@@ -52,7 +64,16 @@ class ControlEngine:
         return web.Response()
 
     async def models(self, _request: web.Request) -> web.Response:
-        return web.json_response({"data": [{"id": name} for name in ("base", *self.adapters)]})
+        cards = [{"id": self.base, "parent": None, "max_model_len": 512}]
+        return web.json_response({"data": [*cards, *({"id": name, "parent": self.base} for name in self.adapters)]})
+
+    async def metrics(self, _request: web.Request) -> web.Response:
+        lines = [
+            f"process_start_time_seconds {self.started}" if self.started is not None else "",
+            f'vllm:num_requests_running{{engine="0"}} {self.busy}.0',
+            'vllm:num_requests_waiting{engine="0"} 1.0',
+        ]
+        return web.Response(text="\n".join(lines))
 
     async def load(self, request: web.Request) -> web.Response:
         body = await request.json()
@@ -75,6 +96,9 @@ class ControlEngine:
     async def complete(self, request: web.Request) -> web.Response:
         body = await request.json()
         self.requests.append(body)
+        if body["model"] == self.base:
+            top = {f"token_id:{len(body['prompt'])}": -0.5 + self.base_off, "token_id:99": -5.0}
+            return web.json_response({"choices": [{"logprobs": {"top_logprobs": [top]}}]})
         if body["model"] not in self.adapters:
             return web.json_response({"error": {"message": f"no model {body['model']}"}}, status=404)
         top = {f"token_id:{token}": score + self.off for token, score in self._next(body["prompt"])}
@@ -94,6 +118,7 @@ async def running_control_engine(**fields: Any) -> AsyncIterator[ControlEngine]:
     app = web.Application(middlewares=[engine.guard])
     app.router.add_get("/health", engine.health)
     app.router.add_get("/v1/models", engine.models)
+    app.router.add_get("/metrics", engine.metrics)
     app.router.add_post("/v1/load_lora_adapter", engine.load)
     app.router.add_post("/v1/unload_lora_adapter", engine.unload)
     app.router.add_post("/v1/completions", engine.complete)

@@ -10,12 +10,12 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from aiohttp import web
 
 Failure = Literal[
-    "none", "silent", "refuse", "crash", "busy", "die_midway", "fail_midway", "garbage", "strange", "tool"
+    "none", "silent", "refuse", "crash", "busy", "die_early", "die_midway", "fail_midway", "garbage", "strange", "tool"
 ]
 Json = dict[str, Any]
 ARGUMENTS = '{"city": "Ulm"}'  # of a tool call; streamed in three pieces
@@ -78,6 +78,8 @@ class ScriptedEngine:
     async def _stream(self, request: web.Request, body: Json, failure: Failure) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
+        if failure == "die_early":
+            _hang_up(request)
         n = body.get("n") or 1
         for index in range(n):
             first = {"index": index, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
@@ -85,9 +87,7 @@ class ScriptedEngine:
         for at in range(self.tokens):
             await self._wait()
             if at == 2 and failure == "die_midway":
-                assert request.transport is not None
-                request.transport.abort()
-                raise ConnectionResetError
+                _hang_up(request)
             if at == 2 and failure == "fail_midway":
                 await _send(response, {"error": {"message": "boom", "type": "InternalServerError", "code": 500}})
                 await response.write(b"data: [DONE]\n\n")
@@ -160,6 +160,12 @@ async def running_engine(engine: ScriptedEngine) -> AsyncIterator[ScriptedEngine
 
 async def _send(response: web.StreamResponse, chunk: Json) -> None:
     await response.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+
+
+def _hang_up(request: web.Request) -> NoReturn:
+    assert request.transport is not None
+    request.transport.abort()
+    raise ConnectionResetError
 
 
 def _head(body: Json, kind: str = "chat.completion.chunk") -> Json:

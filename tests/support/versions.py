@@ -23,6 +23,11 @@ CONTINUED = 8
 
 def publish_version(ports: Ports, base: Base, directory: Path, *, seed: int, alias: str = "assistant") -> str:
     """A random adapter with true smoke log-probabilities, registered and accepted; returns its version name."""
+    return publish_made(ports, directory, make_version(base, directory, seed=seed, alias=alias))
+
+
+def make_version(base: Base, directory: Path, *, seed: int, alias: str = "assistant") -> AdapterManifest:
+    """A random adapter as a trainer leaves it in its working directory, with true smoke log-probabilities."""
     attach_adapter(base, "made", rank=RANK, alpha=2 * RANK, seed=seed)
     _randomise(base, "made", seed)
     sha256 = save_adapter(base, "made", directory)
@@ -36,11 +41,17 @@ def publish_version(ports: Ports, base: Base, directory: Path, *, seed: int, ali
     (directory / "manifest.json").write_bytes(dump_json(manifest.model_dump(mode="json")))
     evidence = Evidence(version=version, champion="base", smoke=smoke)
     (directory / "evidence.json").write_text(json.dumps(evidence.model_dump(mode="json")))
-    ports.artifacts.publish(f"adapters/{version}", directory)
+    return manifest
+
+
+def publish_made(ports: Ports, directory: Path, manifest: AdapterManifest) -> str:
+    """Into the store and the registry, past its gates; returns the version name."""
+    path = f"adapters/{manifest.version}"
+    ports.artifacts.publish(path, directory)
     with ports.database.transaction() as session:
-        adapters.register(session, manifest, f"adapters/{version}")
-        adapters.move(session, version, AdapterState.ACCEPTED)
-    return version
+        adapters.register(session, manifest, path)
+        adapters.move(session, manifest.version, AdapterState.ACCEPTED)
+    return manifest.version
 
 
 def _randomise(base: Base, name: str, seed: int) -> None:

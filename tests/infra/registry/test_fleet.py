@@ -9,8 +9,8 @@ from infra.contracts.routing import ReplicaState, RoutingTable
 from infra.database.engine import Database
 from infra.database.tables import GatewayRow
 from infra.ports import Ports
-from infra.registry import fleet, leases
-from infra.registry.errors import Conflict, LeaseLost
+from infra.registry import audit, fleet, leases
+from infra.registry.errors import Conflict, LeaseLost, NotFound
 from infra.registry.fleet import Counts
 from infra.registry.leases import Lease
 from tests.support.routing import make_replica, make_route
@@ -112,3 +112,54 @@ def test_pairs_and_thumbs_are_counted_up_and_down_for_each_alias_of_each_tenant(
             ("a", "x", Counts(2, 4)), ("a", "y", Counts(1, 2)), ("b", "x", Counts(5, 10)),
         ]  # fmt: skip
         assert fleet.counts(session, "a", "z") == Counts()
+
+
+def names(database: Database) -> list[str]:
+    with database.reading() as session:
+        return [replica.name for replica in fleet.replicas(session)]
+
+
+def test_replicas_that_were_found_are_exactly_those_and_own_ones_stay(database: Database) -> None:
+    lease = lead(database)
+    a, b, c = (make_replica(name=name, discovered=True) for name in ("a:1", "b:1", "c:1"))
+    with database.transaction() as session:
+        fleet.register_replica(session, make_replica())
+        fleet.enrol_replicas(session, lease, [a, b])
+    with database.transaction() as session:
+        fleet.enrol_replicas(session, lease, [b, c])
+    assert names(database) == ["b:1", "c:1", "replica-0"]
+
+
+def test_one_that_is_known_already_keeps_what_was_verified_on_it(database: Database) -> None:
+    lease, known = lead(database), make_replica(name="a:1", discovered=True, versions=["base", "v1"])
+    with database.transaction() as session:
+        fleet.report_replica(session, known)
+        fleet.enrol_replicas(session, lease, [make_replica(name="a:1", discovered=True, versions=[])])
+    with database.reading() as session:
+        assert fleet.replicas(session) == [known]
+
+
+def test_who_lost_the_lease_enrols_nobody(database: Database) -> None:
+    lease = lead(database, "one", ttl_s=0)
+    lead(database, "another")
+    with pytest.raises(LeaseLost), database.transaction() as session:
+        fleet.enrol_replicas(session, lease, [make_replica(name="a:1", discovered=True)])
+    assert names(database) == []
+
+
+def test_a_wish_to_drain_outlives_the_replicas_process_and_is_audited(database: Database) -> None:
+    with database.transaction() as session:
+        fleet.register_replica(session, make_replica())
+        fleet.set_drain(session, "replica-0", drain=True, actor="ann", reason="a new card", tenant="default")
+    with database.transaction() as session:
+        fleet.register_replica(session, make_replica(address="http://127.0.0.1:2"))
+    with database.reading() as session:
+        assert [(row.address, row.drain) for row in fleet.replicas(session)] == [("http://127.0.0.1:2", True)]
+        (entry,) = audit.list_entries(session, "default", subject="replica-0")
+    assert (entry.actor, entry.action, entry.reason) == ("ann", "replica.drain", "a new card")
+    assert (entry.before, entry.after) == ({"drain": False}, {"drain": True})
+
+
+def test_there_is_nothing_to_drain_under_a_name_that_nobody_has(database: Database) -> None:
+    with pytest.raises(NotFound), database.transaction() as session:
+        fleet.set_drain(session, "gone", drain=True, actor="ann", reason="", tenant="default")
