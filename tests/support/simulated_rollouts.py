@@ -35,7 +35,7 @@ class World:
     """`effect` is what the challenger adds to everybody's vote rate; rates are of beta distributions."""
 
     effect: float = 0.0
-    raters: int = 4_000
+    raters: int = 2_500
     segment_rates: tuple[float, ...] = (0.6, 0.72, 0.8)
     rater_votes: float = 8.0  # raters' rates vary as if each had a prior of so many votes
     voting: float = 0.35

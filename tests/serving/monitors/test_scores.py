@@ -98,3 +98,19 @@ def test_an_interval_is_never_wider_than_what_is_possible() -> None:
     )
     assert interval is not None
     assert (interval.lo, interval.value, interval.hi, interval.n, interval.level) == (-0.5, 0.0, 0.5, 2, 0.9)
+
+
+def test_the_variance_that_is_counted_by_rater_is_that_of_all_draws_though_raters_come_back() -> None:
+    """The same people in two steps, those of the smaller share kept: counted by row it would be a third too small."""
+    rng, raters, shares = np.random.default_rng(4), 400, (0.05, 0.25)
+    unit_N, value_N = np.tile(np.arange(raters), 2), np.tile(rng.normal(size=raters), 2)
+    share_N, found, by_rater, by_row = np.repeat(shares, raters), [], [], []
+    for _ in range(2_000):
+        challenger_N = np.tile(rng.random(raters), 2) < share_N
+        score_N = (challenger_N - share_N) * value_N
+        sums = Sums.of(Scores(unit_N, score_N, share_N * (1 - share_N), ~challenger_N, challenger_N))
+        found.append(sums.score)
+        by_rater.append(sums.variance)
+        by_row.append((score_N**2).sum())
+    assert np.mean(by_rater) == pytest.approx(np.var(found), rel=0.1)
+    assert np.mean(by_row) < 0.8 * np.var(found)
