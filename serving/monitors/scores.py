@@ -108,7 +108,8 @@ def earlier_means(value_N: Floats, weight_N: Floats, stratum_N: Codes) -> tuple[
 
 def _earlier_sums(amounts_N2: Floats, group_N: Codes) -> Floats:
     """Of each row's group, up to the row before it."""
-    order_N = np.argsort(group_N, kind="stable")
+    small_N = group_N.astype(np.min_scalar_type(int(group_N.max(initial=0))))  # few groups are sorted by their bytes
+    order_N = np.argsort(small_N, kind="stable")
     sorted_N2, group_N = amounts_N2[order_N], group_N[order_N]
     sums_N2 = np.cumsum(sorted_N2, axis=0) - sorted_N2
     is_start_N = np.diff(group_N, prepend=-1) > 0

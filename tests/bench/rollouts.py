@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import beta, norm
 
-from infra.console import print_json, print_table
+from infra.console import print_table
 from infra.contracts.rollouts import STEPS
 from serving.monitors.planning import smallest_drop
 from tests.support.simulated_rollouts import LIMITS, Course, World, simulate_one
@@ -60,6 +60,7 @@ def summary(world: World, courses: Sequence[Course]) -> dict[str, Any]:
     ended = {name: [course for course in courses if course.outcome == name] for name in ("aborted", "passed")}
     return {
         "effect": world.effect,
+        "rater_votes": world.rater_votes,
         "rollouts": len(courses),
         **{name: share(outcomes[name], len(courses)) for name in ("aborted", "passed", "asked")},
         "aborted_by": dict(Counter(name for course in ended["aborted"] for name in course.failed)),
@@ -79,8 +80,8 @@ def summary(world: World, courses: Sequence[Course]) -> dict[str, Any]:
     }
 
 
-def measure(effect: float, rollouts: int, pool: ProcessPoolExecutor) -> dict[str, Any]:
-    world, began = World(effect=effect), time.monotonic()
+def measure(world: World, rollouts: int, pool: ProcessPoolExecutor) -> dict[str, Any]:
+    began = time.monotonic()
     courses = list(pool.map(partial(simulate_one, world, SEED), range(rollouts), chunksize=CHUNK))
     return {**summary(world, courses), "seconds": time.monotonic() - began}
 
@@ -111,21 +112,20 @@ def _middle(found: dict[str, float] | None) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rollouts", type=int, default=1000, help="of each effect")
+    parser.add_argument("--effects", type=float, nargs="+", default=EFFECTS, help="on everybody's vote rate")
+    parser.add_argument("--rater-votes", type=float, default=World().rater_votes, help="how alike raters are")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--json", type=Path, default=RESULT, help="where the figures go")
     options = parser.parse_args()
-    with ProcessPoolExecutor(options.processes) as pool:
-        results = [measure(effect, options.rollouts, pool) for effect in EFFECTS]
-    found = {
-        "alpha": LIMITS.alpha,
-        "smallest_drop": smallest_drop(STEPS, LIMITS),
-        "seed": SEED,
-        "effects": results,
-    }
+    found = {"alpha": LIMITS.alpha, "smallest_drop": smallest_drop(STEPS, LIMITS), "seed": SEED}
+    results = list[dict[str, Any]]()
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(found, indent=2) + "\n")
-    show(results)
-    print_json(found)
+    with ProcessPoolExecutor(options.processes) as pool:
+        for effect in options.effects:
+            world = World(effect=effect, rater_votes=options.rater_votes)
+            results.append(measure(world, options.rollouts, pool))
+            options.json.write_text(json.dumps({**found, "effects": results}, indent=2) + "\n")
+            show(results[-1:])
 
 
 if __name__ == "__main__":

@@ -8,9 +8,15 @@ from scipy.integrate import quad
 from scipy.optimize import minimize_scalar
 from scipy.stats import binom, norm
 
-from serving.monitors.boundary import one_sided, tuned, two_sided
+from serving.monitors.boundary import one_sided, tuned
 
 ALPHA = 0.05
+
+
+def two_sided(variance: float, rho: float, alpha: float) -> float:
+    """Where the mixture over a whole normal is 1 / alpha: what the tuning is derived for."""
+    grown = variance * rho**2 + 1
+    return math.sqrt(2 * grown / rho**2 * math.log(math.sqrt(grown) / alpha))
 
 
 def mixture(score: float, variance: float, rho: float, *, half: bool) -> float:

@@ -8,7 +8,8 @@ import pytest
 from infra.contracts.manifests import Verdict
 from infra.contracts.rollouts import STEPS, Look, Step, StepKind
 from infra.registry.tallies import Tally, TallyArm
-from serving.monitors.limits import PARTS
+from infra.settings import ServingSettings
+from serving.monitors.limits import PARTS, Limits
 from serving.monitors.look import look
 from serving.monitors.planning import smallest_drop
 from tests.support.raters import BEGAN, LIMITS, make_arms, make_tally
@@ -24,6 +25,12 @@ def seen(tallies: list[Tally], *steps: Step, step: int = 0) -> Look:
 
 def test_a_look_has_a_finding_of_every_monitor_that_shares_alpha() -> None:
     assert [finding.name for finding in seen([]).findings] == list(PARTS)
+
+
+def test_limits_are_the_settings_of_their_names() -> None:
+    settings = ServingSettings(rollout_alpha=0.01, rollout_length_ratio=3, rollout_min_raters=40)
+    limits = Limits.of(settings)
+    assert (limits.alpha_of("vote_rate"), limits.length_ratio, limits.min_raters) == (0.005, 3, 40)
 
 
 def test_nothing_seen_is_inconclusive_and_still_says_what_could_be() -> None:
