@@ -1,8 +1,8 @@
 """How far a sum of scores may stray by chance, at any of all the times that somebody looks.
 
 Robbins' normal mixture in intrinsic time, as in Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, Time-uniform central
-limit theory and asymptotic confidence sequences, Annals of Statistics 2024 (arXiv 2103.06476): Theorem 2.2 and, for one
-side, Proposition B.1.
+limit theory and asymptotic confidence sequences, Annals of Statistics 2024 (arXiv 2103.06476): Theorem 2.2, on one side
+as in their Proposition B.1.
 """
 
 import math
@@ -10,14 +10,8 @@ import math
 from scipy.special import lambertw
 
 
-def two_sided(variance: float, rho: float, alpha: float) -> float:
-    """With probability 1 - alpha a sum of this intrinsic variance never leaves (-boundary, boundary)."""
-    grown = variance * rho**2 + 1
-    return math.sqrt(2 * grown / rho**2 * math.log(math.sqrt(grown) / alpha))
-
-
 def one_sided(variance: float, rho: float, alpha: float) -> float:
-    """With probability 1 - alpha it never exceeds the boundary."""
+    """With probability 1 - alpha a sum of this intrinsic variance never exceeds the boundary."""
     grown = variance * rho**2 + 1
     return math.sqrt(2 * grown / rho**2 * math.log1p(math.sqrt(grown) / (2 * alpha)))
 

@@ -8,9 +8,9 @@ from functools import partial
 import numpy as np
 
 from infra.contracts.manifests import Interval, Verdict
-from infra.contracts.rollouts import Finding, StepKind
+from infra.contracts.rollouts import Finding
 from serving.gates.subject import below, within
-from serving.monitors.columns import CHAMPION, SHADOW, Columns, Floats
+from serving.monitors.columns import Columns, Floats
 from serving.monitors.limits import Limits
 from serving.monitors.planning import guard_rho
 from serving.monitors.scores import Scores, Sums, compare, worth
@@ -98,18 +98,15 @@ def guard_sums(guard: Guard, subject: Subject) -> Sums:
 
 
 def _mirrored(guard: Guard, subject: Subject) -> Scores:
-    """Raters whose requests both arms answered in a shadow step, each compared with itself.
+    """In shadow steps each rater is compared with itself.
 
     Twice as uncertain as a mean and none is drawn, so that the size is a half where one drawn evenly has a quarter.
     """
-    shadows = [number for number, step in enumerate(subject.steps) if step.kind is StepKind.SHADOW]
-    rows = subject.rows.where(np.isin(subject.rows.step_R, shadows))
-    own, mirrored = rows.where(rows.arm_R == CHAMPION), rows.where(rows.arm_R == SHADOW)
-    _, own_N, mirrored_N = np.intersect1d(own.unit_R, mirrored.unit_R, return_indices=True)
-    kept, mirrored = (own.where(own_N), mirrored.where(mirrored_N))
-    size_N = np.minimum(*(_weights(guard, side, subject.limits) for side in (kept, mirrored))) / 2
-    gap_N = guard.values(mirrored) - guard.values(kept)
-    return Scores(kept.unit_R, size_N * gap_N, size_N, np.ones(len(gap_N), np.bool_))
+    own, mirrored = subject.mirrored
+    size_N = np.minimum(*(_weights(guard, side, subject.limits) for side in subject.mirrored)) / 2
+    gap_N = guard.values(mirrored) - guard.values(own)
+    both_N = np.ones(len(gap_N), np.bool_)
+    return Scores(own.unit_R, size_N * gap_N, size_N, both_N, both_N)
 
 
 def _weights(guard: Guard, rows: Columns, limits: Limits) -> Floats:

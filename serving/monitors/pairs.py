@@ -19,7 +19,7 @@ def check(subject: Subject) -> Finding:
     interval = gap and gap.model_copy(update={name: HALF + getattr(gap, name) for name in ("value", "lo", "hi")})
     return Finding(
         name=NAME,
-        verdict=_verdict(interval, enough=sums.challengers >= subject.limits.min_raters),
+        verdict=_verdict(interval, enough=subject.suffices(sums)),
         interval=interval,
         threshold=HALF,
         reason=tell(interval, "the challenger must not be chosen less than half of the time"),
@@ -31,7 +31,8 @@ def pair_sums(subject: Subject) -> Sums:
     rows = subject.rows.where(subject.rows.choices_R > 0)
     weight_R = rows.weight_R * worth(rows.choices_R, subject.limits.rater_votes)
     gap_R = rows.wins_R / rows.choices_R - HALF
-    return Sums.of(Scores(rows.unit_R, weight_R * gap_R, weight_R, np.ones(len(gap_R), np.bool_)))
+    both_R = np.ones(len(gap_R), np.bool_)
+    return Sums.of(Scores(rows.unit_R, weight_R * gap_R, weight_R, both_R, both_R))
 
 
 def _verdict(interval: Interval | None, *, enough: bool) -> Verdict:

@@ -27,7 +27,6 @@ class Draws:
 
     chance_R: Floats
     challenger_R: Mask
-    voted_R: Mask
     moved: int
 
     def counts(self) -> str:
@@ -44,9 +43,9 @@ def check_assignment(subject: Subject) -> Finding:
 
 def check_voting(subject: Subject) -> Finding:
     """Voters by arm: where one arm's raters vote more, those who vote are not those who were drawn."""
-    draws, odds = draws_of(subject.canary), subject.limits.voting_odds
-    voters = Draws(draws.chance_R[draws.voted_R], draws.challenger_R[draws.voted_R], draws.voted_R[draws.voted_R], 0)
-    return _finding(subject, "voting", voters, odds, f" of those who vote; odds may differ by {odds:g}")
+    odds = subject.limits.voting_odds
+    draws = draws_of(subject.canary.where(subject.canary.votes_R > 0))
+    return _finding(subject, "voting", draws, odds, f" of those who vote; odds may differ by {odds:g}")
 
 
 def draws_of(rows: Columns) -> Draws:
@@ -65,7 +64,7 @@ def draws_of(rows: Columns) -> Draws:
         chance_R[here_R], open_R[here_R] = chance_H, (chance_H > 0) & (chance_H < 1)
         hi_U[unit_H] = np.where(challenger_H & ~moved_H, np.minimum(hi_H, share_H), hi_H)
         lo_U[unit_H] = np.where(~challenger_H & ~moved_H, np.maximum(lo_H, share_H), lo_H)
-    return Draws(chance_R[open_R], rows.challenger_R[open_R], rows.votes_R[open_R] > 0, moved)
+    return Draws(chance_R[open_R], rows.challenger_R[open_R], moved)
 
 
 def log_e(chance_R: Floats, challenger_R: Mask, *, odds: float = 1.0) -> float:
@@ -98,7 +97,9 @@ def _finding(subject: Subject, name: str, draws: Draws, odds: float, remark: str
 
 def _first_of_step(rows: Columns) -> Mask:
     """A rater who was in both arms of a step counts where it came first."""
-    first_R = np.zeros(len(rows.unit_R), np.bool_)
-    steps = int(rows.step_R.max(initial=0)) + 1
-    first_R[np.unique(rows.unit_R * steps + rows.step_R, return_index=True)[1]] = True
-    return first_R
+    key_R = rows.unit_R * (int(rows.step_R.max(initial=0)) + 1) + rows.step_R
+    place_R = np.arange(len(key_R))
+    first_K = np.zeros(int(key_R.max(initial=0)) + 1, np.int64)
+    first_K[key_R[::-1]] = place_R[::-1]
+    is_first_R: Mask = first_K[key_R] == place_R
+    return is_first_R

@@ -6,7 +6,7 @@ randomised experiments). Weighing a rater by p (1 - p) instead of dividing by it
 Zaslavsky, JASA 2018: a rater met at a share of 1% cannot outweigh a hundred met at 50%.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Self
 
 import numpy as np
@@ -20,16 +20,20 @@ PRIOR = 1.0  # of a stratum's first raters, how much the raters of all strata be
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """N of them. Each has the mean (difference of the arms) x size; a rater of several steps has several."""
+    """N of them. Each has the mean (difference of the arms) x size; a rater of several steps has several.
+
+    `champion_N` and `challenger_N` are the arms that the rater met: both, where it is compared with itself.
+    """
 
     unit_N: Codes
     score_N: Floats
     size_N: Floats
+    champion_N: Mask
     challenger_N: Mask
 
     def joined(self, other: Self) -> Self:
-        names = ("unit_N", "score_N", "size_N", "challenger_N")
-        return type(self)(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
+        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+        return type(self)(*(np.concatenate(pair) for pair in pairs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class Sums:
     score: float
     variance: float
     size: float
+    raters: int
     champions: int
     challengers: int
 
@@ -47,13 +52,14 @@ class Sums:
         """A rater who comes back in a later step is likely to be in the same arm and of the same mind."""
         used_N = scores.size_N > 0
         unit_N, score_N = scores.unit_N[used_N], scores.score_N[used_N]
-        challengers = np.unique(unit_N[scores.challenger_N[used_N]])
+        champion_N, challenger_N = scores.champion_N[used_N], scores.challenger_N[used_N]
         return cls(
             score=float(score_N.sum()),
             variance=float((np.bincount(unit_N, score_N) ** 2).sum()) if len(unit_N) else 0.0,
             size=float(scores.size_N.sum()),
-            champions=len(np.unique(unit_N)) - len(challengers),
-            challengers=len(challengers),
+            raters=_different(unit_N),
+            champions=_different(unit_N[champion_N]),
+            challengers=_different(unit_N[challenger_N]),
         )
 
     def interval(self, rho: float, alpha: float, most: float = 1.0) -> Interval | None:
@@ -62,7 +68,7 @@ class Sums:
             return None
         value, reach = self.score / self.size, one_sided(self.variance, rho, alpha) / self.size
         value, lo, hi = (min(max(bound, -most), most) for bound in (value, value - reach, value + reach))
-        return Interval(value=value, lo=lo, hi=hi, n=self.champions + self.challengers, level=1 - 2 * alpha)
+        return Interval(value=value, lo=lo, hi=hi, n=self.raters, level=1 - 2 * alpha)
 
 
 def worth(counts_R: Floats, votes: float) -> Floats:
@@ -77,35 +83,40 @@ def worth(counts_R: Floats, votes: float) -> Floats:
 def compare(rows: Columns, value_R: Floats, weight_R: Floats) -> Scores:
     """Challenger against champion, among raters drawn with the chance `share_R`. Rows without weight say nothing."""
     used_R = weight_R > 0
-    rows, value_R, weight_R = rows.where(used_R), value_R[used_R], weight_R[used_R]
-    expected_R, is_first_R = earlier_means(value_R, weight_R, rows.stratum_R)
-    counted_R = np.where(is_first_R, 0.0, weight_R)
+    value_N, weight_N, share_N = value_R[used_R], weight_R[used_R], rows.share_R[used_R]
+    challenger_N, stratum_N = rows.challenger_R[used_R], rows.stratum_R[used_R]
+    expected_N, is_first_N = earlier_means(value_N, weight_N, stratum_N)
+    counted_N = np.where(is_first_N, 0.0, weight_N)
     return Scores(
-        unit_N=rows.unit_R,
-        score_N=(rows.challenger_R - rows.share_R) * (value_R - expected_R) * counted_R,
-        size_N=rows.share_R * (1 - rows.share_R) * counted_R,
-        challenger_N=rows.challenger_R,
+        unit_N=rows.unit_R[used_R],
+        score_N=(challenger_N - share_N) * (value_N - expected_N) * counted_N,
+        size_N=share_N * (1 - share_N) * counted_N,
+        champion_N=~challenger_N,
+        challenger_N=challenger_N,
     )
 
 
-def earlier_means(value_R: Floats, weight_R: Floats, stratum_R: Codes) -> tuple[Floats, Mask]:
+def earlier_means(value_N: Floats, weight_N: Floats, stratum_N: Codes) -> tuple[Floats, Mask]:
     """The mean of the rows before each row: of its stratum, and a little of all. Of the first nothing is expected."""
-    everywhere_R = np.zeros_like(stratum_R)
-    before_R = _earlier_sums(weight_R, everywhere_R)
-    is_first_R = before_R <= 0
-    overall_R = np.divide(
-        _earlier_sums(value_R * weight_R, everywhere_R), before_R, out=value_R.copy(), where=~is_first_R
-    )
-    total_R = _earlier_sums(value_R * weight_R, stratum_R) + PRIOR * overall_R
-    return total_R / (_earlier_sums(weight_R, stratum_R) + PRIOR), is_first_R
+    amounts_N2 = np.stack([value_N * weight_N, weight_N], axis=1)
+    everywhere_N2 = np.cumsum(amounts_N2, axis=0) - amounts_N2
+    is_first_N = np.arange(len(value_N)) == 0
+    overall_N = np.divide(everywhere_N2[:, 0], everywhere_N2[:, 1], out=value_N.copy(), where=~is_first_N)
+    total_N, before_N = _earlier_sums(amounts_N2, stratum_N).T
+    return (total_N + PRIOR * overall_N) / (before_N + PRIOR), is_first_N
 
 
-def _earlier_sums(amount_R: Floats, group_R: Codes) -> Floats:
+def _earlier_sums(amounts_N2: Floats, group_N: Codes) -> Floats:
     """Of each row's group, up to the row before it."""
-    order_R = np.argsort(group_R, kind="stable")
-    sorted_R = amount_R[order_R]
-    sums_R = np.cumsum(sorted_R) - sorted_R
-    _, start_G, count_G = np.unique(group_R[order_R], return_index=True, return_counts=True)
-    found_R = np.empty_like(sums_R)
-    found_R[order_R] = sums_R - np.repeat(sums_R[start_G], count_G)
-    return found_R
+    small_N = group_N.astype(np.min_scalar_type(int(group_N.max(initial=0))))  # few groups are sorted by their bytes
+    order_N = np.argsort(small_N, kind="stable")
+    sorted_N2, group_N = amounts_N2[order_N], group_N[order_N]
+    sums_N2 = np.cumsum(sorted_N2, axis=0) - sorted_N2
+    is_start_N = np.diff(group_N, prepend=-1) > 0
+    found_N2 = np.empty_like(sums_N2)
+    found_N2[order_N] = sums_N2 - sums_N2[is_start_N][np.cumsum(is_start_N) - 1]
+    return found_N2
+
+
+def _different(unit_N: Codes) -> int:
+    return int(np.count_nonzero(np.bincount(unit_N)))

@@ -8,7 +8,7 @@ import numpy as np
 
 from infra.contracts.manifests import Interval
 from infra.contracts.rollouts import Finding, Step, StepKind
-from serving.monitors.columns import CHALLENGER, CHAMPION, Columns
+from serving.monitors.columns import CHALLENGER, CHAMPION, SHADOW, Columns
 from serving.monitors.limits import Limits
 from serving.monitors.scores import Sums
 
@@ -27,6 +27,15 @@ class Subject:
         """Rows of raters whom one of the two arms answered, by a draw of known chance."""
         is_canary_S = np.array([step.kind is StepKind.CANARY for step in self.steps])
         return self.rows.where(is_canary_S[self.rows.step_R] & np.isin(self.rows.arm_R, (CHAMPION, CHALLENGER)))
+
+    @cached_property
+    def mirrored(self) -> tuple[Columns, Columns]:
+        """Of raters whom both arms answered in a shadow step: what the champion did, and the challenger."""
+        shadows = [number for number, step in enumerate(self.steps) if step.kind is StepKind.SHADOW]
+        rows = self.rows.where(np.isin(self.rows.step_R, shadows))
+        own, mirrored = rows.where(rows.arm_R == CHAMPION), rows.where(rows.arm_R == SHADOW)
+        _, own_N, mirrored_N = np.intersect1d(own.unit_R, mirrored.unit_R, return_indices=True)
+        return own.where(own_N), mirrored.where(mirrored_N)
 
     def suffices(self, sums: Sums) -> bool:
         """The boundary is right for many raters; of a handful nothing is concluded."""

@@ -20,7 +20,7 @@ def check(subject: Subject) -> Finding:
         verdict=_verdict(interval, margin, enough=subject.suffices(sums)),
         interval=interval,
         threshold=-margin,
-        reason=tell(interval, f"a drop of {margin:g} must be ruled out, and none may be certain"),
+        reason=tell(interval, f"a drop of {margin:g} must be ruled out" if margin < 1 else "no drop may be certain"),
     )
 
 

@@ -6,7 +6,7 @@ with the hour. Axes: U raters, A answers between two looks.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self
 
@@ -35,7 +35,7 @@ class World:
     """`effect` is what the challenger adds to everybody's vote rate; rates are of beta distributions."""
 
     effect: float = 0.0
-    raters: int = 4_000
+    raters: int = 2_500
     segment_rates: tuple[float, ...] = (0.6, 0.72, 0.8)
     rater_votes: float = 8.0  # raters' rates vary as if each had a prior of so many votes
     voting: float = 0.35
@@ -48,7 +48,7 @@ class World:
     failing_effect: float = 0.0
     length_ratio: float = 1.0
     answers_per_day: int = 6_000
-    looks_per_day: int = 10
+    looks_per_day: int = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,10 +303,6 @@ def pooled_z(parts: Sequence[Columns], least: int) -> float:
     return float((ups / votes - other_ups / other_votes) / error)
 
 
-def simulate(world: World, rollouts: int, seed: int, **fixed: object) -> list[Course]:
-    """As many as asked for, each with people of its own."""
-    found = []
-    for number in range(rollouts):
-        rng = np.random.default_rng((seed, number))
-        found.append(replace(Rollout(world, rng, f"rollout-{seed}-{number}"), **fixed).run())  # type: ignore[arg-type]
-    return found
+def simulate_one(world: World, seed: int, number: int, steps: tuple[Step, ...] = STEPS) -> Course:
+    """Each number has people of its own."""
+    return Rollout(world, np.random.default_rng((seed, number)), f"rollout-{seed}-{number}", steps).run()
