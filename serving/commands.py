@@ -1,13 +1,11 @@
 """`thumbwheel adapter|rollout|gate ...`, `promote`, `rollback`: wishes in the registry, which the controller meets."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from infra.console import err, print_json, print_table
-from infra.settings import load_settings
+from serving.opening import opened
 from serving.replica_commands import replica
 
 if TYPE_CHECKING:  # heavy imports wait until a command is called
@@ -196,20 +194,6 @@ def rollback(
                 champion=champion(session, chosen),
             )
         _tell(ports, row, wait=wait, as_json=as_json)
-
-
-@contextmanager
-def opened() -> "Iterator[Ports]":
-    """The ports of this command; raises SchemaMismatch where the product was never started."""
-    from infra.database.schema import check_schema
-    from infra.ports import Ports
-
-    ports = Ports(load_settings())
-    try:
-        check_schema(ports.database)
-        yield ports
-    finally:
-        ports.close()
 
 
 def _tell(ports: "Ports", row: "RolloutRow", *, wait: bool, as_json: bool) -> None:

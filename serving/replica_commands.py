@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from infra.console import print_json, print_table
+from serving.opening import opened
 
 if TYPE_CHECKING:  # heavy imports wait until a command is called
     from infra.contracts.routing import Replica
@@ -25,7 +26,6 @@ def list_replicas(as_json: Json = False) -> None:
     import asyncio
 
     from infra.registry import fleet
-    from serving.commands import opened
     from serving.engine import requests_of
 
     with opened() as ports:
@@ -53,7 +53,6 @@ def undrain(name: Name, reason: Reason, tenant: Tenant = "default", as_json: Jso
 
 def _wish(name: str, *, drain: bool, reason: str, tenant: str, as_json: bool) -> None:
     from infra.registry import fleet
-    from serving.commands import opened
 
     with opened() as ports, ports.database.transaction() as session:
         fleet.set_drain(session, name, drain=drain, actor=ACTOR, reason=reason, tenant=tenant)
