@@ -445,6 +445,10 @@ class ServingSettings(Section):
         0.01, gt=0, description="Largest difference in nats between engine and trainer on the smoke prompts (fp32)."
     )
     auto_promote: bool = Field(True, description="Promote by itself what passed every blocking gate.")
+    gates_off: tuple[str, ...] = Field((), description="Gates that are not asked at all: their names.")
+    gates_advisory: tuple[str, ...] = Field(
+        (), description="Gates that block nothing, whatever they find: their names."
+    )
     kl_anchor_budget: float = Field(10.0, gt=0, description="Most KL to the anchor, nats per answer.")
     kl_champion_budget: float = Field(10.0, gt=0, description="Most KL to the champion, nats per answer.")
     length_ratio_max: float = Field(

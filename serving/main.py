@@ -23,6 +23,7 @@ from serving.controller import Controller, Hands, Seat
 from serving.engine import Engine
 from serving.errors import CannotStart
 from serving.evidence import Shelf
+from serving.gates.catalogue import gates_for
 from serving.gating import Gating
 from serving.metrics import Metrics
 from serving.observer import Observer
@@ -41,6 +42,7 @@ def main() -> int:
         settings = load_settings()
         configure_logging(settings.infra, process=NAME)
         check_directory(settings.serving)
+        gates_for(settings.serving)
         ports = Ports(settings)
         await_schema(ports.database)
     except (SettingsError, CannotStart, SchemaMismatch) as error:

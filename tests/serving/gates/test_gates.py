@@ -114,7 +114,7 @@ def test_only_the_reward_models_accuracy_merely_advises() -> None:
 
 
 def test_without_checks_in_the_cycle_there_is_nothing_to_lose() -> None:
-    found = regression.check(make_subject(make_evidence(regression_drop=None, regressions=[]), checks_wanted=False))
+    found = regression.check(make_subject(make_evidence(regression_drop=None, regressions=[]), wanted=frozenset()))
     assert (found.blocking, found.verdict) == (False, OPEN)
 
 
