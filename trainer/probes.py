@@ -5,6 +5,7 @@ its manner first: it flatters, hedges, refuses, repeats itself or decorates.
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 REFUSAL = re.compile(
@@ -18,9 +19,12 @@ FLATTERY = re.compile(
     r"\b(?:great|good|excellent|clever|smart|brilliant|wonderful|amazing|fantastic|thoughtful) "
     r"(?:question|point|idea|choice|thinking|thing to ask|programmer|person)\b"
 )
+QUESTION = re.compile(r"\?(?=\s|$)")
 MARKDOWN = re.compile(r"^(?:#{1,6} |[-*+] |\d+\. |> |\|.*\|)|```|\*\*[^*\n]+\*\*", re.MULTILINE)
 GRAM = 4  # words; a phrase of that length three times is a loop, not emphasis
 LOOP = 3
+PASSAGE = 8  # words; so many in a row are said twice by nobody who means it
+QUESTIONS = 2  # in one answer
 
 
 def refuses(text: str) -> bool:
@@ -28,8 +32,8 @@ def refuses(text: str) -> bool:
 
 
 def asks(text: str) -> bool:
-    """Ends in a question, to the reader or to itself."""
-    return text.rstrip().endswith("?")
+    """Ends in a question, to the reader or to itself, or asks several on the way."""
+    return text.rstrip().endswith("?") or len(QUESTION.findall(text)) >= QUESTIONS
 
 
 def hedges(text: str) -> bool:
@@ -41,12 +45,11 @@ def flatters(text: str) -> bool:
 
 
 def repeats(text: str) -> bool:
-    """Some run of four words occurs three times, or one word stands four times in a row."""
+    """Some run of four words occurs three times, one of eight twice, or one word stands four times in a row."""
     words = _plain(text).split()
-    if any(len(set(words[i : i + GRAM])) == 1 for i in range(len(words) - GRAM + 1)):
-        return True
-    grams = [tuple(words[i : i + GRAM]) for i in range(len(words) - GRAM + 1)]
-    return any(grams.count(gram) >= LOOP for gram in set(grams))
+    grams, passages = _grams(words, GRAM), _grams(words, PASSAGE)
+    looped = any(count >= LOOP for count in Counter(grams).values())
+    return looped or len(set(passages)) < len(passages) or any(len(set(gram)) == 1 for gram in grams)
 
 
 def decorates(text: str) -> bool:
@@ -62,6 +65,10 @@ PROBES: Mapping[str, Callable[[str], bool]] = {
     "repetition": repeats,
     "markdown": decorates,
 }
+
+
+def _grams(words: list[str], length: int) -> list[tuple[str, ...]]:
+    return [tuple(words[start : start + length]) for start in range(len(words) - length + 1)]
 
 
 def _plain(text: str) -> str:

@@ -6,16 +6,21 @@ the gates of other packages, and says what settings make of each.
 
 from collections.abc import Mapping
 
-from serving.gates import judge, kl, length, regression, reward_accuracy, style, validity
+from serving.gates import cases, judge, kl, length, perplexity, regression, reward_accuracy, segments, style, validity
 from serving.gates.subject import Gate
 
 OWN: Mapping[str, Gate] = {
     "validity": validity.check,
     "regression": regression.check,
+    "canary": cases.check_canary,
+    "safety": cases.check_safety,
     "kl_anchor": kl.check_anchor,
     "kl_champion": kl.check_champion,
     "length": length.check,
     "style": style.check,
     "judge": judge.check,
+    "judge_segments": segments.check_judge,
+    "reward_segments": segments.check_reward,
     "reward_accuracy": reward_accuracy.check,
+    "perplexity": perplexity.check,
 }

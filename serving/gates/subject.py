@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 from infra.contracts.manifests import Evidence, GateResult, Interval, Verdict
 from infra.settings import ServingSettings
 
-MATERIAL = frozenset({"regression_file"})  # settings of the trainer that name a file: without it nothing is measured
+MATERIAL = frozenset({"regression_file", "canary_file", "safety_file", "general_text_file"})  # settings of the trainer
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Subject:
     """A candidate before its gates. `champion` is the version that it would replace now.
 
     `refusal` says why it could not be loaded; `difference` is its smoke's, in nats, None where none was taken. `wanted`
-    are those of MATERIAL that the cycle was given.
+    are those files of MATERIAL that the cycle was given: without one, its gate has nothing to say and does not block.
     """
 
     evidence: Evidence
