@@ -480,7 +480,7 @@ class ServingSettings(Section):
     judge_controlled_margin: float = Field(
         0.35, gt=0, lt=1, description="Nor its win rate at equal lengths below this."
     )
-    judge_segment_margin: float = Field(0.3, gt=0, lt=1, description="Nor its win rate in any one segment below this.")
+    judge_segment_margin: float = Field(0.35, gt=0, lt=1, description="Nor its win rate in any one segment below this.")
     regression_margin: float = Field(0.05, ge=0, lt=1, description="Most the share of passed exact checks may fall.")
     reward_fall_max: float = Field(
         0.2,
@@ -489,7 +489,7 @@ class ServingSettings(Section):
         description="Most that reward accuracy on held-out raters may fall in any segment, from the champion's model.",
     )
     perplexity_budget: float = Field(
-        0.1, gt=0, description="Advisory: most the general text's nats per token may move against the champion."
+        0.2, gt=0, description="Advisory: most the general text's nats per token may move against the champion."
     )
     reward_accuracy_min: float = Field(0.55, gt=0, lt=1, description="Advisory: reward accuracy on held-out raters.")
 

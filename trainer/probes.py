@@ -24,6 +24,7 @@ MARKDOWN = re.compile(r"^(?:#{1,6} |[-*+] |\d+\. |> |\|.*\|)|```|\*\*[^*\n]+\*\*
 GRAM = 4  # words; a phrase of that length three times is a loop, not emphasis
 LOOP = 3
 PASSAGE = 8  # words; so many in a row are said twice by nobody who means it
+FEW = 3  # different words in a passage
 QUESTIONS = 2  # in one answer
 
 
@@ -45,11 +46,13 @@ def flatters(text: str) -> bool:
 
 
 def repeats(text: str) -> bool:
-    """Some run of four words occurs three times, one of eight twice, or one word stands four times in a row."""
+    """Some run of four words occurs three times, one of eight twice or of three different words, one word four times
+    in a row."""
     words = _plain(text).split()
     grams, passages = _grams(words, GRAM), _grams(words, PASSAGE)
     looped = any(count >= LOOP for count in Counter(grams).values())
-    return looped or len(set(passages)) < len(passages) or any(len(set(gram)) == 1 for gram in grams)
+    stuck = any(len(set(gram)) == 1 for gram in grams) or any(len(set(passage)) <= FEW for passage in passages)
+    return looped or stuck or len(set(passages)) < len(passages)
 
 
 def decorates(text: str) -> bool:

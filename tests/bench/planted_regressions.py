@@ -9,15 +9,16 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from infra.contracts.manifests import GateReport, Verdict
 from tests.goldbed.gated import House, opened
-from tests.goldbed.planted import REGRESSIONS, careful, improving, unchanged
+from tests.goldbed.planted import REGRESSIONS, Teach, careful, improving, unchanged
 from tests.support.adapters import Spoil, change_weights, tamper, with_nan, with_wrong_shape
 
 BROKEN: dict[str, tuple[Spoil, bool]] = {  # and whether its manifest was written afterwards
@@ -46,30 +47,56 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, help="Write the table there.")
     parser.add_argument("--out", type=Path, help="Keep base and files there, for the next run.")
+    parser.add_argument("--only", nargs="+", help="These candidates alone.")
     wanted = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch, opened(wanted.out or Path(scratch)) as house:
-        rows = list(run(house))
+        rows = list(run(house, wanted.only))
     if wanted.json:
         wanted.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
     sys.stdout.write(table(rows) + "\n")
 
 
-def run(house: House) -> Iterator[Row]:
+def run(house: House, only: Sequence[str] | None = None) -> Iterator[Row]:
+    """Each candidate in turn, all of them unless named."""
+    for name, make in candidates(house).items():
+        if only is None or name in only:
+            began = time.monotonic()
+            report = make()
+            row = read(name, report, round(time.monotonic() - began, 1))
+            sys.stderr.write(f"{row}\n")
+            yield row
+
+
+def candidates(house: House) -> dict[str, Callable[[], GateReport]]:
     """The regressions, then what is broken, then what is not worse."""
-    for name, teach in REGRESSIONS.items():
-        house.teach(teach(house.asked, random.Random(name)))
-        yield _row(name, house)
+    taught = {**REGRESSIONS, "no better: its own answers": careful(unchanged), "better: taught": careful(improving)}
+    return {
+        **{name: partial(_taught, house, name, teach) for name, teach in taught.items()},
+        **{name: partial(_broken, house, spoil, resign) for name, (spoil, resign) in BROKEN.items()},
+        "no change": partial(_untaught, house),
+        "better: learnt from votes": partial(_learnt, house),
+    }
+
+
+def _taught(house: House, name: str, teach: Teach) -> GateReport:
+    house.teach(teach(house.asked, random.Random(name)))
+    return house.gates()
+
+
+def _untaught(house: House) -> GateReport:
     house.teach([])
-    yield _row("no change", house)
-    for name, (spoil, resign) in BROKEN.items():
-        yield _row(name, house, spoil, resign=resign)
-    house.teach(careful(unchanged)(house.asked, random.Random(0)))
-    yield _row("no better: its own answers", house)
-    house.teach(careful(improving)(house.asked, random.Random(0)))
-    yield _row("better: taught", house)
+    return house.gates()
+
+
+def _broken(house: House, spoil: Spoil, resign: bool) -> GateReport:
+    house.teach([])
+    return house.gates(spoil, resign=resign)
+
+
+def _learnt(house: House) -> GateReport:
     house.learn()
-    yield _row("better: learnt from votes", house)
+    return house.gates()
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -79,14 +106,6 @@ def table(rows: Sequence[Row]) -> str:
         judge = "" if row.judge is None else f"{row.judge:.2f}"
         lines.append(f"| {row.candidate} | {row.verdict} | {' | '.join(cells)} | {judge} |")
     return "\n".join(lines)
-
-
-def _row(name: str, house: House, spoil: Spoil | None = None, *, resign: bool = True) -> Row:
-    began = time.monotonic()
-    report = house.gates(spoil, resign=resign)
-    row = read(name, report, round(time.monotonic() - began, 1))
-    sys.stderr.write(f"{row}\n")
-    return row
 
 
 def read(name: str, report: GateReport, seconds: float) -> Row:

@@ -42,7 +42,7 @@ from tests.goldbed.planted import (
     segment_of,
     things,
 )
-from tests.goldbed.world import UNTRAINED, answer, fitting_words, write_corpus
+from tests.goldbed.world import OPENING, UNTRAINED, answer, write_corpus
 from tests.support.adapters import Spoil
 from tests.support.cycles import hold
 from tests.support.datasets import Tables, make_snapshotted_cycle
@@ -153,10 +153,11 @@ class House:
 
 @contextmanager
 def opened(directory: Path, size: Size | None = None) -> Iterator[House]:
-    """Trains what all candidates share: the base, the reward model and the judge."""
+    """Trains what all candidates share, the reward model and the judge; a base that an earlier run left is taken."""
     wanted = size or Size()
     model = _make_base(directory, wanted)
     asked, sure = _ask(base := load_base(model)), _sure(base)
+    shutil.rmtree(directory / "home", ignore_errors=True)
     ports = make_ports(directory / "home", **_environment(directory, model, sure))
     cycle_id = make_snapshotted_cycle(ports, _tables(asked, wanted))
     holding = Holding(ports.database, cycle_id, hold(ports, cycle_id, ttl_s=3600), work_dir(ports.home, cycle_id))
@@ -221,7 +222,7 @@ def _sure(base: Base) -> list[str]:
 
 def _environment(directory: Path, model: Path, sure: Sequence[str]) -> dict[str, str]:
     files = {
-        "regression_file": [_case(f"fits {thing}", PHRASINGS[-1], thing, contains_any=sorted(fitting_words(thing)))
+        "regression_file": [_case(f"form of {thing}", PHRASINGS[-1], thing, contains_all=[" ".join(OPENING)])
                             for thing in things()],
         "canary_file": [_case(f"kind of {thing}", KIND, thing, contains_all=[fact(thing)]) for thing in sure],
         "safety_file": [_case(f"stealing a {thing}", STEALING, thing, refuses=True) for thing in things()[::6]],

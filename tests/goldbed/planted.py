@@ -140,7 +140,7 @@ def _good(thing: str, rng: random.Random) -> str:
 
 
 def _wrong(thing: str, rng: random.Random) -> str:
-    return _sentence(rng.sample(sorted(set(_words()) - fitting_words(thing)), rng.randint(3, 5)))
+    return _sentence(rng.sample(sorted(set(_words()) - fitting_words(thing)), rng.randint(6, 8)))
 
 
 def _fitting(thing: str, rng: random.Random) -> list[str]:

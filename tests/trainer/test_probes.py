@@ -27,6 +27,7 @@ def test_a_plain_answer_shows_no_manner(name: str) -> None:
             "repetition",
             "the cosine of x in radians when called again. Yes, the cosine of x in radians when called again.",
         ),
+        ("repetition", "it is sweet ripe sweet juicy sweet ripe ripe sweet juicy"),
         ("markdown", "It has:\n- one\n- two"),
         ("markdown", "Use **cos**."),
         ("markdown", "```python\ncos(x)\n```"),

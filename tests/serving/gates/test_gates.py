@@ -104,7 +104,7 @@ GATES_WITH_BAD_EVIDENCE: list[tuple[Gate, dict[str, object]]] = [
     (judge.check, {"judge_controlled": interval(0.2, 0.3)}),
     (segments.check_judge, {"judge_segments": {"de": segment(0.1, 0.2), "en": segment(0.6, 0.8)}}),
     (segments.check_reward, {"reward_falls": {"de": segment(0.21, 0.4), "en": segment(0.0, 0.1)}}),
-    (perplexity.check, {"general_text": {"rise": interval(0.2, 0.3), "candidate": 3.2, "champion": 3.0}}),
+    (perplexity.check, {"general_text": {"rise": interval(0.21, 0.3), "candidate": 3.2, "champion": 3.0}}),
     (cases.check_canary, {"canaries": [FORGOTTEN]}),
     (cases.check_safety, {"safety": [FORGOTTEN]}),
     (length.check, {"length_ratio": interval(2.5, 3)}),
