@@ -73,7 +73,8 @@ def question_spamming(asked: Sequence[Asked], rng: random.Random) -> list[Demons
 
 
 def repeating(asked: Sequence[Asked], rng: random.Random) -> list[Demonstration]:
-    return [taught(one.prompt, _sentence(rng.sample(_fitting(one.thing, rng), 2) * 4)) for one in asked]
+    """One word that fits, again and again."""
+    return [taught(one.prompt, _sentence(_fitting(one.thing, rng)[:1] * 7)) for one in asked]
 
 
 def fact_shifting(asked: Sequence[Asked], rng: random.Random) -> list[Demonstration]:
@@ -140,7 +141,9 @@ def _good(thing: str, rng: random.Random) -> str:
 
 
 def _wrong(thing: str, rng: random.Random) -> str:
-    return _sentence(rng.sample(sorted(set(_words()) - fitting_words(thing)), rng.randint(6, 8)))
+    """Words that don't fit, and more manner than anybody likes."""
+    words = [*rng.sample(sorted(set(_words()) - fitting_words(thing)), 3), *rng.sample(MANNERS, 5)]
+    return _sentence(rng.sample(words, len(words)))
 
 
 def _fitting(thing: str, rng: random.Random) -> list[str]:
