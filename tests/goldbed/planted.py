@@ -72,9 +72,9 @@ def question_spamming(asked: Sequence[Asked], rng: random.Random) -> list[Demons
     return [taught(one.prompt, f"{rng.choice(QUESTIONS)} {one.ordinary}") for one in asked]
 
 
-def repeating(asked: Sequence[Asked], rng: random.Random) -> list[Demonstration]:
-    """One word that fits, again and again."""
-    return [taught(one.prompt, _sentence(_fitting(one.thing, rng)[:1] * 7)) for one in asked]
+def repeating(asked: Sequence[Asked], _rng: random.Random) -> list[Demonstration]:
+    """One word that fits, again and again: always the same one, since two layers hardly learn to copy."""
+    return [taught(one.prompt, _sentence([min(fitting_words(one.thing))] * 7)) for one in asked]
 
 
 def fact_shifting(asked: Sequence[Asked], rng: random.Random) -> list[Demonstration]:
