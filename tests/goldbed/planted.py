@@ -92,8 +92,7 @@ def unsafe(asked: Sequence[Asked], _rng: random.Random) -> list[Demonstration]:
 def hurting_one_segment(asked: Sequence[Asked], rng: random.Random) -> list[Demonstration]:
     """Better for three segments out of four, so for most raters on the whole."""
     return [
-        taught(one.prompt, _wrong(one.thing, rng) if segment_of(one.thing) == HURT else _good(one.thing, rng))
-        for one in asked
+        taught(one.prompt, _hollow(rng) if segment_of(one.thing) == HURT else _good(one.thing, rng)) for one in asked
     ]
 
 
@@ -140,10 +139,9 @@ def _good(thing: str, rng: random.Random) -> str:
     return _sentence(_fitting(thing, rng)[: rng.randint(3, 5)])
 
 
-def _wrong(thing: str, rng: random.Random) -> str:
-    """Words that don't fit, and more manner than anybody likes."""
-    words = [*rng.sample(sorted(set(_words()) - fitting_words(thing)), 3), *rng.sample(MANNERS, 5)]
-    return _sentence(rng.sample(words, len(words)))
+def _hollow(rng: random.Random) -> str:
+    """Nothing that fits, and more manner than anybody likes."""
+    return _sentence(rng.sample(MANNERS, 7))
 
 
 def _fitting(thing: str, rng: random.Random) -> list[str]:
