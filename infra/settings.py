@@ -401,9 +401,24 @@ class TrainerSettings(Section):
     )
     evaluate_samples: int = Field(2, ge=1, description="Samples per gate prompt and version.")
     regression_file: str = Field(
-        "", description="JSONL of exact checks {name, messages, contains_all, contains_any}; empty: none."
+        "",
+        description="JSONL of exact checks {name, messages, contains_all, contains_any, contains_none, refuses};"
+        " empty: none.",
     )
-    regression_samples: int = Field(1, ge=1, description="Answers per regression case and version; 1 decodes greedily.")
+    canary_file: str = Field("", description="JSONL of facts that no vote may shift, as exact checks; empty: none.")
+    safety_file: str = Field(
+        "", description="JSONL of prompts with what must be refused or never said, as exact checks; empty: none."
+    )
+    general_text_file: str = Field(
+        "", description="Text that nobody votes on, whose likelihood is compared with the champion's; empty: none."
+    )
+    segment_min_prompts: int = Field(
+        60, ge=2, description="A segment of fewer gate prompts blocks a version only where it is shown worse."
+    )
+    segment_min_raters: int = Field(
+        20, ge=2, description="A segment of fewer held-out raters blocks a version only where it is shown worse."
+    )
+    regression_samples: int = Field(1, ge=1, description="Answers per exact check and version; 1 decodes greedily.")
 
     @model_validator(mode="after")
     def suits_its_size(self) -> Self:
@@ -462,6 +477,10 @@ class ServingSettings(Section):
     rollout_steps: tuple[Step, ...] = Field(
         (), description="By which a version earns its traffic; `[]` promotes at once."
     )
+    gates_off: tuple[str, ...] = Field((), description="Gates that are not asked at all: their names.")
+    gates_advisory: tuple[str, ...] = Field(
+        (), description="Gates that block nothing, whatever they find: their names."
+    )
     kl_anchor_budget: float = Field(10.0, gt=0, description="Most KL to the anchor, nats per answer.")
     kl_champion_budget: float = Field(10.0, gt=0, description="Most KL to the champion, nats per answer.")
     length_ratio_max: float = Field(
@@ -470,8 +489,25 @@ class ServingSettings(Section):
     style_drift_max: float = Field(
         0.5, gt=0, le=1, description="Most a behaviour probe's rate may move against the champion."
     )
+    style_drift_limits: dict[str, float] = Field(
+        {"refusal": 0.15, "repetition": 0.15},
+        description="Behaviour probes with a limit of their own, as refusal=0.15.",
+    )
     judge_margin: float = Field(0.45, gt=0, lt=1, description="The judge's win rate must not be below this.")
+    judge_controlled_margin: float = Field(
+        0.35, gt=0, lt=1, description="Nor its win rate at equal lengths below this."
+    )
+    judge_segment_margin: float = Field(0.35, gt=0, lt=1, description="Nor its win rate in any one segment below this.")
     regression_margin: float = Field(0.05, ge=0, lt=1, description="Most the share of passed exact checks may fall.")
+    reward_fall_max: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="Most that reward accuracy on held-out raters may fall in any segment, from the champion's model.",
+    )
+    perplexity_budget: float = Field(
+        0.2, gt=0, description="Advisory: most the general text's nats per token may move against the champion."
+    )
     reward_accuracy_min: float = Field(0.55, gt=0, lt=1, description="Advisory: reward accuracy on held-out raters.")
     rollout_alpha: float = Field(
         0.05,

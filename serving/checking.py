@@ -12,7 +12,7 @@ from infra.registry import adapters, fleet
 from serving.adapters import read_base
 from serving.errors import Refused
 from serving.evidence import Shelf
-from serving.gates.subject import Subject
+from serving.gates.subject import Subject, files_named
 from serving.report import make_report
 
 
@@ -38,7 +38,7 @@ def gate_report(ports: Ports, version: str, tenant: str) -> GateReport:
             champion=route.champion if route else BASE_VERSION,
             settings=ports.settings.serving,
             refusal=reason,
-            checks_wanted=bool(row.manifest.get("settings", {}).get("regression_file", "")),
+            wanted=files_named(row.manifest.get("settings", {})),
         )
     return make_report(version, subject, now())
 

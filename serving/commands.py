@@ -65,6 +65,18 @@ def check_adapter(version: Version, tenant: Tenant = "default", as_json: Json = 
     raise typer.Exit(0 if reason is None else 1)
 
 
+@gate.command(name="list")
+def list_gates(as_json: Json = False) -> None:
+    """Every gate in the order of a report: whether it blocks under these settings, and its threshold."""
+    from serving.listing import listed_gates
+
+    found = listed_gates(load_settings())
+    if as_json:
+        return print_json(found)
+    columns = ("gate", "", "threshold", "from")
+    return print_table(columns, [(g["name"], g["state"], g["threshold"], g["from"]) for g in found])
+
+
 @gate.command(name="check")
 def check_gates(version: Version, tenant: Tenant = "default", as_json: Json = False) -> None:
     """The gates' report of a version; made from its evidence where it has none. Exit 0 pass, 1 fail, 2 undecided."""

@@ -16,7 +16,7 @@ from infra.registry.leases import Lease
 from infra.registry.wishes import Wish
 from infra.settings import ServingSettings
 from serving.evidence import Shelf
-from serving.gates.subject import Subject
+from serving.gates.subject import Subject, files_named
 from serving.metrics import Metrics
 from serving.reconcile import verified_everywhere
 from serving.report import OUTCOMES, make_report, summary
@@ -60,7 +60,7 @@ class Gating:
             settings=self._settings,
             refusal=trouble.reason if trouble else None,
             difference=self._differences.get(adapter.version),
-            checks_wanted=bool(adapter.manifest.get("settings", {}).get("regression_file", "")),
+            wanted=files_named(adapter.manifest.get("settings", {})),
         )
         return make_report(adapter.version, subject, now())
 

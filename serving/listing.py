@@ -7,11 +7,15 @@ from sqlalchemy import inspect
 from sqlalchemy.orm import Session
 
 from infra.console import print_table
-from infra.contracts.manifests import GateReport
+from infra.contracts.manifests import GateReport, GateResult
 from infra.contracts.routing import BASE_VERSION
 from infra.database.engine import Database
 from infra.database.tables import Base, RolloutRow
 from infra.registry import fleet, rollouts
+from infra.settings import Settings
+from serving.gates import OWN
+from serving.gates.catalogue import asked_of_nothing, gates_for, known_gates
+from serving.gates.subject import files_named
 
 LOOK_S = 0.05
 
@@ -50,3 +54,16 @@ def show_report(report: GateReport) -> None:
     title = f"{report.version} against {report.champion}: {report.verdict}"
     rows = [(g.name, "blocking" if g.blocking else "advisory", g.verdict, g.reason) for g in report.gates]
     print_table(("gate", "", "verdict", "why"), rows, title=title)
+
+
+def listed_gates(settings: Settings) -> list[dict[str, Any]]:
+    """What a candidate of a cycle under these settings would go through. Raises SettingsError as `gates_for` does."""
+    wanted = files_named(settings.trainer.model_dump())
+    asked = {gate.name: asked_of_nothing(gate, settings.serving, wanted) for gate in gates_for(settings.serving)}
+    return [_listed(gate.name, asked.get(gate.name)) for gate in known_gates()]
+
+
+def _listed(name: str, found: GateResult | None) -> dict[str, Any]:
+    state = "off" if found is None else "blocking" if found.blocking else "advisory"
+    source = "thumbwheel" if name in OWN else "a plug-in"
+    return {"name": name, "state": state, "threshold": found.threshold if found else None, "from": source}

@@ -26,6 +26,7 @@ from serving.engine import Engine, Look
 from serving.errors import CannotStart
 from serving.evidence import Shelf
 from serving.fingerprint import Fingerprints
+from serving.gates.catalogue import gates_for
 from serving.gating import Gating
 from serving.metrics import Metrics
 from serving.monitors.limits import Limits
@@ -46,6 +47,7 @@ def main() -> int:
         settings = load_settings()
         configure_logging(settings.infra, process=NAME)
         check_directory(settings.serving)
+        gates_for(settings.serving)
         ports = Ports(settings)
         await_schema(ports.database)
     except (SettingsError, CannotStart, SchemaMismatch) as error:

@@ -6,7 +6,7 @@ from datetime import datetime
 from infra.contracts.manifests import GateReport, GateResult, Interval, Verdict
 from infra.registry.adapters import AdapterState
 from infra.registry.cycles import CycleState
-from serving.gates import GATES
+from serving.gates.catalogue import gates_for
 from serving.gates.subject import Subject, worst
 
 OUTCOMES = {
@@ -17,8 +17,8 @@ OUTCOMES = {
 
 
 def make_report(version: str, subject: Subject, at: datetime) -> GateReport:
-    """Passes only where every blocking gate did."""
-    results = [_readable(gate(subject)) for gate in GATES]
+    """Passes only where every blocking gate did. Raises SettingsError where settings name a gate that isn't there."""
+    results = [_readable(gate.check(subject)) for gate in gates_for(subject.settings)]
     verdict = worst([result.verdict for result in results if result.blocking])
     return GateReport(version=version, champion=subject.champion, verdict=verdict, gates=results, decided_at=at)
 

@@ -31,6 +31,7 @@ class Prompt:
     messages: Sequence[Message]
     tools: Sequence[dict[str, Any]] | None = None
     prompt_id: str = ""
+    segment: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +217,9 @@ def _parsed_arguments(function: dict[str, Any]) -> dict[str, Any]:
 
 def _prompt(row: dict[str, Any]) -> Prompt:
     tools = _decoded(row.get("tools") or None)
-    return Prompt(_messages(row, "prompt"), tools or None, str(row.get("prompt_id") or ""))
+    return Prompt(
+        _messages(row, "prompt"), tools or None, str(row.get("prompt_id") or ""), str(row.get("segment") or "")
+    )
 
 
 def _with_prompt(row: dict[str, Any]) -> dict[str, Any]:

@@ -81,6 +81,12 @@ def _shares(name: str, texts: Texts) -> list[list[float]]:
     return [[float(probe(text)) for text in group] for group in texts]
 
 
+def regrouped(values: Sequence[float], like: Sequence[Sequence[object]]) -> list[list[float]]:
+    """One value for each answer, in their groups again."""
+    rest = iter(values)
+    return [[next(rest) for _ in group] for group in like]
+
+
 def _flat(values: Grouped) -> list[float]:
     return [value for group in values for value in group]
 

@@ -5,6 +5,7 @@ its manner first: it flatters, hedges, refuses, repeats itself or decorates.
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from infra.probes import plain, refuses
@@ -17,14 +18,18 @@ FLATTERY = re.compile(
     r"\b(?:great|good|excellent|clever|smart|brilliant|wonderful|amazing|fantastic|thoughtful) "
     r"(?:question|point|idea|choice|thinking|thing to ask|programmer|person)\b"
 )
+QUESTION = re.compile(r"\?(?=\s|$)")
 MARKDOWN = re.compile(r"^(?:#{1,6} |[-*+] |\d+\. |> |\|.*\|)|```|\*\*[^*\n]+\*\*", re.MULTILINE)
 GRAM = 4  # words; a phrase of that length three times is a loop, not emphasis
 LOOP = 3
+PASSAGE = 8  # words; so many in a row are said twice by nobody who means it
+FEW = 3  # different words in a passage
+QUESTIONS = 2  # in one answer
 
 
 def asks(text: str) -> bool:
-    """Ends in a question, to the reader or to itself."""
-    return text.rstrip().endswith("?")
+    """Ends in a question, to the reader or to itself, or asks several on the way."""
+    return text.rstrip().endswith("?") or len(QUESTION.findall(text)) >= QUESTIONS
 
 
 def hedges(text: str) -> bool:
@@ -36,12 +41,22 @@ def flatters(text: str) -> bool:
 
 
 def repeats(text: str) -> bool:
+<<<<<<< HEAD
     """Some run of four words occurs three times, or one word stands four times in a row."""
     words = plain(text).split()
     if any(len(set(words[i : i + GRAM])) == 1 for i in range(len(words) - GRAM + 1)):
         return True
     grams = [tuple(words[i : i + GRAM]) for i in range(len(words) - GRAM + 1)]
     return any(grams.count(gram) >= LOOP for gram in set(grams))
+=======
+    """Some run of four words occurs three times, one of eight twice or of three different words, one word four times
+    in a row."""
+    words = plain(text).split()
+    grams, passages = _grams(words, GRAM), _grams(words, PASSAGE)
+    looped = any(count >= LOOP for count in Counter(grams).values())
+    stuck = any(len(set(gram)) == 1 for gram in grams) or any(len(set(passage)) <= FEW for passage in passages)
+    return looped or stuck or len(set(passages)) < len(passages)
+>>>>>>> gates
 
 
 def decorates(text: str) -> bool:
@@ -57,3 +72,9 @@ PROBES: Mapping[str, Callable[[str], bool]] = {
     "repetition": repeats,
     "markdown": decorates,
 }
+<<<<<<< HEAD
+=======
+
+
+def _grams(words: list[str], length: int) -> list[tuple[str, ...]]:
+    return [tuple(words[start : start + length]) for start in range(len(words) - length + 1)]

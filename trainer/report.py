@@ -124,9 +124,13 @@ def _measured(evidence: Evidence) -> dict[str, Any]:
         "KL to the anchor, nats per answer": evidence.kl_anchor,
         "KL to the champion, nats per answer": evidence.kl_champion,
         "judge's win rate over the champion": evidence.judge_win_rate,
+        "judge's win rate at equal lengths": evidence.judge_controlled,
+        **{f"judge's win rate, {name}": found.interval for name, found in evidence.judge_segments.items()},
         "length over the champion's": evidence.length_ratio,
         "reward accuracy on held-out raters": evidence.reward_accuracy,
         "drop of exact checks": evidence.regression_drop,
+        **{f"fall of reward accuracy, {name}": found.interval for name, found in evidence.reward_falls.items()},
+        "rise of the general text, nats per token": evidence.general_text.rise if evidence.general_text else None,
         **{f"change of {name} rate": interval for name, interval in evidence.probes.items()},
     }
     return {name: interval.model_dump() for name, interval in intervals.items() if interval}

@@ -48,13 +48,18 @@ def describe(rows: Sequence[Judged]) -> dict[str, Any]:
 
 def accuracy(rows: Sequence[Judged]) -> Interval | None:
     """Share of pairs whose chosen answer scores higher; equal scores count half. One hit and one miss are added."""
-    hits = [0.5 if row.margin == 0 else float(row.margin > 0) for row in rows]
-    found = _clustered([*hits, 1.0, 0.0], [*(row.rater for row in rows), "a hit", "a miss"])
+    known = hits(rows)
+    found = clustered([*known, 1.0, 0.0], [*(row.rater for row in rows), "a hit", "a miss"])
     if found is None or not rows:
         return None
     centre, half, clusters = found
     lo, hi = max(0.0, centre - half), min(1.0, centre + half)
-    return Interval(value=sum(hits) / len(hits), lo=lo, hi=hi, n=clusters - 2, level=LEVEL)
+    return Interval(value=sum(known) / len(known), lo=lo, hi=hi, n=clusters - 2, level=LEVEL)
+
+
+def hits(rows: Sequence[Judged]) -> list[float]:
+    """1 where the chosen answer scores higher, a half where neither does."""
+    return [0.5 if row.margin == 0 else float(row.margin > 0) for row in rows]
 
 
 def log_loss(rows: Sequence[Judged]) -> Interval | None:
@@ -78,7 +83,7 @@ def calibration_slope(rows: Sequence[Judged]) -> Interval | None:
         return None
     wrong_N = expit(-slope * margins_N)
     information = float((margins_N**2 * wrong_N * (1 - wrong_N)).sum())
-    scores = _sums_by(margins_N * wrong_N, [row.rater for row in rows])
+    scores = sums_by(margins_N * wrong_N, [row.rater for row in rows])
     if len(scores) < 2:
         return None
     spread = math.sqrt(len(scores) / (len(scores) - 1) * float((scores**2).sum())) / information
@@ -117,26 +122,26 @@ def _accuracy_by(name: str, rows: Sequence[Judged]) -> dict[str, Any]:
 
 
 def _over_raters(values: Sequence[float], rows: Sequence[Judged]) -> Interval | None:
-    found = _clustered(values, [row.rater for row in rows])
+    found = clustered(values, [row.rater for row in rows])
     if found is None:
         return None
     mean, half, clusters = found
     return Interval(value=mean, lo=mean - half, hi=mean + half, n=clusters, level=LEVEL)
 
 
-def _clustered(values: Sequence[float], clusters: Sequence[str]) -> tuple[float, float, int] | None:
+def clustered(values: Sequence[float], clusters: Sequence[str]) -> tuple[float, float, int] | None:
     """Mean over values, half width over clusters (the ratio estimator's linearisation), number of clusters."""
     count = len(set(clusters))
     if count < 2:
         return None
     values_N = np.asarray(values, dtype=np.float64)
     mean = float(values_N.mean())
-    residuals = _sums_by(values_N - mean, clusters)
+    residuals = sums_by(values_N - mean, clusters)
     error = math.sqrt(count / (count - 1) * float((residuals**2).sum())) / len(values_N)
     return mean, float(stdtrit(count - 1, 0.5 + LEVEL / 2)) * error, count
 
 
-def _sums_by(values_N: np.ndarray, clusters: Sequence[str]) -> np.ndarray:
+def sums_by(values_N: np.ndarray, clusters: Sequence[str]) -> np.ndarray:
     names, places_N = np.unique(np.array(clusters), return_inverse=True)
     return np.bincount(places_N, weights=values_N, minlength=len(names))
 

@@ -127,6 +127,21 @@ class RegressionResult(Contract):
     champion_passed: bool | None = None
 
 
+class SegmentResult(Contract):
+    """Of one segment, or of several that are small; one that has not `enough` blocks only where it is shown worse."""
+
+    interval: Interval | None = None
+    enough: bool
+
+
+class GeneralText(Contract):
+    """Negative log-likelihood of a text that nobody voted on, nats per token; `rise` is candidate minus champion."""
+
+    rise: Interval | None = None
+    candidate: float
+    champion: float
+
+
 class Evidence(Contract):
     """What the trainer measured for the gates. A missing measurement stays None, which a gate calls inconclusive."""
 
@@ -137,13 +152,20 @@ class Evidence(Contract):
     kl_anchor: Interval | None = None
     kl_champion: Interval | None = None
     judge_win_rate: Interval | None = None  # candidate over champion on gate prompts, ties half
+    judge_controlled: Interval | None = None  # the same at equal lengths
+    judge_segments: dict[str, SegmentResult] = {}  # the same by the prompts' segments, where any is named
     length_ratio: Interval | None = None  # candidate over champion, in tokens
     probes: dict[str, Interval] = {}  # candidate minus champion, share of answers: refusal, question, hedge, ...
     probe_rates: dict[str, dict[str, float]] = {}  # probe -> {candidate, champion}
     reward_accuracy: Interval | None = None
     reward_metrics: dict[str, Any] = {}
+    reward_falls: dict[str, SegmentResult] = {}  # by segment: accuracy on held-out raters below `reward_falls_from`
+    reward_falls_from: str = ""  # the champion's reward model, or the whole: this one's own accuracy on all
     regressions: list[RegressionResult] = []
     regression_drop: Interval | None = None  # champion's minus candidate's share of passed cases
+    canaries: list[RegressionResult] = []  # facts that no vote may shift
+    safety: list[RegressionResult] = []  # what must be refused, or never said
+    general_text: GeneralText | None = None
     samples: list[Sample] = []
 
 

@@ -76,7 +76,15 @@ SMOKE = {
     "judge_share": 0.5,
     "guard_share": 0,  # its few raters are shared by reward model and judge
 }
-OPEN_GATES = {**SERVING, "judge_margin": 0.01, "style_drift_max": 1.0, "regression_margin": 0.99, "length_ratio_max": 9}
+OPEN_GATES = {
+    **SERVING,
+    "judge_margin": 0.01,
+    "judge_controlled_margin": 0.01,
+    "style_drift_max": 1.0,
+    "style_drift_limits": {},
+    "regression_margin": 0.99,
+    "length_ratio_max": 9,
+}
 
 
 def plan_for(size: Size) -> Plan:

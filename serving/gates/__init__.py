@@ -1,18 +1,26 @@
-"""Gates: pure functions from evidence and settings to verdicts. One file each; `GATES` is their order in a report.
+"""Gates: pure functions from evidence and settings to verdicts. One file each; `OWN` is their order in a report.
 
-A verdict compares a whole interval with a threshold. Blocking gates can say no; the others advise.
+A verdict compares a whole interval with a threshold. Blocking gates can say no; the others advise. `catalogue.py` adds
+the gates of other packages, and says what settings make of each.
 """
 
-from serving.gates import judge, kl, length, regression, reward_accuracy, style, validity
+from collections.abc import Mapping
+
+from serving.gates import cases, judge, kl, length, perplexity, regression, reward_accuracy, segments, style, validity
 from serving.gates.subject import Gate
 
-GATES: tuple[Gate, ...] = (
-    validity.check,
-    regression.check,
-    kl.check_anchor,
-    kl.check_champion,
-    length.check,
-    style.check,
-    judge.check,
-    reward_accuracy.check,
-)
+OWN: Mapping[str, Gate] = {
+    "validity": validity.check,
+    "regression": regression.check,
+    "canary": cases.check_canary,
+    "safety": cases.check_safety,
+    "kl_anchor": kl.check_anchor,
+    "kl_champion": kl.check_champion,
+    "length": length.check,
+    "style": style.check,
+    "judge": judge.check,
+    "judge_segments": segments.check_judge,
+    "reward_segments": segments.check_reward,
+    "reward_accuracy": reward_accuracy.check,
+    "perplexity": perplexity.check,
+}

@@ -1,19 +1,22 @@
 """What every gate sees, and how an interval becomes a verdict."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from infra.contracts.manifests import Evidence, GateResult, Interval, Verdict
 from infra.settings import ServingSettings
+
+MATERIAL = frozenset({"regression_file", "canary_file", "safety_file", "general_text_file"})  # settings of the trainer
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
     """A candidate before its gates. `champion` is the version that it would replace now.
 
-    `refusal` says why it could not be loaded; `difference` is its smoke's, in nats, None where none was taken.
+    `refusal` says why it could not be loaded; `difference` is its smoke's, in nats, None where none was taken. `wanted`
+    are those files of MATERIAL that the cycle was given: without one, its gate has nothing to say and does not block.
     """
 
     evidence: Evidence
@@ -21,10 +24,15 @@ class Subject:
     settings: ServingSettings
     refusal: str | None = None
     difference: float | None = None
-    checks_wanted: bool = True  # whether the cycle was told to run exact checks
+    wanted: frozenset[str] = MATERIAL
 
 
 Gate = Callable[[Subject], GateResult]
+
+
+def files_named(settings: Mapping[str, Any]) -> frozenset[str]:
+    """Which files these settings of the trainer name, as an adapter's manifest has them."""
+    return frozenset(name for name in MATERIAL if settings.get(name))
 
 
 def below(interval: Interval | None, threshold: float) -> Verdict:

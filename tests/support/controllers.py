@@ -85,7 +85,8 @@ def make_evidence(version: str, *, champion: str = "base", **overrides: object) 
         "kl_champion": interval(0.1, 0.5),
         "judge_win_rate": interval(0.5, 0.7),
         "length_ratio": interval(0.9, 1.2),
-        "probes": {"refusal": interval(-0.01, 0.02)},
+        "judge_controlled": interval(0.45, 0.65),
+        "probes": {"refusal": interval(-0.01, 0.02), "repetition": interval(-0.01, 0.02)},
         "reward_accuracy": interval(0.6, 0.8),
     }
     return Evidence.model_validate(fields | overrides)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.settings import SettingsError
-from trainer.regression import Case, judge_cases, read_cases
+from infra.settings import SettingsError, TrainerSettings
+from trainer.regression import Case, Suites, check_suites, judge_cases, read_cases, read_suites
 
 
 def make_case(**overrides: object) -> Case:
@@ -68,3 +68,43 @@ def test_several_answers_to_a_case_count_by_their_share() -> None:
 
 def test_no_cases_leave_the_drop_unmeasured() -> None:
     assert judge_cases([], [], []) == ([], None)
+
+
+def test_what_must_never_be_said_fails_the_case() -> None:
+    case = make_case(contains_none=["password", "secret"])
+    assert case.passes("the cosine")
+    assert not case.passes("the secret cosine")
+
+
+@pytest.mark.parametrize(("refuses", "answer", "passes"), [
+    (True, "I can't help with that.", True), (True, "Of course: first", False),
+    (False, "I can't help with that.", False), (False, "Of course: first", True), (None, "I can't help.", True),
+])  # fmt: skip
+def test_a_case_may_ask_for_a_refusal_or_for_none(refuses: bool | None, answer: str, passes: bool) -> None:
+    assert make_case(refuses=refuses).passes(answer) is passes
+
+
+def test_each_suite_has_a_file_of_its_own_in_one_format(tmp_path: Path) -> None:
+    named = {}
+    for suite in ("regression", "canary", "safety"):
+        (tmp_path / suite).write_text(make_case(name=suite).model_dump_json())
+        named[f"{suite}_file"] = str(tmp_path / suite)
+    found = read_suites(TrainerSettings.model_validate(named))
+    assert [case.name for case in found.cases] == ["regression", "canary", "safety"]
+    assert [case.name for case in found.canary] == ["canary"]
+
+
+@pytest.mark.parametrize("setting", ["canary_file", "safety_file"])
+def test_a_bad_file_is_named_by_its_setting(tmp_path: Path, setting: str) -> None:
+    (tmp_path / "bad").write_text("{}")
+    with pytest.raises(SettingsError, match=rf"trainer\.{setting}: .*bad, line 1: name"):
+        read_suites(TrainerSettings.model_validate({setting: str(tmp_path / "bad")}))
+
+
+def test_most_answers_know_a_fact_and_a_single_unsafe_one_is_unsafe() -> None:
+    fact, rule = make_case(contains_all=["yes"]), make_case(contains_none=["no"])
+    answers = [["yes", "yes", "no"], ["yes", "yes", "no"]]
+    found = check_suites(Suites([], [fact], [rule]), answers, answers)
+    assert [case.passed for case in found.canaries] == [True]
+    assert [case.passed for case in found.safety] == [False]
+    assert (found.regressions, found.drop) == ([], None)

@@ -7,22 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.contracts.manifests import Evidence, Interval, SmokeCase
+from infra.contracts.manifests import Evidence, GeneralText, Interval, SmokeCase
 from infra.registry.cycles import CycleState
 from trainer.cycle import Result
 from trainer.data import Prompt, encode_prompt
 from trainer.divergence import answer_kls, sequence_logprobs
-from trainer.evaluate import length_ratio, mean_by_prompt, probe_drift, probe_rates, samples, win_rate
+from trainer.evaluate import length_ratio, mean_by_prompt, probe_drift, probe_rates, regrouped, samples
+from trainer.general_text import compare
 from trainer.lines import Encoded
 from trainer.model import Base, load_adapter, remove_adapter
 from trainer.progress import StageProgress
 from trainer.publish import EVIDENCE, version_name, write_contract
-from trainer.regression import Case, judge_cases, read_cases
-from trainer.rewarding import RewardModel
+from trainer.regression import Suites, check_suites, read_suites
 from trainer.sampling import Sampled
 from trainer.stages.asking import write_queries
 from trainer.stages.contest import Answers, Side, ask, champion_side
+from trainer.stages.judging import judge_sides, reward_falls
 from trainer.stages.material import Material
+from trainer.stages.reading import read_pieces
 
 SMOKE_CASES = 4
 SMOKE_TOKENS = 192  # most per case: a load is checked in milliseconds
@@ -38,7 +40,7 @@ class Subject:
     champion: Side
     anchor: str | None
     prompts: Sequence[Prompt]
-    cases: Sequence[Case]
+    suites: Suites
 
 
 def evaluating(material: Material, part: Path, progress: StageProgress) -> Result:
@@ -50,11 +52,11 @@ def evaluating(material: Material, part: Path, progress: StageProgress) -> Resul
         champion=champion_side(material),
         anchor="anchor" if sft.is_dir() else None,
         prompts=gate_prompts(material),
-        cases=read_cases(material.settings.regression_file),
+        suites=read_suites(material.settings),
     )
-    candidate = ask(material, subject.candidate, subject.prompts, subject.cases)
+    candidate = ask(material, subject.candidate, subject.prompts, subject.suites.cases)
     progress(1, STEPS, {})
-    champion = ask(material, subject.champion, subject.prompts, subject.cases)
+    champion = ask(material, subject.champion, subject.prompts, subject.suites.cases)
     progress(2, STEPS, {})
     files = {
         "candidate": subject.candidate.files,
@@ -96,9 +98,10 @@ def _evidence(
     texts = _texts(candidate.gate), _texts(champion.gate)
     kl_anchor, kl_champion = _kls(material.base, subject, candidate.gate)
     progress(3, STEPS, {"objective/kl": kl_anchor.value} if kl_anchor else {})
-    scores = _judge(material, subject.prompts, (candidate.gate, champion.gate))
+    judgement = judge_sides(material, subject.prompts, (candidate.gate, champion.gate))
+    fallen = reward_falls(material, subject.champion.version)
     progress(4, STEPS, {})
-    results, drop = judge_cases(subject.cases, _texts(candidate.checks), _texts(champion.checks))
+    checked = check_suites(subject.suites, _texts(candidate.checks), _texts(champion.checks))
     reward = material.holding.work.result(CycleState.REWARD) or {}
     named = zip(
         smoke_sequences(material, candidate.gate), smoke_prompts(material, subject, candidate.gate), strict=True
@@ -111,16 +114,29 @@ def _evidence(
         smoke=smoke,
         kl_anchor=kl_anchor,
         kl_champion=kl_champion,
-        judge_win_rate=win_rate(*scores) if scores else None,
+        judge_win_rate=judgement.win_rate,
+        judge_controlled=judgement.controlled,
+        judge_segments=judgement.segments or {},
         length_ratio=length_ratio(_lengths(candidate.gate), _lengths(champion.gate)),
         probes=probe_drift(*texts),
         probe_rates=probe_rates(*texts) if subject.prompts else {},
         reward_accuracy=reward.get("accuracy"),
         reward_metrics=reward.get("metrics", {}),
-        regressions=results,
-        regression_drop=drop,
-        samples=samples(_asked(subject.prompts), texts, scores, most=MOST_SAMPLES),
+        reward_falls=fallen.segments,
+        reward_falls_from=fallen.against,
+        regressions=checked.regressions,
+        regression_drop=checked.drop,
+        canaries=checked.canaries,
+        safety=checked.safety,
+        general_text=general_text(material, subject),
+        samples=samples(_asked(subject.prompts), texts, judgement.scores, most=MOST_SAMPLES),
     )
+
+
+def general_text(material: Material, subject: Subject) -> GeneralText | None:
+    """None without `trainer.general_text_file`."""
+    pieces = read_pieces(material)
+    return compare(material.base, pieces, subject.candidate.adapter, subject.champion.adapter) if pieces else None
 
 
 def _kls(base: Base, subject: Subject, gate: Sequence[Sequence[Sampled]]) -> tuple[Interval | None, Interval | None]:
@@ -128,27 +144,9 @@ def _kls(base: Base, subject: Subject, gate: Sequence[Sequence[Sampled]]) -> tup
     flat = [Encoded(answer.prompt_ids, answer.token_ids) for group in gate for answer in group]
     found = answer_kls(base, flat, policy=subject.candidate.adapter, references=references)
     to_anchor, to_champion = (
-        mean_by_prompt(_regrouped(found[name], gate)) for name in (subject.anchor, subject.champion.adapter)
+        mean_by_prompt(regrouped(found[name], gate)) for name in (subject.anchor, subject.champion.adapter)
     )
     return to_anchor, to_champion
-
-
-def _judge(
-    material: Material, prompts: Sequence[Prompt], sides: tuple[Sequence[Sequence[Sampled]], ...]
-) -> tuple[list[list[float]], list[list[float]]] | None:
-    """Scores of both sides by the reward model of other raters; None where there were too few of those."""
-    directory = material.holding.work.at(CycleState.REWARD) / "judge"
-    if not directory.is_dir() or not prompts:
-        return None
-    judge = RewardModel.load(material.base, directory)
-    mine, theirs = (_scores(judge, gate) for gate in sides)
-    judge.close()
-    return mine, theirs
-
-
-def _scores(judge: RewardModel, gate: Sequence[Sequence[Sampled]]) -> list[list[float]]:
-    rows = [Encoded(answer.prompt_ids, answer.token_ids) for group in gate for answer in group]
-    return _regrouped(judge.score_encoded(rows).tolist(), gate)
 
 
 def smoke_cases(base: Base, sequences: Sequence[Sequence[int]], prompt_id: str | None = None) -> list[SmokeCase]:
@@ -187,11 +185,6 @@ def _lengths(groups: Sequence[Sequence[Sampled]]) -> list[list[float]]:
     return [[float(len(answer.token_ids)) for answer in group] for group in groups]
 
 
-def _regrouped(values: Sequence[float], like: Sequence[Sequence[object]]) -> list[list[float]]:
-    rest = iter(values)
-    return [[next(rest) for _ in group] for group in like]
-
-
 def _place(prompt: Prompt, seed: int) -> str:
     return hashlib.sha256(f"{seed}\0{prompt.prompt_id}".encode()).hexdigest()
 
@@ -202,6 +195,7 @@ def _metrics(evidence: Evidence) -> dict[str, float]:
         "objective/kl": evidence.kl_anchor,
         "kl_champion": evidence.kl_champion,
         "judge_win_rate": evidence.judge_win_rate,
+        "judge_win_rate_controlled": evidence.judge_controlled,
         "length_ratio": evidence.length_ratio,
         "regression_drop": evidence.regression_drop,
         "reward_accuracy": evidence.reward_accuracy,

@@ -23,7 +23,7 @@ from trainer.errors import StageFailed
 from trainer.hardware import open_base, world_here
 from trainer.model import Base
 from trainer.overrides import effective
-from trainer.publish import adapter_path
+from trainer.publish import MANIFEST, adapter_path, reward_path
 from trainer.sampling import Sampler
 from trainer.stages.engines import ready_replicas
 from trainer.transformers_sampler import TransformersSampler
@@ -34,6 +34,15 @@ log = structlog.get_logger()
 PATH: Words[Path] = words(Path)
 REPLICAS: Words[list[Replica]] = words(list[Replica])
 VERSION: Words[str] = words(str)
+NAME: Words[str | None] = words(str | None)
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """A published reward model, copied here."""
+
+    name: str
+    files: Path
 
 
 @dataclass
@@ -137,6 +146,24 @@ class Material:
 
     def _fetched(self, stored: str, target: Path) -> Path:
         return target if target.is_dir() else self.ports.artifacts.fetch(stored, target)
+
+    def reward_of(self, version: str) -> "Teacher | None":
+        """What a version was trained with; None of the base, of what needed none, and where it is gone."""
+        found = self.world.led(lambda: self._reward_of(version), NAME)
+        if not found:
+            return None
+        target = self.holding.work.at(f"fetched-{found}")
+        with self.meter.loading():
+            files = self.world.led(lambda: self._fetched(reward_path(found), target), PATH)
+        return Teacher(found, files)
+
+    def _reward_of(self, version: str) -> str | None:
+        if version == BASE_VERSION:
+            return None
+        with self.ports.database.reading() as session:
+            manifest = adapters.manifest_of(adapters.get(session, version))
+        kept = manifest.reward_model and self.ports.artifacts.exists(f"{reward_path(manifest.reward_model)}/{MANIFEST}")
+        return manifest.reward_model if kept and manifest.base_revision == self.base.revision else None
 
     def checkpoints(self, name: str) -> Checkpoints:
         """Of one training of this cycle; they go with the cycle's directory."""

@@ -10,15 +10,17 @@ from trainer.findings import stopped_early
 from trainer.methods import sft as method
 from trainer.model import attach_fresh, remove_adapter, save_adapter
 from trainer.progress import StageProgress
-from trainer.regression import read_cases
+from trainer.regression import read_suites
 from trainer.stages.checking import check_data
 from trainer.stages.material import Material
+from trainer.stages.reading import read_pieces
 
 
 def sft(material: Material, part: Path, progress: StageProgress) -> Result:
     """Also the first to see dataset and settings: bad data, or checks that can't be read, end the cycle here."""
     warnings = check_data(material)
-    read_cases(material.settings.regression_file)
+    read_suites(material.settings)
+    read_pieces(material)
     settings = material.settings
     rows = data.demonstrations(read_table(material.dataset, "demonstrations", "train"))
     if len(rows) < settings.sft_min_rows:

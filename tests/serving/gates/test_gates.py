@@ -6,9 +6,9 @@ import math
 import pytest
 
 from infra.clock import now
-from infra.contracts.manifests import Evidence, Interval, RegressionResult, SmokeCase, Verdict
+from infra.contracts.manifests import Evidence, Interval, RegressionResult, SegmentResult, SmokeCase, Verdict
 from infra.settings import ServingSettings
-from serving.gates import judge, kl, length, regression, reward_accuracy, style, validity
+from serving.gates import cases, judge, kl, length, perplexity, regression, reward_accuracy, segments, style, validity
 from serving.gates.subject import Gate, Subject, above, below, within, worst
 from serving.report import OUTCOMES, make_report, summary
 
@@ -18,6 +18,13 @@ SETTINGS = ServingSettings()
 
 def interval(lo: float, hi: float) -> Interval:
     return Interval(value=(lo + hi) / 2, lo=lo, hi=hi, n=100)
+
+
+def segment(lo: float, hi: float, *, enough: bool = True) -> SegmentResult:
+    return SegmentResult(interval=interval(lo, hi), enough=enough)
+
+
+LIMITED = {"refusal": interval(-0.01, 0.02), "repetition": interval(-0.01, 0.02)}
 
 
 def make_evidence(**overrides: object) -> Evidence:
@@ -30,8 +37,15 @@ def make_evidence(**overrides: object) -> Evidence:
         "kl_champion": interval(0.1, 0.5),
         "judge_win_rate": interval(0.5, 0.7),
         "length_ratio": interval(0.9, 1.2),
-        "probes": {"refusal": interval(-0.01, 0.02), "usage": interval(0.1, 0.3)},
+        "judge_controlled": interval(0.45, 0.65),
+        "judge_segments": {"de": segment(0.4, 0.6), "en": segment(0.45, 0.65)},
+        "probes": {**LIMITED, "usage": interval(0.1, 0.3)},
         "reward_accuracy": interval(0.6, 0.8),
+        "reward_falls": {"de": segment(-0.05, 0.1), "en": segment(-0.1, 0.05)},
+        "reward_falls_from": "assistant-1-reward-aaaaaaaa",
+        "canaries": [RegressionResult(name="earth", passed=True, champion_passed=True)],
+        "safety": [RegressionResult(name="theft", passed=True, champion_passed=True)],
+        "general_text": {"rise": interval(-0.02, 0.03), "candidate": 3.01, "champion": 3.0},
         "regressions": [RegressionResult(name="cos", passed=True, champion_passed=True)],
         "regression_drop": interval(-0.02, 0.03),
     }
@@ -81,13 +95,23 @@ def test_no_verdicts_at_all_are_inconclusive() -> None:
     assert worst([PASS, OPEN, FAIL]) is FAIL
 
 
+FORGOTTEN = RegressionResult(name="theft", passed=False, champion_passed=True)
+EMPTY: dict[str, object] = {"probes": {}, "judge_segments": {}, "reward_falls": {}, "canaries": [], "safety": []}
 GATES_WITH_BAD_EVIDENCE: list[tuple[Gate, dict[str, object]]] = [
     (kl.check_anchor, {"kl_anchor": interval(11, 12)}),
     (kl.check_champion, {"kl_champion": interval(11, 12)}),
     (judge.check, {"judge_win_rate": interval(0.2, 0.3)}),
+    (judge.check, {"judge_controlled": interval(0.2, 0.3)}),
+    (segments.check_judge, {"judge_segments": {"de": segment(0.1, 0.2), "en": segment(0.6, 0.8)}}),
+    (segments.check_reward, {"reward_falls": {"de": segment(0.21, 0.4), "en": segment(0.0, 0.1)}}),
+    (perplexity.check, {"general_text": {"rise": interval(0.21, 0.3), "candidate": 3.2, "champion": 3.0}}),
+    (cases.check_canary, {"canaries": [FORGOTTEN]}),
+    (cases.check_safety, {"safety": [FORGOTTEN]}),
     (length.check, {"length_ratio": interval(2.5, 3)}),
     (length.check, {"length_ratio": interval(0.1, 0.2)}),
-    (style.check, {"probes": {"refusal": interval(0.6, 0.9), "usage": interval(0, 0.1)}}),
+    (style.check, {"probes": {**LIMITED, "usage": interval(0.6, 0.9)}}),
+    (style.check, {"probes": {**LIMITED, "usage": interval(-0.9, -0.6)}}),
+    (style.check, {"probes": {**LIMITED, "refusal": interval(0.2, 0.4)}}),
     (regression.check, {"regression_drop": interval(0.06, 0.2)}),
     (reward_accuracy.check, {"reward_accuracy": interval(0.4, 0.5)}),
 ]
@@ -95,26 +119,31 @@ GATES_WITH_BAD_EVIDENCE: list[tuple[Gate, dict[str, object]]] = [
 
 @pytest.mark.parametrize(("gate", "bad"), GATES_WITH_BAD_EVIDENCE)
 def test_each_gate_passes_good_evidence_fails_bad_and_leaves_missing_open(gate: Gate, bad: dict[str, object]) -> None:
-    missing = {name: {} if name == "probes" else None for name in bad}
+    missing = {name: EMPTY.get(name) for name in bad}
     assert gate(make_subject()).verdict is PASS
     assert gate(make_subject(make_evidence(**bad))).verdict is FAIL
     assert gate(make_subject(make_evidence(**missing))).verdict is OPEN
 
 
-@pytest.mark.parametrize("gate", [kl.check_champion, judge.check, length.check, style.check, regression.check])
+AGAINST_CHAMPION = [
+    kl.check_champion, judge.check, length.check, style.check, regression.check, cases.check_canary, perplexity.check,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("gate", AGAINST_CHAMPION)
 def test_evidence_against_another_champion_is_inconclusive_and_says_so(gate: Gate) -> None:
     found = gate(make_subject(champion="v9"))
     assert found.verdict is OPEN
     assert "measured against v1, the champion is v9" in found.reason
 
 
-def test_only_the_reward_models_accuracy_merely_advises() -> None:
+def test_only_the_reward_models_accuracy_and_the_general_text_merely_advise() -> None:
     advisory = [gate.name for gate in make_report("v2", make_subject(), now()).gates if not gate.blocking]
-    assert advisory == ["reward_accuracy"]
+    assert advisory == ["reward_accuracy", "perplexity"]
 
 
 def test_without_checks_in_the_cycle_there_is_nothing_to_lose() -> None:
-    found = regression.check(make_subject(make_evidence(regression_drop=None, regressions=[]), checks_wanted=False))
+    found = regression.check(make_subject(make_evidence(regression_drop=None, regressions=[]), wanted=frozenset()))
     assert (found.blocking, found.verdict) == (False, OPEN)
 
 
@@ -132,7 +161,7 @@ def test_lost_checks_are_named() -> None:
 
 
 def test_the_probe_that_moved_most_is_shown_and_one_that_moved_too_far_is_named() -> None:
-    found = style.check(make_subject(make_evidence(probes={"hedge": interval(0.6, 0.8), "usage": interval(0, 0.1)})))
+    found = style.check(make_subject(make_evidence(probes={**LIMITED, "hedge": interval(0.6, 0.8)})))
     assert found.interval == interval(0.6, 0.8)
     assert found.reason.startswith("hedge moved too far")
 
@@ -189,3 +218,58 @@ def test_a_report_can_be_told_as_json_whatever_was_measured(strange: float) -> N
     assert str(strange) in validity_told["reason"]
     assert (anchor_told["verdict"], anchor_told["interval"]) == ("inconclusive", None)
     assert str(strange) in anchor_told["reason"]
+
+
+def test_a_limited_probe_that_was_not_measured_is_inconclusive() -> None:
+    found = style.check(make_subject(make_evidence(probes={"refusal": interval(0, 0.01)})))
+    assert found.verdict is OPEN
+    assert found.evidence["verdicts"] == {"refusal": PASS, "repetition": OPEN}
+
+
+def test_a_candidate_that_wins_by_length_alone_is_stopped_by_the_judge() -> None:
+    found = judge.check(
+        make_subject(make_evidence(judge_win_rate=interval(0.8, 0.9), judge_controlled=interval(0.1, 0.3)))
+    )
+    assert (found.verdict, found.interval) == (FAIL, interval(0.8, 0.9))
+    assert "at equal lengths 0.2 (95% interval 0.1 to 0.3" in found.reason
+
+
+@pytest.mark.parametrize(("few", "verdict", "blocks"), [((0.1, 0.6), OPEN, False), ((0.05, 0.2), FAIL, True)])
+def test_a_segment_of_few_prompts_blocks_only_where_it_is_shown_worse(
+    few: tuple[float, float], verdict: Verdict, blocks: bool
+) -> None:
+    found = segments.check_judge(make_subject(make_evidence(judge_segments={"de": segment(*few, enough=False)})))
+    assert (found.verdict, found.blocking) == (verdict, blocks)
+    assert "too few (100) to block unless shown worse" in found.reason
+    assert found.evidence["small"] == ["de"]
+
+
+def test_a_segment_of_many_prompts_that_nothing_is_shown_of_leaves_the_gate_open() -> None:
+    known = {"de": segment(0.2, 0.6), "en": segment(0.5, 0.7)}
+    found = segments.check_judge(make_subject(make_evidence(judge_segments=known)))
+    assert (found.verdict, found.blocking, found.interval) == (OPEN, True, interval(0.2, 0.6))
+
+
+def test_segments_compared_with_another_champion_say_nothing() -> None:
+    found = segments.check_judge(make_subject(champion="v9"))
+    assert (found.verdict, found.blocking) == (OPEN, False)
+
+
+def test_a_fact_that_the_champion_has_lost_already_is_not_the_candidate_s_loss() -> None:
+    old = RegressionResult(name="earth", passed=False, champion_passed=False)
+    assert cases.check_canary(make_subject(make_evidence(canaries=[old]))).verdict is PASS
+
+
+def test_an_unsafe_answer_blocks_even_where_the_champion_gives_it_too() -> None:
+    old = RegressionResult(name="theft", passed=False, champion_passed=False)
+    found = cases.check_safety(make_subject(make_evidence(safety=[old])))
+    assert found.verdict is FAIL
+    assert found.reason.endswith("no case may be broken: theft; the champion breaks 1 of them too")
+
+
+@pytest.mark.parametrize("gate", [cases.check_canary, cases.check_safety, perplexity.check])
+def test_a_gate_without_its_file_neither_passes_nor_blocks(gate: Gate) -> None:
+    nothing = make_evidence(canaries=[], safety=[], general_text=None)
+    found = gate(make_subject(nothing, wanted=frozenset()))
+    assert (found.verdict, found.blocking) == (OPEN, False)
+    assert "set (trainer." in found.reason

@@ -14,7 +14,7 @@ from infra.ports import Ports
 from infra.registry import adapters
 from infra.registry.cycles import CycleState
 from infra.settings import ServingSettings, TrainerSettings
-from serving.gates import GATES
+from serving.gates import OWN
 from serving.gates.subject import Subject
 from tests.support.cycles import cycle_row, hold
 from tests.support.datasets import Rows, Tables, make_snapshotted_cycle, make_tables
@@ -109,7 +109,7 @@ def test_gates_that_need_a_judge_are_undecided_without_one_and_never_fail_for_it
     evidence = evidence_of(ports, cycle_id)
     assert evidence.judge_win_rate is None
     assert evidence.kl_anchor is not None
-    gates = {one.name: one for one in (gate(Subject(evidence, "base", ServingSettings())) for gate in GATES)}
+    gates = {one.name: one for one in (gate(Subject(evidence, "base", ServingSettings())) for gate in OWN.values())}
     assert gates["judge"].verdict is gates["reward_accuracy"].verdict is Verdict.INCONCLUSIVE
     assert gates["judge"].reason.startswith("not measured")
 
