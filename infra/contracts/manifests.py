@@ -20,6 +20,13 @@ class FileEntry(Contract):
     rows: int | None = None
 
 
+class Voting(Contract):
+    """Of one version: answers whose rating was offered, and people's thumbs and stars, up or down, on such answers."""
+
+    answers: int = 0
+    votes: int = 0
+
+
 class DatasetManifest(Contract):
     """`sha256` is over the sorted shard hashes. `counts[table][split]` are rows; `filtered[reason]` were left out."""
 
@@ -35,6 +42,7 @@ class DatasetManifest(Contract):
     counts: dict[str, dict[str, int]]
     filtered: dict[str, int] = {}
     redacted: dict[str, int] = {}  # kind -> how often it was taken out of texts
+    voting: dict[str, Voting] = {}  # by version, over the window, whatever became rows
     weights: dict[str, Any] = {}  # who counts how much: raters in and out, agreement, effective size
     settings: dict[str, Any] = {}
     parent: str | None = None
