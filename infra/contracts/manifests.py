@@ -135,6 +135,31 @@ class RegressionResult(Contract):
     champion_passed: bool | None = None
 
 
+class OffPolicy(Contract):
+    """What held-out raters' votes on logged answers say of the candidate's P(up | voted), before anybody has seen it.
+
+    `effective_size` is how many votes on its own answers would say as much. Weights are cut at `weight_cap`, which
+    `clipped` is the share of. `snips` is the estimate; `ips` and `dr` are right where people vote on all answers
+    equally often. `champion` is the present one's logged rate, `difference` candidate's (`snips`) minus champion's.
+    """
+
+    votes: int = 0
+    raters: int = 0
+    versions: dict[str, int] = {}  # whose answers the votes are on
+    mean_tokens: float | None = None  # of an answer
+    effective_size: float = 0.0
+    weight_cap: float | None = None
+    clipped: float = 0.0
+    ips: Interval | None = None
+    snips: Interval | None = None
+    dr: Interval | None = None
+    champion: Interval | None = None
+    difference: Interval | None = None
+    voting_rate: float | None = None  # votes per answer whose rating was offered, of those versions
+    voting_rate_candidate: float | None = None  # estimated
+    left_out: dict[str, int] = {}
+
+
 class Evidence(Contract):
     """What the trainer measured for the gates. A missing measurement stays None, which a gate calls inconclusive."""
 
@@ -152,6 +177,7 @@ class Evidence(Contract):
     reward_metrics: dict[str, Any] = {}
     regressions: list[RegressionResult] = []
     regression_drop: Interval | None = None  # champion's minus candidate's share of passed cases
+    off_policy: OffPolicy | None = None
     samples: list[Sample] = []
 
 

@@ -3,7 +3,7 @@
 A verdict compares a whole interval with a threshold. Blocking gates can say no; the others advise.
 """
 
-from serving.gates import judge, kl, length, regression, reward_accuracy, style, validity
+from serving.gates import judge, kl, length, off_policy, regression, reward_accuracy, style, validity
 from serving.gates.subject import Gate
 
 GATES: tuple[Gate, ...] = (
@@ -15,4 +15,5 @@ GATES: tuple[Gate, ...] = (
     style.check,
     judge.check,
     reward_accuracy.check,
+    off_policy.check,
 )

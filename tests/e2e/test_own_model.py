@@ -20,7 +20,8 @@ SETTINGS = {
     "policy_steps": 3, "policy_prompts": 4, "policy_samples": 4, "policy_max_new_tokens": 16, "max_length": 128,
     "evaluate_prompts": 8,
 }  # fmt: skip
-GATES = {"validity", "regression", "kl_anchor", "kl_champion", "length", "style", "judge", "reward_accuracy"}
+GATES = {"validity", "regression", "kl_anchor", "kl_champion", "length", "style", "judge", "reward_accuracy",
+         "off_policy"}  # fmt: skip
 EXIT_CODES = {"accepted": 0, "blocked": 1, "awaiting_person": 2}
 
 

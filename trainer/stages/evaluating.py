@@ -23,6 +23,7 @@ from trainer.sampling import Sampled
 from trainer.stages.asking import write_queries
 from trainer.stages.contest import Answers, Side, ask, champion_side
 from trainer.stages.material import Material
+from trainer.stages.offline_votes import off_policy
 
 SMOKE_CASES = 4
 SMOKE_TOKENS = 192  # most per case: a load is checked in milliseconds
@@ -119,6 +120,7 @@ def _evidence(
         reward_metrics=reward.get("metrics", {}),
         regressions=results,
         regression_drop=drop,
+        off_policy=off_policy(material, subject.candidate, subject.champion.version),
         samples=samples(_asked(subject.prompts), texts, scores, most=MOST_SAMPLES),
     )
 
