@@ -157,5 +157,7 @@ def mean_weight(votes: Votes) -> float:
 
 def kish(weight_N: Floats) -> float:
     """How many equal ones would weigh as much; 0 of nothing."""
-    squares = float(np.square(weight_N).sum())
-    return float(weight_N.sum()) ** 2 / squares if squares else 0.0
+    if not weight_N.any():
+        return 0.0
+    scaled_N = weight_N / weight_N.max()  # squares of tiny ones would be nothing
+    return float(scaled_N.sum()) ** 2 / float(np.square(scaled_N).sum())

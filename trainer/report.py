@@ -126,6 +126,7 @@ def _measured(evidence: Evidence) -> dict[str, Any]:
         "judge's win rate over the champion": evidence.judge_win_rate,
         "length over the champion's": evidence.length_ratio,
         "reward accuracy on held-out raters": evidence.reward_accuracy,
+        "vote rate by logged answers": evidence.off_policy and evidence.off_policy.snips,
         "drop of exact checks": evidence.regression_drop,
         **{f"change of {name} rate": interval for name, interval in evidence.probes.items()},
     }

@@ -150,6 +150,7 @@ class OffPolicy(Contract):
     effective_size: float = 0.0
     weight_cap: float | None = None
     clipped: float = 0.0
+    mean_weight: float | None = None  # far from 1: people vote at another rate, or it says what was never seen
     ips: Interval | None = None
     snips: Interval | None = None
     dr: Interval | None = None

@@ -176,6 +176,7 @@ def test_equal_weights_are_as_many_as_they_are_and_a_lone_one_is_one() -> None:
     assert kish(np.full(50, 0.2)) == pytest.approx(50)
     assert kish(np.array([0.0, 3.0, 0.0])) == pytest.approx(1)
     assert kish(np.zeros(3)) == 0
+    assert kish(np.full(4, 1e-250)) == pytest.approx(4)
 
 
 def test_a_difference_on_the_same_raters_is_surer_than_two_that_know_nothing_of_each_other() -> None:
@@ -208,7 +209,7 @@ def test_a_ratio_counts_the_raters_that_have_any_weight() -> None:
 
 @pytest.mark.parametrize("length", [2, 5])
 def test_the_bandits_truth_is_what_its_candidate_gets(length: int) -> None:
-    bandit, rng = Bandit(length, 0.8), np.random.default_rng(0)
+    bandit, rng = Bandit(length, 0.8, eager=0.5), np.random.default_rng(0)
     drawn_NK = rng.multinomial(length, bandit.candidate_K, size=200_000)
     voted_NK = drawn_NK[rng.random(len(drawn_NK)) < bandit.voting(drawn_NK)]
     leaning_N = np.where(np.arange(len(voted_NK)) % 2, 0.6, -0.6)
@@ -216,8 +217,8 @@ def test_the_bandits_truth_is_what_its_candidate_gets(length: int) -> None:
 
 
 def test_on_the_bandit_the_self_normalised_estimate_is_near_the_truth_and_covers_it() -> None:
-    bandit, rng = Bandit(4, 0.4), np.random.default_rng(0)
-    found = [snips(bandit.votes(256, 64, rng)[0]) for _ in range(200)]
+    bandit, rng = Bandit(4, 0.4, eager=0.5), np.random.default_rng(0)
+    found = [snips(bandit.draw(256, 64, rng).votes) for _ in range(200)]
     intervals = [one.interval(0, 1) for one in found]
     covered = [one is not None and one.lo <= bandit.truth <= one.hi for one in intervals]
     assert np.mean([one.value for one in found]) == pytest.approx(bandit.truth, abs=0.01)

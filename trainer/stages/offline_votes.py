@@ -41,7 +41,7 @@ def off_policy(material: Material, candidate: Side, champion: str) -> OffPolicy 
     temperatures = [vote.temperature for vote in chosen]
     logprobs = tempered_logprobs(base, [vote.encoded for vote in chosen], temperatures, candidate.adapter)
     votes = weighed(chosen, logprobs, lost=bool(logged.lost_versions))
-    guessed = _guessed(material, candidate, chosen, votes)
+    guessed = _guessed(material, candidate, chosen, votes) if votes.effective_size else None
     found = described(logged, chosen, votes, champion, material.dataset_manifest, guessed)
     log.info("off_policy_estimated", votes=found.votes, effective_size=round(found.effective_size, 1))
     return found
@@ -64,24 +64,35 @@ def described(
     logged: Logged, chosen: Sequence[Vote], votes: Votes, champion: str, manifest: DatasetManifest,
     guessed: Estimate | None,
 ) -> OffPolicy:  # fmt: skip
+    basis = _basis(logged, chosen, votes)
+    if not votes.effective_size:
+        return basis  # nothing of what was voted on would the candidate say
     candidate, before = estimating.snips(votes), _champion(chosen, votes, champion)
-    voting = _voting_rate(manifest, {vote.version for vote in chosen})
+    voting, weight = _voting_rate(manifest, set(basis.versions)), estimating.mean_weight(votes)
+    found = {
+        "mean_weight": weight,
+        "ips": estimating.ips(votes).interval(0.0, np.inf),
+        "snips": candidate.interval(0.0, 1.0),
+        "dr": guessed.interval(0.0, 1.0) if guessed else None,
+        "champion": before.interval(0.0, 1.0) if before else None,
+        "difference": (candidate - before).interval(-1.0, 1.0) if before else None,
+        "voting_rate": voting,
+        "voting_rate_candidate": None if voting is None else voting * weight,
+    }
+    return basis.model_copy(update=found)
+
+
+def _basis(logged: Logged, chosen: Sequence[Vote], votes: Votes) -> OffPolicy:
+    """What an estimate rests on."""
     spare = len(logged.votes) - len(chosen)
     return OffPolicy(
         votes=len(chosen),
-        raters=candidate.count,
-        versions={name: sum(vote.version == name for vote in chosen) for name in sorted({v.version for v in chosen})},
+        raters=len({vote.rater for vote in chosen}),
+        versions=dict(sorted(Counter(vote.version for vote in chosen).items())),
         mean_tokens=float(np.mean([len(vote.encoded.answer) for vote in chosen])),
         effective_size=votes.effective_size,
         weight_cap=votes.cap,
         clipped=votes.clipped,
-        ips=estimating.ips(votes).interval(0.0, np.inf),
-        snips=candidate.interval(0.0, 1.0),
-        dr=guessed.interval(0.0, 1.0) if guessed else None,
-        champion=before.interval(0.0, 1.0) if before else None,
-        difference=(candidate - before).interval(-1.0, 1.0) if before else None,
-        voting_rate=voting,
-        voting_rate_candidate=None if voting is None else voting * estimating.mean_weight(votes),
         left_out={**logged.left_out, **({"not_drawn": spare} if spare else {})},
     )
 

@@ -129,3 +129,10 @@ def test_where_nobody_counted_answers_there_is_no_voting_rate() -> None:
     chosen = [make_vote(at) for at in range(4)]
     found = described(Logged(chosen), chosen, weighed(chosen, [-5.0] * 4, lost=False), "v1", make_counts(), None)
     assert (found.voting_rate, found.voting_rate_candidate) == (None, None)
+
+
+def test_a_candidate_that_would_say_nothing_of_what_was_voted_on_has_no_estimate() -> None:
+    chosen = [make_vote(at) for at in range(6)]
+    votes = weighed(chosen, [-2000.0] * 6, lost=False)
+    found = described(Logged(chosen), chosen, votes, "v1", make_counts(), None)
+    assert (found.votes, found.effective_size, found.snips, found.difference) == (6, 0.0, None, None)
