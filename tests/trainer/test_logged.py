@@ -1,10 +1,14 @@
 """Of logged votes those are used whose every token can be weighed; all others are counted by the reason."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.events import TENANT, make_choice, make_feedback, make_inference
+from tests.support.feedback import Event, make_room
+from trainer.data import read_table
 from trainer.logged import Origin, drawn, usable
 
 ORIGIN = Origin("base-1", "template-1", longest=10)
@@ -87,3 +91,21 @@ def test_the_same_votes_are_drawn_in_whatever_order_they_come_and_others_for_ano
     assert [vote.vote_id for vote in drawn(votes[::-1], 10, seed=0)] == mine
     assert [vote.vote_id for vote in drawn(votes, 10, seed=1)] != mine
     assert len(drawn(votes, 100, seed=0)) == 40
+
+
+def test_what_feedback_freezes_is_what_is_weighed(tmp_path: Path) -> None:
+    """From events on the log to votes with tokens; the event without log-probabilities is counted."""
+    room = make_room(tmp_path)
+    blind = make_inference("r2", choices=[make_choice(logprobs=[])], prompt="And sin?")
+    chats = [Event(make_inference("r1"), "chat 1"), Event(blind, "chat 2")]
+    votes = [Event(make_feedback(name, value=name == "r1"), f"vote {name}") for name in ("r1", "r2")]
+    room.append([*chats, *votes])
+    room.consume()
+    manifest = room.build()
+    directory = room.artifacts.local_path(f"datasets/{TENANT}/{manifest.dataset_id}")
+    found = usable(read_table(directory, "unpaired", "train"), Origin("base-revision", "any", longest=100))
+    room.close()
+    (vote,) = found.votes
+    assert (vote.up, vote.logprob, vote.temperature, vote.propensity) == (True, -0.875, 0.7, 1.0)
+    assert (vote.encoded.prompt, vote.encoded.answer) == ([1, 2, 3], [5, 6, 7])
+    assert found.left_out == {"tokens_unknown": 1}
