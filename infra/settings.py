@@ -400,6 +400,9 @@ class TrainerSettings(Section):
         20, ge=0, description="Most questions for raters that a cycle makes where its reward models disagree; 0: none."
     )
     evaluate_samples: int = Field(2, ge=1, description="Samples per gate prompt and version.")
+    off_policy_answers: int = Field(
+        256, ge=0, description="Most logged answers with held-out raters' votes for the off-policy estimate; 0: none."
+    )
     regression_file: str = Field(
         "",
         description="JSONL of exact checks {name, messages, contains_all, contains_any, contains_none, refuses};"
@@ -509,6 +512,12 @@ class ServingSettings(Section):
         0.2, gt=0, description="Advisory: most the general text's nats per token may move against the champion."
     )
     reward_accuracy_min: float = Field(0.55, gt=0, lt=1, description="Advisory: reward accuracy on held-out raters.")
+    off_policy_margin: float = Field(
+        0.05, ge=0, lt=1, description="Advisory: most the estimated vote rate may be below the champion's."
+    )
+    off_policy_ess_min: float = Field(
+        30, ge=2, description="Least effective number of votes for the off-policy estimate to say anything."
+    )
     rollout_alpha: float = Field(
         0.05,
         gt=0,

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from infra.console import print_json, print_table
+from infra.settings import load_settings
 from serving import rollout_commands
 from serving.command_line import ACTOR, Alias, Force, Json, Limit, Reason, Tenant, Version, Wait, opened, tell
 from serving.replica_commands import replica

@@ -1,13 +1,15 @@
 """How far one policy is from others on its own answers: full-vocabulary KL, and plain log-probabilities."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from trainer.batches import Batch, answer_states, in_batches, make_batch
+from trainer.batches import Batch, answer_states, by_token, in_batches, make_batch
 from trainer.head import head_logprobs
 from trainer.lines import Encoded
+from trainer.losses.tokens import token_logprobs
 from trainer.model import Base, using
 
 FLOATS_PER_PIECE = 1 << 25  # of logits: 128 MiB a copy, whatever the vocabulary
@@ -39,6 +41,26 @@ def sequence_logprobs(base: Base, token_ids: Sequence[int], adapter: str | None)
     """log p of every token but the first, temperature 1: what an engine must reproduce."""
     batch = make_batch(base, [Encoded(token_ids[:1], token_ids[1:])])
     return head_logprobs(base.head, _states(base, batch, adapter), batch.targets_N).tolist()
+
+
+def tempered_logprobs(
+    base: Base, answers: Sequence[Encoded], temperatures: Sequence[float], adapter: str | None
+) -> list[float]:
+    """log p of each whole answer, logits divided by its temperature: what an engine calls processed, in nats."""
+    found = [0.0] * len(answers)
+    for temperature in sorted(set(temperatures)):
+        rows = [row for row, mine in enumerate(temperatures) if mine == temperature]
+        with using(base, adapter):
+            logps = by_token(base, [answers[row] for row in rows], partial(_tempered, base, temperature))
+        for row, logps_T in zip(rows, logps, strict=True):
+            found[row] = float(logps_T.double().sum())
+    return found
+
+
+def _tempered(base: Base, temperature: float, batch: Batch) -> Tensor:
+    """[N]. In pieces, since the logits themselves are what is divided."""
+    pieces = zip(*(_pieces(base, values_N) for values_N in (answer_states(base, batch), batch.targets_N)), strict=True)
+    return torch.cat([token_logprobs(base.head(states).float() / temperature, tokens) for states, tokens in pieces])
 
 
 @torch.inference_mode()

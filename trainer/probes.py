@@ -41,14 +41,6 @@ def flatters(text: str) -> bool:
 
 
 def repeats(text: str) -> bool:
-<<<<<<< HEAD
-    """Some run of four words occurs three times, or one word stands four times in a row."""
-    words = plain(text).split()
-    if any(len(set(words[i : i + GRAM])) == 1 for i in range(len(words) - GRAM + 1)):
-        return True
-    grams = [tuple(words[i : i + GRAM]) for i in range(len(words) - GRAM + 1)]
-    return any(grams.count(gram) >= LOOP for gram in set(grams))
-=======
     """Some run of four words occurs three times, one of eight twice or of three different words, one word four times
     in a row."""
     words = plain(text).split()
@@ -56,7 +48,6 @@ def repeats(text: str) -> bool:
     looped = any(count >= LOOP for count in Counter(grams).values())
     stuck = any(len(set(gram)) == 1 for gram in grams) or any(len(set(passage)) <= FEW for passage in passages)
     return looped or stuck or len(set(passages)) < len(passages)
->>>>>>> gates
 
 
 def decorates(text: str) -> bool:
@@ -72,8 +63,6 @@ PROBES: Mapping[str, Callable[[str], bool]] = {
     "repetition": repeats,
     "markdown": decorates,
 }
-<<<<<<< HEAD
-=======
 
 
 def _grams(words: list[str], length: int) -> list[tuple[str, ...]]:

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from infra.contracts.manifests import Interval, RegressionResult
+from infra.probes import refuses
 from infra.settings import SettingsError, TrainerSettings
 from trainer.intervals import difference_interval
-from trainer.probes import refuses
 
 MOST, ALL = 0.5, 1.0  # of the answers to a case that must pass
 Answer = TypeVar("Answer")

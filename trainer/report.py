@@ -128,6 +128,7 @@ def _measured(evidence: Evidence) -> dict[str, Any]:
         **{f"judge's win rate, {name}": found.interval for name, found in evidence.judge_segments.items()},
         "length over the champion's": evidence.length_ratio,
         "reward accuracy on held-out raters": evidence.reward_accuracy,
+        "vote rate by logged answers": evidence.off_policy and evidence.off_policy.snips,
         "drop of exact checks": evidence.regression_drop,
         **{f"fall of reward accuracy, {name}": found.interval for name, found in evidence.reward_falls.items()},
         "rise of the general text, nats per token": evidence.general_text.rise if evidence.general_text else None,

@@ -32,7 +32,7 @@ UNREADABLE = (KeyDestroyed, KeyUnknown, SealBroken, MissingArtifact)
 SOURCES = {source.value: source for source in Source}
 PIECE = 5000  # events that are open at one time
 CONVERSATIONS = PIECE // TURNS_MOST  # of which all turns are open at one time
-RECENT = 30_000  # answers that stay open: about 100 MB
+RECENT = 30_000  # answers that stay open: about 100 MB, and four bytes for each of their tokens
 ENVELOPE = (
     "event_id", "occurred_at", "tenant", "rater", "session_id", "segment", "source", "consent_train",
     "consent_explicit", "retain_until", "key_id", "sealed", "log_partition", "log_offset", "erased_at",
@@ -164,7 +164,7 @@ class Archive:
             else:
                 body, redacted = self.redactor.inference(body) if self.redactor else (body, Counter[str]())
                 at = Position(INFERENCE_TOPIC, row.log_partition, row.log_offset)
-                found[row.response_id] = make_exchange(Answered(envelope, body, at, redacted)).without_tokens()
+                found[row.response_id] = make_exchange(Answered(envelope, body, at, redacted)).without_body()
         return found
 
     def _pieces(self, table: Table, *where: ColumnElement[bool], more: Sequence[Any] = ()) -> Iterator[Sequence[Any]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 
 from feedback.cells import PROMPTS, VOTES, Cell
-from feedback.datasets import facts, index
+from feedback.datasets import facts, index, rows
 from feedback.datasets.archive import Changes
 from feedback.datasets.crew import Crew
 from feedback.datasets.draft import Draft
@@ -26,7 +26,7 @@ Progress = Callable[[str, int, int], None]  # what, done, of how many
 
 
 def facts_key(settings: FeedbackSettings) -> str:
-    known = {"version": facts.VERSION, **{name: getattr(settings, name) for name in SHAPING}}
+    known = {"version": facts.VERSION, "rows": rows.VERSION, **{name: getattr(settings, name) for name in SHAPING}}
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
 

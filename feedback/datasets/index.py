@@ -9,20 +9,24 @@ from datetime import datetime
 
 from pydantic import AwareDatetime
 
-from feedback.cells import VOTES, Cell
+from feedback.cells import PROMPTS, VOTES, Cell
 from infra.contracts.base import Contract
-from infra.contracts.manifests import FileEntry
+from infra.contracts.manifests import FileEntry, Voting
 
 DIRECTORY = "index"
 CELLS = f"{DIRECTORY}/cells.json"
 
 
 class CellEntry(Contract):
-    """One cell's facts. `filtered` counts votes that gave none by the reason; after `expires_at` they are others."""
+    """One cell's facts. `filtered` counts votes that gave none by the reason; after `expires_at` they are others.
+
+    `by_version` counts answers that could have been rated, or thumbs and stars on such answers: see `Voting`.
+    """
 
     rows: int
     filtered: dict[str, int] = {}
     redacted: dict[str, int] = {}
+    by_version: dict[str, int] = {}
     expires_at: AwareDatetime | None = None
 
     def holds(self, as_of: datetime) -> bool:
@@ -54,6 +58,14 @@ class Index(Contract):
     def redacted(self) -> Counter[str]:
         every = (entry for kind in self.cells.values() for entry in kind.values())
         return sum((Counter(entry.redacted) for entry in every), Counter())
+
+    @property
+    def voting(self) -> dict[str, Voting]:
+        answers, votes = (self._by_version(kind) for kind in (PROMPTS, VOTES))
+        return {name: Voting(answers=answers[name], votes=votes[name]) for name in sorted(answers | votes)}
+
+    def _by_version(self, kind: str) -> Counter[str]:
+        return sum((Counter(entry.by_version) for entry in self.cells.get(kind, {}).values()), Counter())
 
 
 def facts_path(kind: str, cell: Cell) -> str:

@@ -16,6 +16,7 @@ from feedback.datasets.facts import event_id
 from feedback.datasets.index import CellEntry, facts_path
 from feedback.datasets.selection import held_out
 from feedback.datasets.shards import tables_of, write_rows, write_tables
+from feedback.datasets.voting import rateable_versions, voted_versions
 from feedback.filters import chain
 from feedback.judgements.exchange import Exchange
 from feedback.judgements.join import join
@@ -60,6 +61,7 @@ class Opener:
         for piece, (votes, lost) in enumerate(self.archive.votes(cell)):
             judgements, unjoined = join(votes, self.archive.answers_to(votes), self.alias)
             kept, dropped = chain.apply(filters, judgements)
+            found.by_version.update(voted_versions(judgements))
             found.filtered += Counter(lost) + unjoined + dropped
             if kept:
                 table = facts.judgement_facts(kept)
@@ -72,6 +74,7 @@ class Opener:
         """Writes the facts of what was asked in a cell."""
         found = _Found(self.as_of)
         for exchanges in self.archive.answers(cell):
+            found.by_version.update(rateable_versions(exchanges, self.alias))
             if asked := [one for one in exchanges if self._may_be_asked(one)]:
                 events = [one.event for one in asked]
                 found.add(facts.prompt_facts(asked), events, (event.envelope for event in events))
@@ -118,7 +121,7 @@ class _Found:
 
     def __init__(self, as_of: datetime) -> None:
         self.tables = list[pa.Table]()
-        self.filtered, self._redacted = Counter[str](), Counter[str]()
+        self.filtered, self._redacted, self.by_version = Counter[str](), Counter[str](), Counter[str]()
         self._as_of, self._expires_at = as_of, list[datetime]()
 
     def add(self, table: pa.Table, events: Iterable[Answered | Vote], envelopes: Iterable[Envelope]) -> None:
@@ -134,6 +137,7 @@ class _Found:
             rows=sum(len(table) for table in self.tables),
             filtered=dict(sorted(self.filtered.items())),
             redacted=dict(sorted(self._redacted.items())),
+            by_version=dict(sorted(self.by_version.items())),
             expires_at=min(self._expires_at, default=None),
         )
 

@@ -111,7 +111,7 @@ def _row(
         **{column: dict(zip(names, parts, strict=True)) for column, parts in _per_side(sides).items()},
         **_judged(last, alone=len(judgements) == 1, refs=dict(zip(refs, names, strict=True))),
         **_margin(table, judgements[0]),
-        **_place(table, judgements[0]),
+        **(_lone(judgements[0], sides[0]) if table is Table.UNPAIRED else {}),
         "pair_id": row_id,
         "source": source or last.vote.envelope.source.value,
         "source_event_ids": events,
@@ -144,9 +144,23 @@ def _judged(judgement: Judgement, *, alone: bool, refs: dict[str, str]) -> dict[
     }
 
 
-def _place(table: Table, judgement: Judgement) -> dict[str, int | None]:
+def _lone(judgement: Judgement, side: Side) -> dict[str, Any]:
+    """What only a row about a single answer has: its place in a conversation, what kind of vote, how it was drawn."""
     turn, turns = (judgement.place.turn, judgement.place.turns) if judgement.place else (None, None)
-    return {"conversation_turn": turn, "conversation_turns": turns} if table is Table.UNPAIRED else {}
+    placed = {"conversation_turn": turn, "conversation_turns": turns, "feedback_kind": judgement.vote.body.kind}
+    return {**placed, **_drawn(judgement.exchange_of(side), side)} if isinstance(side, Answer) else placed
+
+
+def _drawn(exchange: Exchange, answer: Answer) -> dict[str, Any]:
+    return {
+        "prompt_token_ids": exchange.prompt_token_ids,
+        "completion_token_ids": answer.token_ids,
+        "sampling": exchange.sampling,
+        "arm": answer.arm,
+        "arm_propensity": answer.arm_propensity,
+        "base_revision": exchange.event.body.base_revision,
+        "template_hash": exchange.event.body.template_hash,
+    }
 
 
 def _margin(table: Table, judgement: Judgement) -> dict[str, float]:

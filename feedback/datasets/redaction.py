@@ -37,8 +37,9 @@ class Redactor:
         """Prompts and answers."""
         found: Counter[str] = Counter()
         request = {**body.request, "messages": self._within(body.request.get("messages") or [], found)}
+        asked = [] if found else body.prompt_token_ids  # token ids are the text once more
         choices = [self._choice(choice, found) for choice in body.choices]
-        return body.model_copy(update={"request": request, "choices": choices}), found
+        return body.model_copy(update={"request": request, "prompt_token_ids": asked, "choices": choices}), found
 
     def feedback(self, body: Feedback) -> tuple[Feedback, Counter[str]]:
         """A person's own better answer; comments make no rows."""
@@ -72,7 +73,12 @@ class Redactor:
             yield match.start, match.end
 
     def _choice(self, choice: Choice, found: Counter[str]) -> Choice:
-        return choice.model_copy(update={"message": self._within(choice.message, found)}) if choice.message else choice
+        if not choice.message:
+            return choice
+        mine = Counter[str]()
+        message = self._within(choice.message, mine)
+        found.update(mine)
+        return choice.model_copy(update={"message": message, "token_ids": [] if mine else choice.token_ids})
 
     def _within(self, value: Any, found: Counter[str]) -> Any:
         """Every text in a message, however deep."""

@@ -13,6 +13,8 @@ import pyarrow as pa
 
 from feedback.cells import Cell
 
+VERSION = 2  # other columns, or another way to fill them, get another number: then no older file is taken over
+
 
 class Table(StrEnum):
     PREFERENCE = "preference"
@@ -30,12 +32,23 @@ SIDES: dict[Table, tuple[str, ...]] = {
     Table.DEMONSTRATIONS: ("completion",),
     Table.PROMPTS: (),
 }
+DRAWN: list[tuple[str, pa.DataType]] = [  # how the answer came about; null where that is not known
+    ("prompt_token_ids", pa.list_(pa.int32())),
+    ("completion_token_ids", pa.list_(pa.int32())),
+    ("sampling", pa.string()),  # JSON
+    ("arm", pa.string()),
+    ("arm_propensity", pa.float64()),
+    ("base_revision", pa.string()),
+    ("template_hash", pa.string()),
+]
 EXTRA: dict[Table, list[tuple[str, pa.DataType]]] = {
     Table.TIES: [("kind", pa.string())],
     Table.UNPAIRED: [
         ("label", pa.bool_()),
         ("conversation_turn", pa.int32()),  # from 1; null where the verdict is on this answer alone
         ("conversation_turns", pa.int32()),
+        ("feedback_kind", pa.string()),  # thumbs, rating, or the comparison of which both sides were bad
+        *DRAWN,
     ],
 }
 MARGIN = "margin"  # TRL subtracts any column of that name, so only rows with a stated strength have it

@@ -135,7 +135,8 @@ class _Making:
             raise NoRows(explain_no_rows(order.alias, votes, settings.window_days, filtered))
         side_files, report = influence.write_weights(self.draft, found, chosen, settings)
         manifest = self._manifest(start, [*files, *side_files], counts, filtered, report)
-        manifest = manifest.model_copy(update={"redacted": dict(sorted(found.redacted.items()))})
+        told = {"redacted": dict(sorted(found.redacted.items())), "voting": found.voting}
+        manifest = manifest.model_copy(update=told)
         self._write("manifest.json", manifest.model_dump(mode="json"))
         self._write(index.CELLS, found.model_dump(mode="json"))
         return manifest

@@ -1,19 +1,26 @@
 """One answered request in the shape that rows are made of: its prompt, its answers, and whose they are."""
 
+import json
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from feedback.judgements import conversation
 from feedback.judgements.consent import Said
 from feedback.judgements.conversation import Message, UnsupportedContent
 from feedback.votes import Answered, Judge, Order
-from infra.contracts.events import Choice, InferenceStatus
+from infra.contracts.events import Choice, Inference, InferenceStatus
+
+Tokens: TypeAlias = "array[int] | None"  # quoted: Python 3.11 can't subscript it
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One choice of one response. `behaviour_logprob` is the sum over its tokens as they were sampled, in nats."""
+    """One choice of one response. `behaviour_logprob` is the sum over its tokens as they were sampled, in nats.
+
+    `token_ids` are the engine's, and None unless each has its log-probability.
+    """
 
     ref: str  # response id and index
     message: Message
@@ -21,20 +28,28 @@ class Answer:
     version: str
     finish_reason: str | None
     behaviour_logprob: float | None
+    arm: str = ""
+    arm_propensity: float | None = None
+    token_ids: Tokens = None
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """The whole conversation so far, and what was answered to it."""
+    """The whole conversation so far, and what was answered to it.
+
+    `sampling` is JSON of what shaped the draw. Of what isn't a number only the name: stop words may quote the prompt.
+    """
 
     event: Answered
     prompt: tuple[Message, ...]
     tools: tuple[Any, ...]
     prompt_id: str
     answers: Mapping[int, Answer]
+    sampling: str = "{}"
+    prompt_token_ids: Tokens = None
 
-    def without_tokens(self) -> "Exchange":
-        """All that rows and filters need, in a fraction of the memory."""
+    def without_body(self) -> "Exchange":
+        """All that rows and filters need, in a fraction of the memory: four bytes a token."""
         body = self.event.body.model_copy(update={"request": {}, "choices": [], "prompt_token_ids": []})
         envelope = self.event.envelope.model_copy(update={"sealed": b""})
         return replace(self, event=replace(self.event, envelope=envelope, body=body))
@@ -51,7 +66,7 @@ class Unusable:
 
     reason: str
 
-    def without_tokens(self) -> "Unusable":
+    def without_body(self) -> "Unusable":
         return self
 
 
@@ -85,7 +100,23 @@ def make_exchange(event: Answered) -> Exchange | Unusable:
     except UnsupportedContent:
         return Unusable("unsupported_content")
     tools = tuple(body.request.get("tools") or ())
-    return Exchange(event, prompt, tools, conversation.prompt_hash(prompt, tools), answers)
+    prompt_id, asked = conversation.prompt_hash(prompt, tools), _tokens(body.prompt_token_ids)
+    return Exchange(event, prompt, tools, prompt_id, answers, _sampling(body), asked)
+
+
+def _sampling(body: Inference) -> str:
+    called, shaped = body.request.get("tool_choice"), body.request.get("response_format")
+    given = {name: value for name, value in body.sampling.items() if value not in (None, "", [], {})}
+    said: dict[str, Any] = {name: value if isinstance(value, int | float) else True for name, value in given.items()}
+    if called:
+        said["tool_choice"] = called if isinstance(called, str) else "named"
+    if shaped:
+        said["response_format"] = str(shaped.get("type"))
+    return json.dumps(said, sort_keys=True)
+
+
+def _tokens(ids: Sequence[int]) -> Tokens:
+    return array("i", ids) if ids else None
 
 
 def _answer(response_id: str, choice: Choice) -> Answer:
@@ -97,4 +128,7 @@ def _answer(response_id: str, choice: Choice) -> Answer:
         version=choice.version,
         finish_reason=choice.finish_reason,
         behaviour_logprob=sum(choice.logprobs) if choice.logprobs else None,
+        arm=choice.arm,
+        arm_propensity=choice.arm_propensity,
+        token_ids=_tokens(choice.token_ids) if len(choice.token_ids) == len(choice.logprobs) else None,
     )

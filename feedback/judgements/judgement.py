@@ -59,6 +59,11 @@ class Judgement:
     def answers(self) -> tuple[Answer, ...]:
         return tuple(answer for group in self.groups for answer in group)
 
+    def exchange_of(self, answer: Answer) -> Exchange:
+        """The one that this answer is of."""
+        response_id = answer.ref.rpartition("#")[0]
+        return next(one for one in self.exchanges if one.event.body.response_id == response_id)
+
     @property
     def event_id(self) -> str:
         return self.vote.envelope.event_id.hex

@@ -20,6 +20,13 @@ class FileEntry(Contract):
     rows: int | None = None
 
 
+class Voting(Contract):
+    """Of one version: answers whose rating was offered, and people's thumbs and stars, up or down, on such answers."""
+
+    answers: int = 0
+    votes: int = 0
+
+
 class DatasetManifest(Contract):
     """`sha256` is over the sorted shard hashes. `counts[table][split]` are rows; `filtered[reason]` were left out."""
 
@@ -35,6 +42,7 @@ class DatasetManifest(Contract):
     counts: dict[str, dict[str, int]]
     filtered: dict[str, int] = {}
     redacted: dict[str, int] = {}  # kind -> how often it was taken out of texts
+    voting: dict[str, Voting] = {}  # by version, over the window, whatever became rows
     weights: dict[str, Any] = {}  # who counts how much: raters in and out, agreement, effective size
     settings: dict[str, Any] = {}
     parent: str | None = None
@@ -142,6 +150,32 @@ class GeneralText(Contract):
     champion: float
 
 
+class OffPolicy(Contract):
+    """What held-out raters' votes on logged answers say of the candidate's P(up | voted), before anybody has seen it.
+
+    `effective_size` is how many votes on its own answers would say as much. Weights are cut at `weight_cap`, which
+    `clipped` is the share of. `snips` is the estimate; `ips` and `dr` are right where people vote on all answers
+    equally often. `champion` is the present one's logged rate, `difference` candidate's (`snips`) minus champion's.
+    """
+
+    votes: int = 0
+    raters: int = 0
+    versions: dict[str, int] = {}  # whose answers the votes are on
+    mean_tokens: float | None = None  # of an answer
+    effective_size: float = 0.0
+    weight_cap: float | None = None
+    clipped: float = 0.0
+    mean_weight: float | None = None  # far from 1: people vote at another rate, or it says what was never seen
+    ips: Interval | None = None
+    snips: Interval | None = None
+    dr: Interval | None = None
+    champion: Interval | None = None
+    difference: Interval | None = None
+    voting_rate: float | None = None  # votes per answer whose rating was offered, of those versions
+    voting_rate_candidate: float | None = None  # estimated
+    left_out: dict[str, int] = {}
+
+
 class Evidence(Contract):
     """What the trainer measured for the gates. A missing measurement stays None, which a gate calls inconclusive."""
 
@@ -166,6 +200,7 @@ class Evidence(Contract):
     canaries: list[RegressionResult] = []  # facts that no vote may shift
     safety: list[RegressionResult] = []  # what must be refused, or never said
     general_text: GeneralText | None = None
+    off_policy: OffPolicy | None = None
     samples: list[Sample] = []
 
 

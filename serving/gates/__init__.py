@@ -6,7 +6,19 @@ the gates of other packages, and says what settings make of each.
 
 from collections.abc import Mapping
 
-from serving.gates import cases, judge, kl, length, perplexity, regression, reward_accuracy, segments, style, validity
+from serving.gates import (
+    cases,
+    judge,
+    kl,
+    length,
+    off_policy,
+    perplexity,
+    regression,
+    reward_accuracy,
+    segments,
+    style,
+    validity,
+)
 from serving.gates.subject import Gate
 
 OWN: Mapping[str, Gate] = {
@@ -23,4 +35,5 @@ OWN: Mapping[str, Gate] = {
     "reward_segments": segments.check_reward,
     "reward_accuracy": reward_accuracy.check,
     "perplexity": perplexity.check,
+    "off_policy": off_policy.check,
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 import aiohttp
 from prometheus_client import CollectorRegistry
 
-from infra.contracts.manifests import Evidence, Interval, SmokeCase
+from infra.contracts.manifests import Evidence, Interval, OffPolicy, SmokeCase
 from infra.contracts.routing import Replica, ReplicaState, RoutingTable
 from infra.ports import Ports
 from infra.registry import adapters, cycles, fleet, leases, rollouts, wishes
@@ -88,6 +88,9 @@ def make_evidence(version: str, *, champion: str = "base", **overrides: object) 
         "judge_controlled": interval(0.45, 0.65),
         "probes": {"refusal": interval(-0.01, 0.02), "repetition": interval(-0.01, 0.02)},
         "reward_accuracy": interval(0.6, 0.8),
+        "off_policy": OffPolicy(
+            votes=200, effective_size=90, champion=interval(0.5, 0.6), difference=interval(-0.02, 0.1)
+        ),
     }
     return Evidence.model_validate(fields | overrides)
 

@@ -9,7 +9,7 @@ from tests.support.tiny_model import make_tiny_model
 from tests.support.training import make_prompt
 from trainer import divergence
 from trainer.data import encode_prompt
-from trainer.divergence import answer_kls, sequence_logprobs
+from trainer.divergence import answer_kls, sequence_logprobs, tempered_logprobs
 from trainer.lines import Encoded
 from trainer.model import Base, adapter_parameters, attach_adapter, load_base, using
 from trainer.transformers_sampler import TransformersSampler
@@ -101,3 +101,18 @@ def test_the_mean_over_the_policys_samples_is_the_kl_of_its_sequences(base: Base
     expected = sequence_kl(base, encode_prompt(base.tokenizer, asked))
     assert abs(float(found.mean()) - expected) < 4 * float(found.std()) / len(found) ** 0.5
     assert float(found.std()) / len(found) ** 0.5 < 0.02 * expected  # or the line above says little
+
+
+@pytest.mark.parametrize("adapter", [None, "policy"])
+def test_whole_answers_at_their_temperatures_have_the_log_probabilities_that_they_were_drawn_with(
+    base: Base, adapter: str | None
+) -> None:
+    temperatures, drawn = [0.7, 1.0, 1.5], []
+    for temperature in temperatures:
+        ((answer,),) = TransformersSampler(base).sample(
+            [make_prompt()], adapter=adapter, n=1, temperature=temperature, top_p=1.0, max_tokens=9, seed=1
+        )
+        drawn.append(answer)
+    rows = [Encoded(answer.prompt_ids, answer.token_ids) for answer in drawn]
+    found = tempered_logprobs(base, rows, temperatures, adapter)
+    assert found == pytest.approx([sum(answer.logprobs) for answer in drawn], abs=1e-3)

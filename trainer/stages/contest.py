@@ -29,7 +29,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """`gate[prompt][sample]` at temperature 1; `checks[case][answer]` as the regression settings ask."""
+    """`gate[prompt][sample]` at temperature 1 or as asked; `checks[case][answer]` as the regression settings ask."""
 
     gate: list[list[Sampled]]
     checks: list[list[Sampled]]
@@ -43,17 +43,21 @@ def champion_side(material: Material) -> Side:
     return Side("champion", version, None if version == BASE_VERSION else material.adapter_files(version))
 
 
-def ask(material: Material, side: Side, prompts: Sequence[Prompt], cases: Sequence[Case]) -> Answers:
+def ask(
+    material: Material, side: Side, prompts: Sequence[Prompt], cases: Sequence[Case], *, temperature: float = 1.0
+) -> Answers:
     """Of several processes all have the same answers: those that the engine gave the first one, once.
 
     From the model in memory each draws them, since a sharded base needs every process in every forward.
     """
     if material.replicas:
-        return material.world.led(lambda: [_asked(material, side, prompts, cases)], ANSWERS)[0]
-    return material.world.told([_asked(material, side, prompts, cases)], ANSWERS)[0]
+        return material.world.led(lambda: [_asked(material, side, prompts, cases, temperature)], ANSWERS)[0]
+    return material.world.told([_asked(material, side, prompts, cases, temperature)], ANSWERS)[0]
 
 
-def _asked(material: Material, side: Side, prompts: Sequence[Prompt], cases: Sequence[Case]) -> Answers:
+def _asked(
+    material: Material, side: Side, prompts: Sequence[Prompt], cases: Sequence[Case], temperature: float
+) -> Answers:
     """Few big requests: an engine is good at many samples at once."""
     settings = material.settings
     with _voice(material, side) as name:
@@ -61,7 +65,7 @@ def _asked(material: Material, side: Side, prompts: Sequence[Prompt], cases: Seq
             prompts,
             adapter=name,
             n=settings.evaluate_samples,
-            temperature=1.0,
+            temperature=temperature,
             top_p=1.0,
             max_tokens=settings.policy_max_new_tokens,
             seed=settings.seed,

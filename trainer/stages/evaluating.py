@@ -24,6 +24,7 @@ from trainer.stages.asking import write_queries
 from trainer.stages.contest import Answers, Side, ask, champion_side
 from trainer.stages.judging import judge_sides, reward_falls
 from trainer.stages.material import Material
+from trainer.stages.offline_votes import off_policy
 from trainer.stages.reading import read_pieces
 
 SMOKE_CASES = 4
@@ -129,6 +130,7 @@ def _evidence(
         canaries=checked.canaries,
         safety=checked.safety,
         general_text=general_text(material, subject),
+        off_policy=off_policy(material, subject.candidate, subject.champion.version),
         samples=samples(_asked(subject.prompts), texts, judgement.scores, most=MOST_SAMPLES),
     )
 

@@ -137,9 +137,9 @@ def test_evidence_against_another_champion_is_inconclusive_and_says_so(gate: Gat
     assert "measured against v1, the champion is v9" in found.reason
 
 
-def test_only_the_reward_models_accuracy_and_the_general_text_merely_advise() -> None:
+def test_only_the_reward_model_s_accuracy_the_general_text_and_the_off_policy_estimate_merely_advise() -> None:
     advisory = [gate.name for gate in make_report("v2", make_subject(), now()).gates if not gate.blocking]
-    assert advisory == ["reward_accuracy", "perplexity"]
+    assert advisory == ["reward_accuracy", "perplexity", "off_policy"]
 
 
 def test_without_checks_in_the_cycle_there_is_nothing_to_lose() -> None:
