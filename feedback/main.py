@@ -24,6 +24,8 @@ from feedback.intake.decode import TOPICS
 from feedback.metrics import Metrics
 from feedback.rights.eraser import Eraser
 from feedback.rights.exporter import Exporter
+from feedback.tracing.tracing import Tracing
+from feedback.tracing.wishes import Tracer
 from infra.database.schema import SchemaMismatch, await_schema
 from infra.http import Health
 from infra.logs import configure_logging
@@ -34,6 +36,7 @@ from infra.settings import Settings, SettingsError, load_settings
 log = structlog.get_logger()
 HOUSEKEEPING_S = 5.0
 BUILDER_S = 0.2
+TRACER_S = 0.2  # somebody waits for the answer
 RIGHTS_S = 0.5  # between two looks for somebody to erase, or to export
 USAGE = 2  # the exit code for what only a person can mend
 AFTER_ERROR_S = 1.0  # before a loop that broke goes on
@@ -103,6 +106,7 @@ def serve(ports: Ports, settings: Settings, stop: threading.Event, name: str) ->
         Repeater("housekeeping", keeping.turn, HOUSEKEEPING_S, stop),
         Repeater("eraser", make_eraser(ports, settings).turn, RIGHTS_S, stop),
         Repeater("exporter", make_exporter(ports, settings).turn, RIGHTS_S, stop),
+        Repeater("tracer", make_tracer(ports, settings).turn, TRACER_S, stop),
     ]
     health.start()
     for repeater in repeaters:
@@ -138,6 +142,14 @@ def make_eraser(ports: Ports, settings: Settings) -> Eraser:
 
 def make_exporter(ports: Ports, settings: Settings) -> Exporter:
     return Exporter(ports.database, ports.sealer, ports.artifacts, settings.infra.lease_ttl_s)
+
+
+def make_tracer(ports: Ports, settings: Settings) -> Tracer:
+    return Tracer(ports.database, make_tracing(ports), settings.infra.lease_ttl_s)
+
+
+def make_tracing(ports: Ports) -> Tracing:
+    return Tracing(ports.database, ports.sealer, ports.artifacts)
 
 
 def make_cutter(ports: Ports, stop: threading.Event) -> Cutter:

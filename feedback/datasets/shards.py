@@ -23,7 +23,7 @@ def write_rows(draft: Draft, rows: Iterable[Row], split: str, cell: Cell) -> lis
 
 def write_tables(draft: Draft, tables: Mapping[str, pa.Table], split: str, cell: Cell) -> list[FileEntry]:
     """`tables` by kind, their rows in order."""
-    files = {_name(kind, split, cell): table for kind, table in tables.items()}
+    files = {shard_path(kind, split, cell): table for kind, table in tables.items()}
     return [draft.write(name, files[name]) for name in sorted(files)]
 
 
@@ -46,7 +46,8 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
     return pa.Table.from_pylist([dict(row.values) for row in rows], schema=columns)
 
 
-def _name(kind: str, split: str, cell: Cell) -> str:
+def shard_path(kind: str, split: str, cell: Cell) -> str:
+    """Of a `kind_of` rows, in a dataset."""
     table = kind.removesuffix(MARGIN_SUFFIX)
     return f"{table}/{split}/{cell}{kind.removeprefix(table)}.parquet"
 
