@@ -13,6 +13,7 @@ from feedback.datasets.draft import Draft
 from feedback.datasets.rows import Row, Table, schema
 from infra.contracts.manifests import FileEntry
 
+WEIGHTS = "weights"  # the directory of the side files: how much each rater, prompt and segment counts
 MARGIN_SUFFIX = "-margin"  # rows with a margin have one column more, so a file of their own
 
 

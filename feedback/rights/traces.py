@@ -14,8 +14,7 @@ from sqlalchemy.orm import Session
 from feedback.cells import PROMPTS, VOTES, Cell
 from feedback.datasets import index
 from feedback.datasets.facts import event_id
-from feedback.datasets.influence import DIRECTORY as WEIGHTS
-from feedback.datasets.shards import MARGIN_SUFFIX
+from feedback.datasets.shards import MARGIN_SUFFIX, WEIGHTS
 from feedback.datasets.standing import chunks
 from feedback.intake import stale
 from feedback.tables import InferenceRow, VoteEventRow, VoteTargetRow

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from feedback.datasets.shards import WEIGHTS
 from feedback.rights.traces import read_columns
 from infra.artifacts import ArtifactStore, MissingArtifact
 from infra.contracts.manifests import DatasetManifest
@@ -83,7 +84,7 @@ class Sources:
         seen = set[str]()
         for shelf in shelves:
             for file in self._manifest(shelf).files:
-                if file.sha256 in seen or file.path.startswith("weights/"):
+                if file.sha256 in seen or file.path.startswith(f"{WEIGHTS}/"):
                     continue
                 seen.add(file.sha256)
                 try:
