@@ -48,7 +48,7 @@ def process(ports: Ports) -> Iterator[subprocess.Popen[bytes]]:
     started.wait()
 
 
-def until(found: Callable[[], bool], timeout_s: float = 30) -> None:
+def until(found: Callable[[], bool], timeout_s: float = 120) -> None:
     deadline = time.monotonic() + timeout_s
     while not found():
         assert time.monotonic() < deadline, "it took too long"
