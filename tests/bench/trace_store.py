@@ -25,6 +25,7 @@ from tests.support.lineages import train
 
 EVENTS_PER_PAIR = VOTES_PER_PAIR + 2
 PIECE = 1000  # pairs in one transaction
+SMALL = 5000  # pairs, of which one process makes a dataset sooner than several that have to be started
 PARTS = (0.6, 0.8, 1.0)  # of the events, in the order of time: where a dataset is cut and a version follows
 
 
@@ -70,8 +71,8 @@ def _without_indexes(ports: Ports) -> Iterator[None]:
 
 def freeze(ports: Ports, pairs: int, told: Callable[[str], None]) -> list[tuple[DatasetManifest, float]]:
     """A dataset at each cut, the later ones made from the one before; with the seconds that each took."""
-    sealer = make_sealer(ports.home)
-    snapshots = Snapshots(ports.database, sealer, ports.artifacts, ports.home / "snapshots", FeedbackSettings())
+    sealer, settings = make_sealer(ports.home), FeedbackSettings(snapshot_processes=0 if pairs > SMALL else 1)
+    snapshots = Snapshots(ports.database, sealer, ports.artifacts, ports.home / "snapshots", settings)
     made = []
     for part in PARTS:
         began, offset = time.monotonic(), int(pairs * part)
