@@ -26,6 +26,8 @@ from feedback.rights.eraser import Eraser
 from feedback.rights.exporter import Exporter
 from feedback.tallying.reading import Reader
 from feedback.tallying.tallier import Tallier
+from feedback.tracing.tracing import Tracing
+from feedback.tracing.wishes import Tracer
 from infra.database.schema import SchemaMismatch, await_schema
 from infra.http import Health
 from infra.logs import configure_logging
@@ -37,6 +39,7 @@ log = structlog.get_logger()
 HOUSEKEEPING_S = 5.0
 BUILDER_S = 0.2
 TALLY_S = 1.0  # between two looks for news of a rollout
+TRACER_S = 0.2  # somebody waits for the answer
 RIGHTS_S = 0.5  # between two looks for somebody to erase, or to export
 USAGE = 2  # the exit code for what only a person can mend
 AFTER_ERROR_S = 1.0  # before a loop that broke goes on
@@ -107,6 +110,7 @@ def serve(ports: Ports, settings: Settings, stop: threading.Event, name: str) ->
         Repeater("eraser", make_eraser(ports, settings).turn, RIGHTS_S, stop),
         Repeater("exporter", make_exporter(ports, settings).turn, RIGHTS_S, stop),
         Repeater("tallier", make_tallier(ports, settings, stop).turn, TALLY_S, stop),
+        Repeater("tracer", make_tracer(ports, settings).turn, TRACER_S, stop),
     ]
     health.start()
     for repeater in repeaters:
@@ -147,6 +151,14 @@ def make_exporter(ports: Ports, settings: Settings) -> Exporter:
 def make_tallier(ports: Ports, settings: Settings, stop: threading.Event) -> Tallier:
     reader = Reader(ports.database, ports.sealer)
     return Tallier(ports.database, reader, ports.artifacts, settings.infra.lease_ttl_s, stop)
+
+
+def make_tracer(ports: Ports, settings: Settings) -> Tracer:
+    return Tracer(ports.database, make_tracing(ports), settings.infra.lease_ttl_s)
+
+
+def make_tracing(ports: Ports) -> Tracing:
+    return Tracing(ports.database, ports.sealer, ports.artifacts)
 
 
 def make_cutter(ports: Ports, stop: threading.Event) -> Cutter:

@@ -69,6 +69,7 @@ class InferenceRow(EventColumns, Base):
         Index("inferences_age", "occurred_at", postgresql_using="brin"),
         Index("inferences_rater", "tenant", "rater"),
         Index("inferences_session", "tenant", "session_id"),
+        Index("inferences_event", "tenant", "event_id"),
         Index("inferences_rollout", "rollout_id", "received_at", **_only("rollout_id IS NOT NULL")),
         *_rare("inferences"),
     )

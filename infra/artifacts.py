@@ -141,6 +141,14 @@ class ArtifactStore:
             marked = {**self.hashes(path), name: hashlib.sha256(data).hexdigest()}
             self.write(posixpath.join(path, MARKER), json.dumps(marked, sort_keys=True).encode())
 
+    def identity(self, path: str) -> str | None:
+        """The same for a file that directories share, where the store can tell; None where nothing is there."""
+        try:
+            known = self._fs.info(self._at(path))
+        except FileNotFoundError:
+            return None
+        return str(known.get("ino") or known.get("ETag") or path)
+
     def names(self, path: str) -> list[str]:
         """What lies directly in a directory, complete or not; empty where there is none."""
         try:

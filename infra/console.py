@@ -3,13 +3,24 @@
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
 
 PIPED_WIDTH = 160  # where no terminal says how wide it is
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A line of a tree, and those below it."""
+
+    text: str
+    parts: Sequence["Branch"] = ()
 
 
 def out() -> Console:
@@ -42,6 +53,17 @@ def make_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, titl
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     return table
+
+
+def print_tree(root: Branch) -> None:
+    """What hangs on what; nothing in it is taken for markup."""
+    out().print(_grown(Tree(Text(root.text)), root))
+
+
+def _grown(tree: Tree, branch: Branch) -> Tree:
+    for part in branch.parts:
+        _grown(tree.add(Text(part.text)), part)
+    return tree
 
 
 def _cell(value: object) -> str:

@@ -20,6 +20,7 @@ from feedback.datasets.composing import read_bucket
 from feedback.datasets.draft import Draft
 from feedback.datasets.index import Index
 from feedback.datasets.selection import Chosen
+from feedback.datasets.shards import WEIGHTS
 from feedback.datasets.split import TRAIN
 from feedback.weighing.calibration import AiPolicy
 from feedback.weighing.opinions import Opinions
@@ -28,7 +29,6 @@ from feedback.weighing.weights import Mass, Policy, Weights, rater_weight, trust
 from infra.contracts.manifests import FileEntry
 from infra.settings import FeedbackSettings
 
-DIRECTORY = "weights"
 DIGITS = 6  # of what is stored: the last bits of a sum depend on the machine
 COLUMNS = ("unit", "ai", "segment", "mass", "prompt", "check", "items", "says")
 OPINION, WEIGHT = ("rater", "item", "yes", "segment", "check"), ("owner", "place", "mass", "high", "low")
@@ -97,9 +97,9 @@ def write_weights(
     material = read_material(draft, index, chosen)
     weights = weigh(material.opinions, material.mass, material.segments, policy_of(settings), material.ai_R)
     files = [
-        draft.write(f"{DIRECTORY}/prompts.parquet", _prompts(material, weights)),
-        draft.write(f"{DIRECTORY}/raters.parquet", _raters(material, weights)),
-        draft.write(f"{DIRECTORY}/segments.parquet", _segments(material, weights)),
+        draft.write(f"{WEIGHTS}/prompts.parquet", _prompts(material, weights)),
+        draft.write(f"{WEIGHTS}/raters.parquet", _raters(material, weights)),
+        draft.write(f"{WEIGHTS}/segments.parquet", _segments(material, weights)),
     ]
     return files, {**weights.report, "models": models_told(material, weights)}
 

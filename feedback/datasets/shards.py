@@ -13,6 +13,7 @@ from feedback.datasets.draft import Draft
 from feedback.datasets.rows import Row, Table, schema
 from infra.contracts.manifests import FileEntry
 
+WEIGHTS = "weights"  # the directory of the side files: how much each rater, prompt and segment counts
 MARGIN_SUFFIX = "-margin"  # rows with a margin have one column more, so a file of their own
 
 
@@ -23,7 +24,7 @@ def write_rows(draft: Draft, rows: Iterable[Row], split: str, cell: Cell) -> lis
 
 def write_tables(draft: Draft, tables: Mapping[str, pa.Table], split: str, cell: Cell) -> list[FileEntry]:
     """`tables` by kind, their rows in order."""
-    files = {_name(kind, split, cell): table for kind, table in tables.items()}
+    files = {shard_path(kind, split, cell): table for kind, table in tables.items()}
     return [draft.write(name, files[name]) for name in sorted(files)]
 
 
@@ -46,7 +47,8 @@ def table_of(rows: Sequence[Row]) -> pa.Table:
     return pa.Table.from_pylist([dict(row.values) for row in rows], schema=columns)
 
 
-def _name(kind: str, split: str, cell: Cell) -> str:
+def shard_path(kind: str, split: str, cell: Cell) -> str:
+    """Of a `kind_of` rows, in a dataset."""
     table = kind.removesuffix(MARGIN_SUFFIX)
     return f"{table}/{split}/{cell}{kind.removeprefix(table)}.parquet"
 

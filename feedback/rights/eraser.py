@@ -4,7 +4,6 @@ Each step says in the registry what it is about to do, does it, and may be done 
 is followed by one that ends the same. One process works at a time.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -21,14 +20,14 @@ from feedback.rights.evidence import Evidences
 from feedback.rights.traces import Traces, erased_traces
 from infra.artifacts import ArtifactStore, MissingArtifact, dump_json
 from infra.clock import now
-from infra.contracts.manifests import DatasetManifest
 from infra.database.engine import Database
-from infra.database.tables import AdapterRow, ErasureRow, RewardModelRow
+from infra.database.tables import ErasureRow
 from infra.envelopes import Sealer
 from infra.registry import adapters, cycles, erasures, exports, leases
 from infra.registry.erasures import ErasureState
 from infra.registry.errors import Conflict, NotFound
 from infra.registry.leases import Lease
+from infra.registry.lineage import Named
 from infra.settings import FeedbackSettings
 
 log = structlog.get_logger()
@@ -148,18 +147,20 @@ class _Work:
         with database.transaction() as session:
             leases.fence(session, self.lease)
             datasets = adapters.datasets_named(session, row.tenant, self.report["datasets"])
-            versions = [one for one in adapters.every(session, row.tenant) if _made_of(one, datasets)]
+            named = Named({one.dataset_id for one in datasets}, {one.sha256 for one in datasets})
+            versions = [one for one in adapters.every(session, row.tenant) if named.in_manifest(one.manifest)]
             for adapter in versions:
                 adapter.erasure = {row.erasure_id: now().isoformat(), **(adapter.erasure or {})}
-            rewards = [one.name for one in adapters.reward_models(session, row.tenant) if _made_of(one, datasets)]
+            known = adapters.reward_models(session, row.tenant)
+            rewards = [one.name for one in known if named.in_manifest(one.manifest)]
         evidences = Evidences(database, self.eraser.artifacts, row.erasure_id)
         redacted = {**self.report.get("evidence", {})}
         for adapter in versions:
             redacted[adapter.version] = redacted.get(adapter.version, 0) + evidences.redact(adapter)
             self.note(ErasureState.ERASING, evidence=redacted)
-        named = sorted(adapter.version for adapter in versions)
         self.report["aliases"] = sorted({adapter.alias for adapter in versions})
-        self.note(ErasureState.ERASING, adapters=named, reward_models=sorted(rewards))
+        touched = sorted(adapter.version for adapter in versions)
+        self.note(ErasureState.ERASING, adapters=touched, reward_models=sorted(rewards))
 
     def _exports(self) -> None:
         """Also those that are being written: whoever writes one looks for tombstones before it is ready."""
@@ -197,9 +198,3 @@ class _Work:
             self.note(ErasureState.ERASING, waits_for=str(error))
             return False
         return True
-
-
-def _made_of(row: AdapterRow | RewardModelRow, datasets: "Iterable[DatasetManifest]") -> bool:
-    """By the ids of the datasets or, where a manifest has none, by their hashes."""
-    ids, hashes = set(row.manifest.get("dataset_ids", ())), set(row.manifest.get("dataset_sha256", ()))
-    return any(dataset.dataset_id in ids or dataset.sha256 in hashes for dataset in datasets)

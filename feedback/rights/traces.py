@@ -14,8 +14,7 @@ from sqlalchemy.orm import Session
 from feedback.cells import PROMPTS, VOTES, Cell
 from feedback.datasets import index
 from feedback.datasets.facts import event_id
-from feedback.datasets.influence import DIRECTORY as WEIGHTS
-from feedback.datasets.shards import MARGIN_SUFFIX
+from feedback.datasets.shards import MARGIN_SUFFIX, WEIGHTS
 from feedback.datasets.standing import chunks
 from feedback.intake import stale
 from feedback.tables import InferenceRow, VoteEventRow, VoteTargetRow
@@ -51,7 +50,7 @@ class Traces:
         """(file, row) of each row of the tables that is made of their events."""
         for name in artifacts.files(directory):
             if self._may_hold(name) and not name.startswith(index.DIRECTORY):
-                table = _read(artifacts, f"{directory}/{name}", None)
+                table = read_columns(artifacts, f"{directory}/{name}", None)
                 for row in table.filter(self._mine(table)).to_pylist():
                     yield name, row
 
@@ -66,7 +65,7 @@ class Traces:
     def _holds(self, artifacts: ArtifactStore, path: str) -> bool:
         """A file that can't be read is taken to hold what is looked for."""
         try:
-            return bool(pc.any(self._mine(_read(artifacts, path, COLUMNS))).as_py())
+            return bool(pc.any(self._mine(read_columns(artifacts, path, COLUMNS))).as_py())
         except pa.ArrowInvalid:
             return True
 
@@ -83,7 +82,8 @@ class Traces:
         return pa.array(mine, pa.bool_())
 
     def _is_rated(self, artifacts: ArtifactStore, path: str) -> bool:
-        return not {self.rater, f"{AI}{self.rater}"}.isdisjoint(_read(artifacts, path, COLUMNS)["unit"].to_pylist())
+        units = read_columns(artifacts, path, COLUMNS)["unit"].to_pylist()
+        return not {self.rater, f"{AI}{self.rater}"}.isdisjoint(units)
 
 
 def erased_traces(session: Session, tombstone: ErasureRow, unknown_before: date) -> Traces:
@@ -113,7 +113,7 @@ def _traces(
     own = select(cast.event_id, cast.occurred_at, cast.bucket).where(cast.tenant == tenant, mine[cast])
     votes = session.execute(own).all()
     targets = {row.response_id for row in answers} | {f"{SESSION}{row.session_id}" for row in answers if row.session_id}
-    others = _votes_on(session, tenant, targets)
+    others = (Cell.of(row.occurred_at, row.bucket) for row in votes_on(session, tenant, targets))
     cells = {
         PROMPTS: frozenset(Cell.of(row.occurred_at, row.bucket) for row in answers),
         VOTES: frozenset({*(Cell.of(row.occurred_at, row.bucket) for row in votes), *others}),
@@ -121,17 +121,17 @@ def _traces(
     return Traces(rater, up_to, frozenset(row.event_id for row in (*answers, *votes)), cells)
 
 
-def _votes_on(session: Session, tenant: str, targets: Iterable[str]) -> Iterator[Cell]:
-    """The cells of everybody's votes on these answers and conversations."""
+def votes_on(session: Session, tenant: str, targets: Iterable[str]) -> Iterator[Any]:
+    """Everybody's votes on these answers and conversations: when, in which bucket, of which kind, by whom."""
     cast, target = VoteEventRow, VoteTargetRow
     same = (target.tenant == cast.tenant) & (target.vote_id == cast.vote_id)
-    query = select(cast.occurred_at, cast.bucket).join(target, same).where(target.tenant == tenant)
+    columns = (cast.occurred_at, cast.bucket, cast.kind, cast.rater)
+    query = select(*columns).join(target, same).where(target.tenant == tenant)
     for ids in chunks(targets):
-        for occurred_at, bucket in session.execute(query.where(target.target.in_(ids))):
-            yield Cell.of(occurred_at, bucket)
+        yield from session.execute(query.where(target.target.in_(ids)))
 
 
-def _read(artifacts: ArtifactStore, path: str, columns: Iterable[str] | None) -> pa.Table:
+def read_columns(artifacts: ArtifactStore, path: str, columns: Iterable[str] | None) -> pa.Table:
     """All columns, or those of these that there are."""
     with artifacts.open(path) as file:
         known = pq.ParquetFile(file)

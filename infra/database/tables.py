@@ -222,6 +222,20 @@ class ExportRow(Base):
     finished_at: Mapped[datetime | None]
 
 
+class TraceRow(Base):
+    """A question about an answer or an event. The gateway writes it, feedback answers it, and it is forgotten."""
+
+    __tablename__ = "traces"
+    tenant: Mapped[str] = mapped_column(String(100), primary_key=True)
+    trace_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    question: Mapped[dict[str, Any]]  # an `infra.contracts.traces.Question`
+    state: Mapped[str] = mapped_column(String(20), index=True)
+    answer: Mapped[dict[str, Any] | None]  # a `ResponseTrace` or an `EventTrace`
+    reason: Mapped[str | None] = mapped_column(Text)
+    requested_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+
+
 class CheckRow(Base):
     """A planted pair of answers whose better one is known. `question` is {messages, a, b}: the prompt and two texts."""
 

@@ -48,7 +48,7 @@ PIECE = 2000  # pairs in one transaction
 AGREEMENT = 0.75  # how often somebody finds the first of two answers better
 VOTES_PER_PAIR = 8  # four comparisons of two answers, and two thumbs for each
 VOTE_COLUMNS = ("tenant", "vote_id", "event_id", "occurred_at", "rater", "alias", "status", "consent_train",
-                "consent_explicit", "pairs", "counted", "first_seen_at")  # fmt: skip
+                "consent_explicit", "pairs", "thumbs", "counted", "counted_thumbs", "first_seen_at")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,8 @@ def _answer(
     values = {
         **_envelope(crowd, owner, body, at), "response_id": response, "alias": "assistant", "status": "completed",
         "stored": True, "rateable": True, "base_revision": "base", "turn": 1, "parent_response_id": None,
-        "regenerated_from": None, "rollout_id": None, "started_at": at, "ended_at": at,
+        "regenerated_from": None, "rollout_id": None, "rollout_step": None, "started_at": at,
+        "ended_at": at,
     }  # fmt: skip
     yield "inferences", tuple(values[name] for name in COLUMNS["inferences"])
     choice = {"tenant": TENANT, "response_id": response, "index": 0, "version": "base", "arm": "champion",
@@ -156,11 +157,13 @@ def _vote(
 ) -> Iterator[tuple[str, tuple[Any, ...]]]:
     envelope = _envelope(crowd, voter, body, at)
     vote_id = secrets.token_hex(32)
-    values = {**envelope, "vote_id": vote_id, "kind": kind, "name": kind, "retracted": False, "pairs": pairs}
+    values = {**envelope, "vote_id": vote_id, "kind": kind, "name": kind, "retracted": False, "pairs": pairs,
+              "thumbs": 1 - pairs}  # fmt: skip
     yield "vote_events", tuple(values[name] for name in COLUMNS["vote_events"])
     for target in targets:
         yield "vote_targets", (TENANT, vote_id, target)
-    row = {**values, "alias": "assistant", "status": "joined", "counted": pairs, "first_seen_at": at}
+    row = {**values, "alias": "assistant", "status": "joined", "counted": pairs,
+           "counted_thumbs": 1 - pairs, "first_seen_at": at}  # fmt: skip
     yield "votes", tuple(row[name] for name in VOTE_COLUMNS)
 
 

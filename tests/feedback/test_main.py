@@ -11,14 +11,16 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from feedback.errors import Stopping
 from feedback.main import Repeater
+from infra.contracts.traces import Question
 from infra.home import prepare
 from infra.ports import Ports
-from infra.registry import cycles
+from infra.registry import cycles, traces
 from infra.settings import load_settings
 from tests.support.feedback import Room, a_days_events
 
@@ -46,7 +48,7 @@ def process(ports: Ports) -> Iterator[subprocess.Popen[bytes]]:
     started.wait()
 
 
-def until(found: Callable[[], bool], timeout_s: float = 30) -> None:
+def until(found: Callable[[], bool], timeout_s: float = 120) -> None:
     deadline = time.monotonic() + timeout_s
     while not found():
         assert time.monotonic() < deadline, "it took too long"
@@ -59,7 +61,20 @@ def get(ports: Ports, path: str) -> str:
         return str(response.read().decode())
 
 
-def test_the_process_stores_builds_reports_and_drains(ports: Ports, process: subprocess.Popen[bytes]) -> None:
+def traced(ports: Ports) -> str:
+    """What the process says of an answer when it is asked over the registry."""
+    with ports.database.transaction() as session:
+        trace_id = traces.request(session, "default", Question(response_id="r3a")).trace_id
+
+    def answer() -> dict[str, Any] | None:
+        with ports.database.reading() as session:
+            return traces.get(session, "default", trace_id).answer
+
+    until(lambda: answer() is not None)
+    return str((answer() or {})["response_id"])
+
+
+def test_the_process_stores_builds_reports_traces_and_drains(ports: Ports, process: subprocess.Popen[bytes]) -> None:
     room = Room(ports.home, ports.database, ports.sealer, ports.eventlog)
     room.append(a_days_events(30))
     with ports.database.transaction() as session:
@@ -72,6 +87,7 @@ def test_the_process_stores_builds_reports_and_drains(ports: Ports, process: sub
     until(moved_on)
     with ports.database.reading() as session:
         assert cycles.get(session, cycle_id).state == "sft"
+    assert traced(ports) == "r3a"
     assert get(ports, "/healthz") == "ok\n"
     assert get(ports, "/readyz").strip() == "ok"
     assert f'thumbwheel_feedback_events_total{{outcome="stored"}} {float(len(a_days_events(30)))}' in get(

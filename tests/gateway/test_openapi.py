@@ -16,7 +16,8 @@ import pytest
 from infra.checks import make_planting
 from infra.clock import now
 from infra.contracts.manifests import GateReport, Verdict
-from infra.registry import adapters, checks, cycles
+from infra.contracts.traces import Question
+from infra.registry import adapters, checks, cycles, traces
 from infra.registry.adapters import AdapterState
 from tests.support.background import background_scene
 from tests.support.checks import make_question
@@ -35,7 +36,9 @@ no-shrink = true
 
 # Rules between fields, which no JSON Schema says: a valid body may be refused there.
 [[operations]]
-include-path = ["/v1/chat/completions", "/v1/feedback", "/v1/comparisons", "/v1/rankings", "/admin/v1/checks"]
+include-path = [
+    "/v1/chat/completions", "/v1/feedback", "/v1/comparisons", "/v1/rankings", "/admin/v1/checks", "/admin/v1/traces",
+]
 checks.positive_data_acceptance.enabled = false
 
 # Everybody has a name, whatever it is.
@@ -62,7 +65,7 @@ def test_the_document_names_every_operation_with_its_errors(document: dict[str, 
             assert {"401", "403", "500", "503"} <= operation["responses"].keys(), path
             assert "422" not in operation["responses"]
     nouns = {path.split("/")[3].partition(":")[0] for path in document["paths"] if path.startswith("/admin/v1/")}
-    assert nouns == {"cycles", "datasets", "adapters", "rollouts", "gates", "checks", "audit", "keys"}
+    assert nouns == {"cycles", "datasets", "adapters", "rollouts", "gates", "traces", "checks", "audit", "keys"}
     clients = {path for path in document["paths"] if path.startswith("/v1/")}
     paths = ("chat/completions", "models", "models/{model}", "feedback", "rankings")
     pairs = ("comparisons", "comparisons/check", "comparisons/query")
@@ -100,10 +103,12 @@ def things(scene: Scene) -> dict[str, list[str]]:
         adapters.store_gates(session, report)
         adapters.move(session, VERSION, AdapterState.ACCEPTED)
         check = checks.add(session, make_planting(identity, TENANT, ALIAS, make_question(), "test").row)
-        cycle_id, check_id = cycle.cycle_id, check.check_id
+        trace = traces.request(session, TENANT, Question(response_id="nothing"))
+        cycle_id, check_id, trace_id = cycle.cycle_id, check.check_id, trace.trace_id
     return {
         "cycle_id": [cycle_id],
         "check_id": [check_id, "nothing"],
+        "trace_id": [trace_id, "nothing"],
         "dataset_id": ["d1"],
         "version": [VERSION, "base"],
         "model": [ALIAS, "base", "nobody"],
