@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from io import BytesIO
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from feedback.datasets.shards import WEIGHTS
@@ -66,14 +65,16 @@ class Sources:
             return SourceList(self.artifacts, path, known.metadata.num_rows, complete)
 
     def _list(self, shelves: Sequence[Shelf]) -> bytes:
-        found, missing = pa.chunked_array([], pa.string()), 0
+        parts, waiting, missing = list[pa.Array](), 0, 0
         for ids in self._shards(shelves):
-            missing += ids is None
-            if ids is not None:
-                found = pa.chunked_array([*found.chunks, ids])
-            if len(found) > TOGETHER:
-                found = pa.chunked_array([found.unique()])
-        ordered = pc.unique(found).sort()
+            if ids is None:
+                missing += 1
+                continue
+            parts.append(ids)
+            waiting += len(ids)
+            if waiting > TOGETHER:
+                parts, waiting = [pa.chunked_array(parts).unique()], 0
+        ordered = pa.chunked_array(parts, pa.string()).unique().sort()
         schema = pa.schema([(COLUMN, pa.string())], {COMPLETE: b"0" if missing else b"1"})
         buffer = BytesIO()
         pq.write_table(pa.table([ordered], schema), buffer, row_group_size=PIECE, compression="zstd")
