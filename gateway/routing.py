@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from gateway.errors import NotFound, Unavailable
+from infra.contracts.events import SHADOW
 from infra.contracts.routing import BASE_VERSION, AliasRoute, Arm, Replica, ReplicaState, RoutingTable, WeightedVersion
 
 TRAINING_PREFIX = "train-"  # adapters under training are loaded for samples, never for users
 PAIR = "pair"  # the arm of an answer that has a choice of each arm
-SHADOW = "shadow"  # and of one that nobody is shown
-PINNED = "pinned"  # the arm of an answer whose version the client chose
+PINNED = "pinned"  # of an answer whose version the client chose
 OPTED_OUT = "opted_out"  # and of one whose client takes part in no rollout
 FIRST = 0.5  # the chance of either arm to be the first choice of a pair
 Fraction = Callable[[str, str], float]  # (salt, unit) -> [0, 1): Identity.fraction
