@@ -15,7 +15,9 @@ from gateway.auth import Auth
 from gateway.chat import Desk
 from gateway.limits import BodyLimit, VoteCors
 from gateway.metrics import Metrics
+from gateway.mirrors import Mirrors
 from gateway.recorder import ModelFacts, Recorder
+from gateway.replies import Replies
 from gateway.request_id import RequestId
 from gateway.routing import Router
 from gateway.services import Services, services
@@ -95,7 +97,10 @@ async def _open(stack: AsyncExitStack, ports: Ports, address: str) -> Services:
     auth = Auth(watch, ports.identity)
     facts = ModelFacts.of(ports.settings.serving.model)
     recorder = Recorder(spool, ports.sealer, facts, consent_default=settings.consent_default, metrics=metrics)
-    desk = Desk(router, engines, recorder, ports.identity, auth, metrics, settings.token_ttl_s)
+    replies = Replies(router, engines, ports.identity)
+    mirrors = Mirrors(replies, recorder, metrics, settings.mirror_most)
+    stack.push_async_callback(mirrors.close)
+    desk = Desk(router, replies, recorder, mirrors, ports.identity, auth, metrics, settings.token_ttl_s)
     stack.push_async_callback(desk.settle)
     ballots = BallotBox(auth, ports.identity, ports.sealer, producer, spool, shipper, metrics, settings)
     return Services(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.routing import Target
 from infra.contracts.events import Choice
 
 Json = dict[str, Any]
@@ -81,8 +82,13 @@ class Capture:
             captured = self._choices[choice["index"]] = CapturedChoice(others=dict(choice["message"]))
             captured.take_tokens(choice)
 
-    def choices(self, *, version: str, arm: str, propensity: float, stored: bool) -> list[Choice]:
-        """What the event says of each; without any content where none may be kept."""
+    def choices(self, target: Target, *, stored: bool) -> list[Choice]:
+        """What the event says of each; without any content where none may be kept.
+
+        A pair has both sides, whichever has begun: one alone would be told as an answer of its arm.
+        """
+        for index in range(len(target.sides)):
+            self._choices.setdefault(index, CapturedChoice())
         return [
             Choice(
                 index=index,
@@ -90,9 +96,9 @@ class Capture:
                 finish_reason=choice.finish_reason,
                 token_ids=choice.token_ids if stored else [],
                 logprobs=choice.logprobs if stored else [],
-                version=version,
-                arm=arm,
-                arm_propensity=propensity,
+                version=target.side(index).version,
+                arm=target.side(index).arm,
+                arm_propensity=target.side(index).propensity,
             )
             for index, choice in sorted(self._choices.items())
         ]

@@ -8,14 +8,13 @@ from typing import Any
 
 import orjson
 import structlog
-from aiohttp import ClientResponse
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from gateway.auth import TOKEN_HEADER, Auth
 from gateway.capture import Capture
-from gateway.chat_request import engine_body, parse
+from gateway.chat_request import parse
 from gateway.errors import (
     BadRequest,
     EngineAway,
@@ -28,21 +27,22 @@ from gateway.errors import (
     error_body,
 )
 from gateway.metrics import Metrics
+from gateway.mirrors import Mirrors
+from gateway.pairs import side_by_side
 from gateway.presence import ClientGone, WhilePresent
 from gateway.recorder import Asked, Recorder
+from gateway.replies import Replies, Reply
 from gateway.routing import PINNED, Router, Target
-from gateway.upstream import DONE, Engines, Events, UnknownVersion, decode, whole
+from gateway.upstream import DONE, UnknownVersion
 from gateway.visible import View
 from infra.clock import now
 from infra.contracts.events import InferenceStatus
-from infra.contracts.routing import Replica
 from infra.identity import FeedbackGrant, Identity
 from infra.registry import keys
 
 log = structlog.get_logger()
 
 SETTLE_S = 5.0
-TRIES = 2  # connections per answer: another replica's, or the only one's again
 
 
 class Stopping(Unavailable):
@@ -54,8 +54,9 @@ class Desk:
     """What every answer needs; one per process."""
 
     router: Router
-    engines: Engines
+    replies: Replies
     recorder: Recorder
+    mirrors: Mirrors
     identity: Identity
     auth: Auth
     metrics: Metrics
@@ -116,6 +117,7 @@ class Answer(Response):
         try:
             async with WhilePresent(receive):
                 await self._give()
+            self._desk.mirrors.take(self._asked, self._chosen)
         except ClientGone:
             await self._record(InferenceStatus.CANCELLED)
         except asyncio.CancelledError:
@@ -138,21 +140,29 @@ class Answer(Response):
 
     async def _give(self) -> None:
         """Chooses and counts in one step, so that every heartbeat reports this answer under its version."""
-        router = self._desk.router
-        request = self._asked.request
-        target = router.choose(
-            request.model, self._asked.unit, admin=self._admin, takes_part=request.about.rollouts == "true"
-        )
+        target = self._draw()
         try:
             await self._give_by(target)
         except UnknownVersion:
             if target.arm == PINNED:
                 raise NotFound(f"The model `{target.version}` is not loaded.", code="model_not_found") from None
-            self._desk.metrics.reroutes.inc()
-            log.warning("answer_rerouted", version=target.version)
+            await self._give_by_champion(target)
+        except (EngineAway, EngineFailed, EngineTimeout):
+            if self._begun or not target.sides:
+                raise
             await self._give_by_champion(target)
 
+    def _draw(self) -> Target:
+        router, asked = self._desk.router, self._asked
+        model, takes_part = asked.request.model, asked.request.about.rollouts == "true"
+        pair = router.pair(model, asked.response_id) if takes_part and asked.may_be_paired else None
+        return pair or router.choose(model, asked.unit, admin=self._admin, takes_part=takes_part)
+
     async def _give_by_champion(self, target: Target) -> None:
+        """Nothing of the first try is kept, not even as evidence."""
+        self._desk.metrics.reroutes.inc()
+        log.warning("answer_rerouted", version=target.version, arm=target.arm)
+        self._capture = Capture(self._asked.request.n or 1)
         try:
             await self._give_by(self._desk.router.champion(target))
         except UnknownVersion:
@@ -162,51 +172,39 @@ class Answer(Response):
         """Raises UnknownVersion where no replica has it, EngineAway where none can be reached, EngineBroke where one
         broke off. As long as the client has seen nothing, another one is asked."""
         self._target = target
-        away: GatewayError = EngineAway("no engine is ready")
-        with self._desk.router.counting(target.version):
-            replicas = self._desk.router.replicas(target.version)
-            for replica in (replicas * TRIES)[:TRIES]:
-                try:
-                    return await self._give_from(replica, target)
-                except (EngineAway, EngineBroke) as error:
-                    if self._begun:
-                        raise
-                    away = error
-        if not replicas and self._desk.router.has_ready_replica:
-            raise UnknownVersion(f"no engine has {target.version}")
-        raise away
+        with self._desk.router.counting(*target.versions):
+            try:
+                await self._give_once(target)
+            except EngineBroke:
+                if self._begun or target.sides:
+                    raise
+                self._capture = Capture(self._asked.request.n or 1)
+                await self._give_once(target)
 
-    async def _give_from(self, replica: Replica, target: Target) -> None:
+    async def _give_once(self, target: Target) -> None:
         asked, desk = self._asked, self._desk
-        model = replica.served_model if target.is_base else target.version
-        self._capture = Capture(asked.request.n or 1)
-        body = engine_body(asked.sent, model=model, cache_salt=desk.identity.cache_salt(asked.tenant))
-        with desk.router.occupying(replica):
-            async with await desk.engines.ask(replica, body, asked.response_id) as reply:
-                desk.metrics.first_byte_seconds.observe(time.perf_counter() - self._started)
-                if asked.request.stream:
-                    await self._stream(replica, reply)
-                else:
-                    await self._whole(replica, reply)
+        opened = side_by_side(desk.replies, asked, target) if target.sides else desk.replies.to(asked, target)
+        async with opened as reply:
+            desk.metrics.first_byte_seconds.observe(time.perf_counter() - self._started)
+            await (self._stream(reply) if asked.request.stream else self._whole(reply))
 
-    async def _whole(self, replica: Replica, reply: ClientResponse) -> None:
-        body = await whole(reply, replica)
+    async def _whole(self, reply: Reply) -> None:
+        body = await reply.whole()
         self._capture.take_body(body)
         await self._record(InferenceStatus.COMPLETED)
         shown = orjson.dumps(self._view().body(body))
         await self._begin({"content-type": "application/json", "content-length": str(len(shown))})
         await self._send({"type": "http.response.body", "body": shown})
 
-    async def _stream(self, replica: Replica, reply: ClientResponse) -> None:
+    async def _stream(self, reply: Reply) -> None:
         """What tells the client that the answer is complete is held back until the event is safe."""
         view, held = self._view(), list[bytes]()
-        async for batch in Events(reply, replica):
+        async for batch in reply.pieces():
             ready: list[bytes] = []
-            for data in batch:
-                if data == DONE:
+            for chunk in batch:
+                if chunk is None:
                     await self._record(InferenceStatus.COMPLETED)
                     return await self._write([*ready, *held, sse(DONE)], more=False)
-                chunk = decode(data, replica)
                 self._capture.take_chunk(chunk)
                 if (shown := view.chunk(chunk)) is not None:
                     (held if self._capture.finished else ready).append(sse(orjson.dumps(shown)))

@@ -68,8 +68,8 @@ CHAT_RESPONSES: Responses = {
             name: {"schema": {"type": "string"}, "description": text}
             for name, text in (
                 (TOKEN_HEADER, "Lets a browser vote on this answer."),
-                ("x-thumbwheel-version", "The version that answered."),
-                ("x-thumbwheel-arm", "champion, challenger or pinned."),
+                ("x-thumbwheel-version", "The version that answered; of a pair the champion's."),
+                ("x-thumbwheel-arm", "champion, challenger, pair, pinned or opted_out."),
             )
         },
     },

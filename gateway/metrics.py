@@ -35,7 +35,15 @@ class Metrics:
             registry=registry,
         )
         self.reroutes = Counter(
-            name("reroutes_total"), "Answers sent to the champion after the engine's 404.", registry=registry
+            name("reroutes_total"),
+            "Answers sent to the champion after the engine's 404, or after one side of a pair had failed.",
+            registry=registry,
+        )
+        self.mirrors = Counter(
+            name("mirrors_total"),
+            "Requests that a shadow was to answer too: completed, failed, or skipped since too many were under way.",
+            ["outcome"],
+            registry=registry,
         )
         self.in_flight = Gauge(name("in_flight"), "Answers under way, by version.", ["version"], registry=registry)
         self.revision = Gauge(name("routing_revision"), "Revision of the routing table in use.", registry=registry)

@@ -52,6 +52,12 @@ class Asked:
     sent: Mapping[str, Any]
     bytes: int
     started_at: datetime
+    shadow_of: str | None = None
+
+    @property
+    def may_be_paired(self) -> bool:
+        """Two answers are asked for that have nothing to do with each other, as the beams of one search have."""
+        return self.request.n == 2 and not self.sent.get("use_beam_search")
 
     @property
     def unit(self) -> str:
@@ -72,7 +78,8 @@ class Recorder:
         """Returns when the event would survive a kill of this process."""
         event = self._event(asked, target, capture, status)
         header = self._header(asked)
-        self._metrics.answers.labels(status.value).inc()
+        if asked.shadow_of is None:
+            self._metrics.answers.labels(status.value).inc()
         if asked.bytes < INLINE_BYTES and self._sealer.is_quick(header):
             self._write(event, header)
         else:
@@ -116,17 +123,16 @@ class Recorder:
             request=content(asked.sent) if stored else {},
             sampling=self._sampling(asked.sent, stored),
             prompt_token_ids=capture.prompt_token_ids if stored else [],
-            choices=capture.choices(
-                version=target.version, arm=target.arm, propensity=target.propensity, stored=stored
-            ),
+            choices=capture.choices(target, stored=stored),
             usage=capture.usage,
             started_at=asked.started_at,
             ended_at=now(),
             turn=turn(asked.sent),
             parent_response_id=about.parent_response_id,
             regenerated_from=about.regenerated_from,
-            rateable=about.rateable == "true",
+            rateable=about.rateable == "true" and asked.shadow_of is None,
             routing_revision=target.revision,
             rollout_id=target.rollout_id,
             rollout_step=target.rollout_step,
+            shadow_of=asked.shadow_of,
         )

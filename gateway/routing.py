@@ -6,23 +6,29 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from gateway.errors import EngineAway, EngineBroke, NotFound, Unavailable
+from infra.contracts.events import SHADOW
 from infra.contracts.routing import BASE_VERSION, AliasRoute, Arm, Replica, ReplicaState, RoutingTable, WeightedVersion
 
 TRAINING_PREFIX = "train-"  # adapters under training are loaded for samples, never for users
 SLACK = 1  # answers that a replica may have under way beyond the least busy one and still be the first to ask
 AVOID_S = 2.0
-PINNED = "pinned"  # the arm of an answer whose version the client chose
+PAIR = "pair"  # the arm of an answer that has a choice of each arm
+PINNED = "pinned"  # of an answer whose version the client chose
 OPTED_OUT = "opted_out"  # and of one whose client takes part in no rollout
+FIRST = 0.5  # the chance of either arm to be the first choice of a pair
 Fraction = Callable[[str, str], float]  # (salt, unit) -> [0, 1): Identity.fraction
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What one request was given. `propensity` is the chance that this version had to be drawn."""
+    """What one request was given. `propensity` is the chance that this version had to be drawn.
+
+    `sides` are those of a pair by the index of their choice; the version of the pair itself is the champion.
+    """
 
     alias: str
     version: str
@@ -32,6 +38,15 @@ class Target:
     rollout_id: str | None
     rollout_step: int | None  # None: it is no evidence about a rollout
     revision: int
+    sides: tuple["Target", ...] = ()
+
+    def side(self, index: int) -> "Target":
+        """Who wrote this choice."""
+        return self.sides[index] if self.sides else self
+
+    @property
+    def versions(self) -> list[str]:
+        return [side.version for side in self.sides] or [self.version]
 
     @property
     def is_base(self) -> bool:
@@ -78,6 +93,31 @@ class Router:
         entry = WeightedVersion(version=model, arm=Arm.CHAMPION, weight=1.0)
         return _target(route, entry, table.revision, arm=PINNED, is_evidence=False)
 
+    def pair(self, model: str, response_id: str) -> Target | None:
+        """A choice of each arm, for a share of the requests for two; drawn apart from whatever a rater sticks to."""
+        table = self._current()
+        route = table.aliases.get(model)
+        if self.stale or route is None or route.challenger is None:
+            return None
+        if self._fraction(f"pair {route.salt}", response_id) >= route.pairs:
+            return None
+        first = self._fraction(f"side {route.salt}", response_id) < FIRST
+        return _pair(route, table.revision, challenger_first=first)
+
+    def mirrors(self, shown: Target, unit: str) -> list[Target]:
+        """The versions that answer this request too, as long as the step that it was answered in goes on."""
+        table = self._current()
+        route = table.aliases.get(shown.alias)
+        if self.stale or route is None or shown.rollout_step is None:
+            return []
+        if (route.rollout_id, route.rollout_step) != (shown.rollout_id, shown.rollout_step):
+            return []
+        return [
+            _shadow(route, version, table.revision)
+            for version, share in route.mirrors.items()
+            if self._fraction(f"mirror {route.salt} {version}", unit) < share
+        ]
+
     def champion(self, target: Target) -> Target:
         """Where an answer goes whose version the engine no longer has."""
         table = self._current()
@@ -93,14 +133,15 @@ class Router:
         return sorted(ordered, key=self._has_failed)
 
     @contextmanager
-    def counting(self, counter_of: str) -> Iterator[None]:
-        """An answer of this version is under way."""
-        self.in_flight[counter_of] += 1
+    def counting(self, *versions: str) -> Iterator[None]:
+        """Answers of these versions are under way."""
+        self.in_flight.update(versions)
         try:
             yield
         finally:
-            _decrement(self.in_flight, counter_of)
-            if counter_of not in self.in_flight and not self._is_routed(counter_of):
+            for version in versions:
+                _decrement(self.in_flight, version)
+            if any(version not in self.in_flight and not self._is_routed(version) for version in versions):
                 self.news.set()
 
     @contextmanager
@@ -198,6 +239,24 @@ def _target(
         rollout_step=route.rollout_step if is_evidence else None,
         revision=revision,
     )
+
+
+def _pair(route: AliasRoute, revision: int, *, challenger_first: bool) -> Target:
+    """Both arms were certain, only their places were drawn."""
+    sides = [
+        _target(route, entry.model_copy(update={"weight": FIRST}), revision)
+        for arm in (Arm.CHAMPION, Arm.CHALLENGER)
+        for entry in route.versions
+        if entry.arm is arm
+    ]
+    champion, challenger = sides[0], sides[1]
+    ordered = (challenger, champion) if challenger_first else (champion, challenger)
+    return replace(champion, arm=PAIR, propensity=route.pairs, sides=ordered)
+
+
+def _shadow(route: AliasRoute, version: str, revision: int) -> Target:
+    entry = WeightedVersion(version=version, arm=Arm.CHALLENGER, weight=route.mirrors[version])
+    return _target(route, entry, revision, arm=SHADOW)
 
 
 def _decrement(counter: Counter[str], name: str) -> None:

@@ -1,5 +1,6 @@
 """The engines over HTTP: pooled connections, and each way they can fail as an error of ours."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import aiohttp
@@ -76,7 +77,10 @@ async def whole(reply: aiohttp.ClientResponse, replica: Replica) -> dict[str, An
 
 
 class Events:
-    """The data of each server-sent event, those that arrive together at once. Raises EngineFailed or EngineTimeout."""
+    """What each server-sent event holds, those that arrive together at once; None is their end.
+
+    Raises EngineFailed or EngineTimeout, also while what has arrived is gone through.
+    """
 
     def __init__(self, reply: aiohttp.ClientResponse, replica: Replica) -> None:
         self._pieces, self._replica, self._rest = reply.content.iter_any(), replica, b""
@@ -84,12 +88,12 @@ class Events:
     def __aiter__(self) -> "Events":
         return self
 
-    async def __anext__(self) -> list[bytes]:
+    async def __anext__(self) -> Iterator[dict[str, Any] | None]:
         try:
             while True:
                 *complete, self._rest = (self._rest + await self._pieces.__anext__()).split(b"\n\n")
                 if found := [event[6:] for event in complete if event.startswith(b"data: ")]:
-                    return found
+                    return (None if data == DONE else decode(data, self._replica) for data in found)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise failure(error, self._replica) from None
 

@@ -119,6 +119,9 @@ class GatewaySettings(Section):
     upstream_timeout_s: float = Field(300, gt=0, description="Longest silence of the engine before 504.")
     connect_timeout_s: float = Field(2, gt=0, description="Longest wait for a connection to the engine before 503.")
     upstream_connections: int = Field(1024, gt=0, description="Pooled connections to the engines.")
+    mirror_most: int = Field(
+        16, ge=0, description="Most requests that one gateway mirrors to a shadow at a time; others are not mirrored."
+    )
     routing_poll_s: float = Field(0.1, gt=0, description="How often the routing table is read again.")
     routing_max_age_s: float = Field(
         60, gt=0, description="After this long without a readable table everything goes to its champion."

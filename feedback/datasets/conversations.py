@@ -5,14 +5,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import ColumnElement, and_, exists, func, select
 
 from feedback.datasets.standing import Cut, before, chunks, superseded
 from feedback.judgements.exchange import Turn
 from feedback.judgements.turns import TURNS_MOST
-from feedback.tables import InferenceRow, VoteEventRow, VoteTargetRow
+from feedback.tables import ChoiceRow, InferenceRow, VoteEventRow, VoteTargetRow
 from feedback.votes import Judge
-from infra.contracts.events import FEEDBACK_TOPIC, INFERENCE_TOPIC, InferenceStatus, Source
+from infra.contracts.events import FEEDBACK_TOPIC, INFERENCE_TOPIC, SHADOW, InferenceStatus, Source
 from infra.database.engine import Database
 
 RATINGS = ("thumbs", "rating")  # the kinds that are about one answer, and about it alone
@@ -41,7 +41,7 @@ class Conversations:
         order = (asked.occurred_at, asked.event_id)
         place = func.row_number().over(partition_by=asked.session_id, order_by=order).label("place")
         columns = (asked.session_id, asked.response_id, asked.alias, *order)
-        mine = (asked.tenant == self.tenant, asked.status == InferenceStatus.COMPLETED)
+        mine = (asked.tenant == self.tenant, asked.status == InferenceStatus.COMPLETED, ~_is_shadow())
         for ids in chunks(session_ids):
             where = (*mine, asked.session_id.in_(ids), before(asked, INFERENCE_TOPIC, self.cut))
             numbered = select(*columns, place).where(*where).subquery()
@@ -64,3 +64,10 @@ class Conversations:
                 ):
                     found[response_id].add((rater, source == Source.AI))
         return found
+
+
+def _is_shadow() -> ColumnElement[bool]:
+    """It has the session of the answer that was shown in its place, and is no turn of it."""
+    said = ChoiceRow
+    same = (said.tenant == InferenceRow.tenant, said.response_id == InferenceRow.response_id)
+    return exists().where(*same, said.arm == SHADOW)

@@ -10,6 +10,7 @@ HINTS = {
     "check_question": "their answers are known: they tell how far a rater is trusted",
     "inference_missing": "their answers have not arrived: is a gateway's spool waiting?",
     "not_stored": "their requests said store: false",
+    "shadow": "nobody was shown these answers",
     "not_a_judgement": "comments and custom metrics make no rows",
     "judged_by_itself": "the rater's own thumb or stars on a turn count, not the conversation's",
     "too_many_turns": "does the client send one session_id for everything?",

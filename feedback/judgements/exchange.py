@@ -90,6 +90,8 @@ class Answers:
 
 def make_exchange(event: Answered) -> Exchange | Unusable:
     body = event.body
+    if body.shadow_of is not None:
+        return Unusable("shadow")
     if not body.stored:
         return Unusable("not_stored")
     if body.status is not InferenceStatus.COMPLETED:

@@ -9,14 +9,14 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from feedback.datasets.influence import DIRECTORY
+from feedback.datasets.shards import WEIGHTS
 from feedback.tallying.trials import Trial
 from feedback.votes import AI
 from infra.artifacts import ArtifactStore, MissingArtifact
 from infra.database.engine import Database
 from infra.database.tables import DatasetRow
 
-RATERS = f"{DIRECTORY}/raters.parquet"
+RATERS = f"{WEIGHTS}/raters.parquet"
 NOBODY = "nobody:"  # how the unit of a judgement begins that names no rater
 log = structlog.get_logger()
 

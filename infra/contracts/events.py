@@ -17,6 +17,7 @@ ERASURE_TOPIC = "thumbwheel.erasure.v1"
 ROLLOUT_TOPIC = "thumbwheel.rollout.v1"
 DEAD_LETTER_TOPIC = "thumbwheel.dead-letter.v1"
 TOPICS = (INFERENCE_TOPIC, FEEDBACK_TOPIC, ERASURE_TOPIC, ROLLOUT_TOPIC, DEAD_LETTER_TOPIC)
+SHADOW = "shadow"  # the arm of a choice that nobody was shown
 
 
 class Source(StrEnum):

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from gateway.capture import Capture
+from gateway.routing import Target
 from gateway.visible import View
 
 Json = dict[str, Any]
@@ -14,6 +15,11 @@ def make_chunk(*, index: int = 0, finish: str | None = None, ids: list[int] | No
     return {"id": "e", "model": "e", "object": "chat.completion.chunk", "choices": [choice]}
 
 
+def make_target(**overrides: Any) -> Target:
+    fields = {"alias": "assistant", "version": "v1", "arm": "champion", "propensity": 1.0, "base_revision": "base-rev"}
+    return Target(**{**fields, "rollout_id": None, "rollout_step": None, "revision": 1, **overrides})
+
+
 def captured(*chunks: Json, n: int = 1) -> Capture:
     capture = Capture(n)
     for chunk in chunks:
@@ -22,7 +28,7 @@ def captured(*chunks: Json, n: int = 1) -> Capture:
 
 
 def messages(capture: Capture) -> list[Json | None]:
-    return [c.message for c in capture.choices(version="v1", arm="champion", propensity=1, stored=True)]
+    return [c.message for c in capture.choices(make_target(), stored=True)]
 
 
 def test_pieces_join_to_the_whole_message() -> None:
@@ -31,7 +37,7 @@ def test_pieces_join_to_the_whole_message() -> None:
         make_chunk(content="The ", ids=[1], reasoning="hm"),
         make_chunk(content="cosine", ids=[2, 3], finish="stop"),
     )
-    (choice,) = capture.choices(version="v1", arm="champion", propensity=0.5, stored=True)
+    (choice,) = capture.choices(make_target(propensity=0.5), stored=True)
     assert choice.message == {"role": "assistant", "content": "The cosine", "reasoning": "hm"}
     assert (choice.token_ids, choice.logprobs, choice.finish_reason) == ([1, 2, 3], [-1, -2, -3], "stop")
     assert (choice.version, choice.arm, choice.arm_propensity) == ("v1", "champion", 0.5)
@@ -62,6 +68,16 @@ def test_choices_that_arrive_interleaved_are_told_apart() -> None:
     assert [m and m["content"] for m in messages(capture)] == ["a", "bB"]
 
 
+def test_a_pair_tells_both_sides_even_where_one_has_said_nothing() -> None:
+    sides = (make_target(version="v2", arm="challenger"), make_target())
+    first, second = captured(make_chunk(index=1, content="b"), n=2).choices(make_target(sides=sides), stored=True)
+    assert [(side.index, side.version, side.arm) for side in (first, second)] == [
+        (0, "v2", "challenger"),
+        (1, "v1", "champion"),
+    ]
+    assert (first.message, first.finish_reason) == ({"role": "assistant", "content": None}, None)
+
+
 def test_an_answer_is_finished_when_every_choice_is() -> None:
     capture = captured(make_chunk(index=0, finish="stop"), n=2)
     assert not capture.finished
@@ -70,9 +86,8 @@ def test_an_answer_is_finished_when_every_choice_is() -> None:
 
 
 def test_without_storing_nothing_of_the_content_is_kept() -> None:
-    (choice,) = captured(make_chunk(content="secret", ids=[1], finish="stop")).choices(
-        version="v1", arm="champion", propensity=1, stored=False
-    )
+    capture = captured(make_chunk(content="secret", ids=[1], finish="stop"))
+    (choice,) = capture.choices(make_target(), stored=False)
     assert (choice.message, choice.token_ids, choice.logprobs, choice.finish_reason) == (None, [], [], "stop")
 
 

@@ -279,3 +279,93 @@ def test_the_last_answer_of_a_version_left_behind_is_news_and_one_of_a_version_i
 
 def test_a_table_that_was_applied_is_news() -> None:
     assert make_router().news.is_set()
+
+
+def pairing(pairs: float = 1.0, share: float = 0.1) -> RoutingTable:
+    route = make_route({"v1": 1.0}).stepped("v2", "r1", 2, Step(share=share, pairs=pairs))
+    return make_table(aliases={"assistant": route})
+
+
+def test_a_pair_has_a_side_of_each_arm_whose_place_was_drawn_by_a_coin() -> None:
+    router = Router(IDENTITY.fraction)
+    router.apply(pairing())
+    pair = router.pair("assistant", "chatcmpl-1")
+    assert pair is not None
+    assert (pair.version, pair.arm, pair.rollout_id, pair.rollout_step) == ("v1", "pair", "r1", 2)
+    assert sorted((side.version, side.arm, side.propensity) for side in pair.sides) == [
+        ("v1", "champion", 0.5),
+        ("v2", "challenger", 0.5),
+    ]
+    assert [pair.side(index) for index in (0, 1)] == list(pair.sides)
+    assert router.pair("assistant", "chatcmpl-1") == pair
+
+
+def test_pairs_and_their_places_are_drawn_apart_from_each_other_and_from_the_arm() -> None:
+    router, ids = Router(IDENTITY.fraction), [f"chatcmpl-{i}" for i in range(4_000)]
+    router.apply(pairing(pairs=0.5, share=0.5))
+    drawn = Counter(
+        (
+            pair.sides[0].version if (pair := router.pair("assistant", i)) else None,
+            router.choose("assistant", i).version,
+        )
+        for i in ids
+    )
+    for arm in ("v1", "v2"):
+        assert drawn[None, arm] / len(ids) == pytest.approx(0.25, abs=0.035)  # five standard errors
+        for first in ("v1", "v2"):
+            assert drawn[first, arm] / len(ids) == pytest.approx(0.125, abs=0.027)
+
+
+def test_without_a_challenger_or_a_fresh_table_nothing_is_paired() -> None:
+    router = Router(lambda _salt, _unit: 0.0)
+    router.apply(stepping(0.5))
+    assert router.pair("assistant", "r") is None  # the step has no pairs
+    router.apply(pairing())
+    assert router.pair("v1", "r") is None  # pinned
+    router.stale = True
+    assert router.pair("assistant", "r") is None
+
+
+def shadowing(share: float, step: int = 0) -> RoutingTable:
+    route = make_route({"v1": 1.0}).stepped("v2", "r1", step, Step(kind=StepKind.SHADOW, share=share))
+    return make_table(aliases={"assistant": route})
+
+
+def test_the_same_people_are_mirrored_every_time_and_more_of_them_as_the_share_grows() -> None:
+    router, units = Router(IDENTITY.fraction), [f"rater-{i}" for i in range(2_000)]
+    inside: set[str] = set()
+    for share in (0.1, 0.5):
+        router.apply(shadowing(share))
+        shown = router.choose("assistant", "anybody")
+        mirrored = {unit for unit in units if router.mirrors(shown, unit)}
+        assert inside <= mirrored
+        assert len(mirrored) / len(units) == pytest.approx(share, abs=5 * (share * (1 - share) / len(units)) ** 0.5)
+        inside = mirrored
+
+
+def test_a_mirror_carries_its_step_and_its_share() -> None:
+    router = Router(lambda _salt, _unit: 0.0)
+    router.apply(shadowing(0.25, step=1))
+    (mirror,) = router.mirrors(router.choose("assistant", "ada"), "ada")
+    assert (mirror.version, mirror.arm, mirror.propensity) == ("v2", "shadow", 0.25)
+    assert (mirror.rollout_id, mirror.rollout_step, mirror.sides) == ("r1", 1, ())
+
+
+def test_what_is_no_evidence_is_not_mirrored() -> None:
+    router = Router(lambda _salt, _unit: 0.0)
+    router.apply(shadowing(1.0))
+    shown = router.choose("assistant", "ada")
+    assert not router.mirrors(router.choose("assistant", "ada", takes_part=False), "ada")
+    assert not router.mirrors(router.choose("v1", "ada"), "ada")
+    router.apply(shadowing(1.0, step=1))
+    assert not router.mirrors(shown, "ada")  # it was answered in the step before
+    router.apply(shadowing(1.0))
+    router.stale = True
+    assert not router.mirrors(shown, "ada")
+
+
+def test_all_versions_of_a_pair_are_counted() -> None:
+    router = make_router()
+    with router.counting("v1", "v2"), router.counting("v1"):
+        assert router.in_flight == {"v1": 2, "v2": 1}
+    assert router.in_flight == {}

@@ -23,10 +23,15 @@ ARGUMENTS = '{"city": "Ulm"}'  # of a tool call; streamed in three pieces
 
 @dataclass
 class ScriptedEngine:
-    """`known` are the versions it has; `script` holds the failures of the next requests, `pace_s` waits per token."""
+    """`known` are the versions it has; `script` holds the failures of the next requests, `pace_s` waits per token.
+
+    `faults` are failures of all requests for a version; those for one in `held` wait for its event.
+    """
 
     known: set[str] = field(default_factory=lambda: {"base"})
     script: deque[Failure] = field(default_factory=deque)
+    faults: dict[str, Failure] = field(default_factory=dict)
+    held: dict[str, asyncio.Event] = field(default_factory=dict)
     pace_s: float = 0.0
     tokens: int = 4
     key: str | None = None
@@ -39,12 +44,13 @@ class ScriptedEngine:
         body = json.loads(await request.read())
         self.requests.append(body)
         self.headers.append({name.lower(): value for name, value in request.headers.items()})
-        failure = self.script.popleft() if self.script else "none"
+        failure = self.script.popleft() if self.script else self.faults.get(body["model"], "none")
         if self.key is not None and request.headers.get("Authorization") != f"Bearer {self.key}":
             return _error(401, "Unauthorized", "unauthorized")
         if body["model"] not in self.known:
             return _error(404, f"The model `{body['model']}` does not exist.", "NotFoundError")
         try:
+            await self._wait_for(body["model"])
             if (refused := await self._refuse(failure, request)) is not None:
                 return refused
             whole = self._stream(request, body, failure) if body.get("stream") else self._whole(body, failure)
@@ -52,6 +58,10 @@ class ScriptedEngine:
         except (asyncio.CancelledError, ConnectionError):
             self.cancelled += 1
             raise
+
+    async def _wait_for(self, version: str) -> None:
+        if version in self.held:
+            await self.held[version].wait()
 
     async def _refuse(self, failure: Failure, request: web.Request) -> web.StreamResponse | None:
         if failure == "silent":

@@ -59,8 +59,12 @@ class Stack:
         previous: Sequence[str] = (),
         state: ReplicaState = ReplicaState.READY,
         salt: str = "salt",
+        **route: Any,
     ) -> RoutingTable:
-        """The next routing table: the first of `versions` (weights by name) is the champion, all are loaded."""
+        """The next routing table: the first of `versions` (weights by name) is the champion, all are loaded.
+
+        `route` are further fields of the alias' route, such as `pairs`.
+        """
         weights = versions or {"base": 1.0}
         with self.ports.database.transaction() as session:
             lease = leases.acquire(session, "controller", "test", 60)
@@ -68,7 +72,7 @@ class Stack:
             table = RoutingTable(
                 revision=fleet.routing_revision(session) + 1,
                 issued_at=now(),
-                aliases={ALIAS: make_route(weights, previous=previous, salt=salt)},
+                aliases={ALIAS: make_route(weights, previous=previous, salt=salt).model_copy(update=route)},
                 replicas=[
                     make_replica(f"replica-{at}", address, [*weights, *previous, *loaded], state)
                     for at, address in enumerate(engines)
