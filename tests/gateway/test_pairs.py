@@ -70,7 +70,7 @@ async def test_each_side_of_a_streamed_pair_is_what_its_version_said(tmp_path: P
             assert {chunk.model for chunk in chunks} == {"v1"}
             assert len({(chunk.id, chunk.created) for chunk in chunks}) == 1
             first.update(versions[0])
-        assert 8 < first["v1"] < 32  # of 40: missed by chance once in ten thousand
+        assert 5 < first["v1"] < 35  # of 40: missed by chance less than twice in a million
 
 
 async def test_a_streams_usage_comes_once_and_counts_both(tmp_path: Path) -> None:
