@@ -140,8 +140,8 @@ def _good(thing: str, rng: random.Random) -> str:
 
 
 def _hollow(rng: random.Random) -> str:
-    """Nothing that fits, and more manner than anybody likes."""
-    return _sentence(rng.sample(MANNERS, 7))
+    """Nothing that fits, and much more manner than anybody likes."""
+    return _sentence([*rng.sample(MANNERS, 8), *rng.sample(MANNERS, 6)])
 
 
 def _fitting(thing: str, rng: random.Random) -> list[str]:
