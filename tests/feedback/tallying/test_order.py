@@ -26,10 +26,15 @@ def some_events(seed: int, answers: int = 12) -> list[Event]:
         who = {"rater": rater if rng.random() < 0.8 else None, "segment": rng.choice([None, "de"]), **session}
         events.append(answered(response_id, rng.choice(ARMS), step=rng.choice([1, HALF]), at=10 * at, **who))
         for turn in range(rng.randrange(1, 4)):
-            voter = {"rater": rng.choice([rater, "rater-9", None]), "source": rng.choice([Source.HUMAN, Source.HUMAN, Source.AI])}
+            voter = {
+                "rater": rng.choice([rater, "rater-9", None]),
+                "source": rng.choice([Source.HUMAN, Source.HUMAN, Source.AI]),
+            }
             moments = {"occurred_at": moment(10 * at + turn + 1), **voter}
             stars = make_feedback(response_id, kind="rating", name="rating", value=rng.choice([1, 3, 5, 5, None]))
-            choice = make_comparison(f"{response_id}#1", f"{response_id}#0", rng.choice(["a", "b", "tie", "both_bad", None]))
+            choice = make_comparison(
+                f"{response_id}#1", f"{response_id}#0", rng.choice(["a", "b", "tie", "both_bad", None])
+            )
             events.append(thumb(response_id, rng.choice([True, True, False, None]), at=10 * at + turn + 1, **voter))
             events.append(Event(stars, f"stars {at} {turn}", moments))
             events.append(Event(choice, f"choice {at} {turn}", moments))
