@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import bindparam, func, select, text
 
 from feedback.datasets.archive import ENVELOPE, UNREADABLE, envelope_of
-from feedback.tables import InferenceRow, VoteEventRow, VoteRow, VoteTargetRow
+from feedback.tables import InferenceRow, VoteEventRow, VoteRow
 from feedback.tallying.answers import Answer, answer_of
 from feedback.tallying.trials import Trial
 from feedback.tallying.units import KINDS, Kind, Unit
@@ -51,7 +51,7 @@ class Reader:
         return [vote for row in rows.values() if (vote := self._vote(row)) is not None]
 
     def _of(self, trial: Trial, kind: Kind, names: Sequence[str]) -> Iterable[Answer]:
-        """By the index of raters or sessions: an expression has none, or SQLite would read the whole rollout instead."""
+        """By the index of raters or sessions: an expression has none, or SQLite would read the whole rollout."""
         in_it = func.coalesce(Asked.rollout_id, "") == trial.rollout_id
         mine = (Asked.tenant == trial.tenant, in_it, Asked[kind].in_(names))
         counted = (Asked.rollout_step.is_not(None), Asked.erased_at.is_(None))
