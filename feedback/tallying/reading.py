@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import bindparam, func, select, text
 
 from feedback.datasets.archive import ENVELOPE, UNREADABLE, envelope_of
-from feedback.tables import InferenceRow, VoteEventRow, VoteRow, VoteTargetRow
+from feedback.tables import InferenceRow, VoteEventRow, VoteRow
 from feedback.tallying.answers import Answer, answer_of
 from feedback.tallying.trials import Trial
 from feedback.tallying.units import KINDS, Kind, Unit
@@ -22,6 +22,9 @@ from infra.eventlog.base import Position
 OPEN = 1000  # sealed bodies in memory at one time
 KNOWN = 50_000  # answers that need not be opened again: about 25 MB
 JUDGING = ("thumbs", "rating", "comparison")
+POINTING = "SELECT vote_id FROM vote_targets{} WHERE tenant = :tenant AND target IN :targets"
+# SQLite would sooner read all targets of the tenant in an index that has every column than use the one by target.
+BY_TARGET = {"sqlite": " INDEXED BY vote_targets_target", "postgresql": ""}
 Asked, Cast = InferenceRow.__table__.c, VoteEventRow.__table__.c  # as they are: nothing is mapped
 
 
@@ -48,10 +51,13 @@ class Reader:
         return [vote for row in rows.values() if (vote := self._vote(row)) is not None]
 
     def _of(self, trial: Trial, kind: Kind, names: Sequence[str]) -> Iterable[Answer]:
-        mine = (Asked.tenant == trial.tenant, Asked.rollout_id == trial.rollout_id, *_whose(kind, names))
+        """By the index of raters or sessions: an expression has none, or SQLite would read the whole rollout."""
+        in_it = func.coalesce(Asked.rollout_id, "") == trial.rollout_id
+        mine = (Asked.tenant == trial.tenant, in_it, Asked[kind].in_(names))
         counted = (Asked.rollout_step.is_not(None), Asked.erased_at.is_(None))
+        query = select(Asked.rater, Asked.session_id, Asked.response_id, Asked.event_id).where(*mine, *counted)
         with self.database.reading() as session:
-            rows = session.execute(select(Asked.event_id, Asked.response_id).where(*mine, *counted)).all()
+            rows = [row for row in session.execute(query) if Unit.of(*row[:3]).kind == kind]
         new = [row.response_id for row in rows if row.event_id not in self.known]
         for at in range(0, len(new), OPEN):
             self._open(trial, new[at : at + OPEN])
@@ -68,14 +74,18 @@ class Reader:
                 self.known[row.event_id] = answer_of(Answered(envelope, self.sealer.open(envelope, Inference), at))
 
     def _cast(self, trial: Trial, response_ids: Sequence[str]) -> Sequence[Any]:
-        target, vote = VoteTargetRow.__table__.c, VoteRow.__table__.c
-        current = (vote.tenant == target.tenant) & (vote.vote_id == target.vote_id)
+        vote, vote_ids = VoteRow.__table__.c, self._pointing_at(trial, response_ids)
         event = (Cast.tenant == vote.tenant) & (Cast.event_id == vote.event_id)
         said = (Cast.source == Source.HUMAN, Cast.kind.in_(JUDGING), ~Cast.retracted, Cast.erased_at.is_(None))
-        query = select(*(Cast[name] for name in ENVELOPE)).select_from(VoteTargetRow).join(VoteRow, current)
-        query = query.join(VoteEventRow, event).where(target.tenant == trial.tenant, target.target.in_(response_ids))
+        query = select(*(Cast[name] for name in ENVELOPE)).select_from(VoteRow).join(VoteEventRow, event)
         with self.database.reading() as session:
-            return session.execute(query.where(*said)).all()
+            return session.execute(query.where(vote.tenant == trial.tenant, vote.vote_id.in_(vote_ids), *said)).all()
+
+    def _pointing_at(self, trial: Trial, response_ids: Sequence[str]) -> Sequence[str]:
+        with self.database.reading() as session:
+            query = text(POINTING.format(BY_TARGET[session.connection().dialect.name]))
+            query = query.bindparams(bindparam("targets", expanding=True))
+            return session.scalars(query, {"tenant": trial.tenant, "targets": response_ids}).all()
 
     def _vote(self, row: Any) -> Vote | None:
         envelope = envelope_of(row)
@@ -90,12 +100,3 @@ class Reader:
         if len(self.known) > KNOWN:
             for event_id in list(islice(self.known, len(self.known) - KNOWN // 2)):
                 del self.known[event_id]
-
-
-def _whose(kind: Kind, names: Sequence[str]) -> Iterable[ColumnElement[bool]]:
-    """As `Unit.of` reads a row."""
-    yield Asked[kind].in_(names)
-    if kind != "rater":
-        yield Asked.rater.is_(None)
-    if kind == "response_id":
-        yield Asked.session_id.is_(None)
