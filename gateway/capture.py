@@ -85,9 +85,10 @@ class Capture:
     def choices(self, target: Target, *, stored: bool) -> list[Choice]:
         """What the event says of each; without any content where none may be kept.
 
-        A pair has both sides, whichever has begun: one alone would be told as an answer of its arm.
+        One that failed before it began has a choice too, else nothing would say which version failed. A pair has both
+        sides, whichever has begun: one alone would be told as an answer of its arm.
         """
-        for index in range(len(target.sides)):
+        for index in range(max(1, len(target.sides))):
             self._choices.setdefault(index, CapturedChoice())
         return [
             Choice(

@@ -155,7 +155,9 @@ async def test_a_timeout_leaves_an_event_that_says_failed_and_a_refusal_leaves_n
         await scene.chat()
         await scene.chat()
         (event,) = await scene.inferences()
-        assert (event.status, event.choices) == (InferenceStatus.FAILED, [])
+        (choice,) = event.choices
+        assert (event.status, choice.version, choice.arm) == (InferenceStatus.FAILED, "base", "champion")
+        assert (choice.finish_reason, choice.token_ids) == (None, []), "which version failed is known, and nothing else"
 
 
 async def test_a_full_spool_costs_events_and_says_so_but_never_answers(tmp_path: Path) -> None:

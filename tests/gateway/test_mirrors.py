@@ -132,7 +132,8 @@ async def test_a_mirror_that_fails_is_told_without_content_and_not_tried_again(t
         with structlog.testing.capture_logs() as lines:
             shown_id = await scene.answer_id()
             _, shadow = await both_events(scene, shown_id)
-        assert (shadow.status, shadow.choices, shadow.rollout_step) == (InferenceStatus.FAILED, [], 0)
+        assert (shadow.status, shadow.rollout_step) == (InferenceStatus.FAILED, 0)
+        assert [(choice.version, choice.arm, choice.token_ids) for choice in shadow.choices] == [("v2", "shadow", [])]
         (line,) = [line for line in lines if line["event"] == "mirror_failed"]
         assert (line["version"], line["reason"]) == ("v2", "EngineFailed")
         assert len(asked_of(scene, "v2")) == 1
