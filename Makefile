@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UNFINISHED := $(VENV)/.unfinished
 
-.PHONY: setup demo test e2e check bench bench-ingest bench-swap bench-trainer goldbed chaos chaos-outage servers services services-stop docs lock clean
+.PHONY: setup demo test e2e check bench bench-ingest bench-rollback bench-swap bench-trainer goldbed chaos chaos-outage servers services services-stop docs lock clean
 
 setup: $(STAMP)
 
@@ -55,6 +55,10 @@ bench-ingest: servers
 # Swaps of the adapter under streaming load, on two engines, into .thumbwheel/bench/swap.json: make bench-swap SWAPS=20
 bench-swap: setup
 	$(BIN)/python -m tests.bench.swap $(if $(SWAPS),--swaps $(SWAPS))
+
+# A rollback's way to four gateway processes, into .thumbwheel/bench/rollback.json: make bench-rollback ROLLBACKS=100
+bench-rollback: setup
+	$(BIN)/python -m tests.bench.rollback $(if $(ROLLBACKS),--rollbacks $(ROLLBACKS))
 
 # Our trainer beside TRL, into .thumbwheel/bench/trainer.json: make bench-trainer METHODS=dpo,grpo SIZES=4m MIXES=long
 # With DEVICE=cuda $(PYTHON) runs it, on a machine that brings torch, transformers, peft and trl along.
