@@ -9,7 +9,7 @@ from infra.sizes import BY_SIZE, MEANT_FOR, SIZES
 HEAD = """\
 # Settings
 
-Made from `infra/settings.py` by `make docs`; do not edit.
+Made from `infra/sections/` by `make docs`; do not edit.
 
 A setting comes from the environment (`THUMBWHEEL_<SECTION>__<NAME>`), else from `config.toml` in the state directory
 (or the file that `THUMBWHEEL_CONFIG` names), else it has its default. `thumbwheel settings` prints what holds now and
