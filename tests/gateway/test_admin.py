@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -5,9 +6,10 @@ import pytest
 
 from infra.clock import now
 from infra.contracts.manifests import GateReport, Verdict
-from infra.registry import adapters, rollouts
+from infra.registry import adapters, leases, rollouts
 from infra.registry.adapters import AdapterState
 from infra.registry.keys import Scope
+from infra.registry.rollouts import RolloutState
 from tests.support.manifests import make_adapter_manifest, make_dataset_manifest
 from tests.support.scene import Scene, open_scene
 
@@ -164,3 +166,33 @@ async def test_a_registry_that_cannot_be_read_is_503(tmp_path: Path) -> None:
             connection.exec_driver_sql("ALTER TABLE cycles RENAME TO lost")
         answer = await scene.admin("GET", "/cycles")
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "registry_unavailable")
+
+
+async def test_a_rollout_is_held_and_let_go_on_with_its_steps_in_sight(tmp_path: Path) -> None:
+    steps = [{"share": 0.1}, {"share": 0.5}]
+    async with open_scene(tmp_path, serving={"rollout_steps": json.dumps(steps)}) as scene:
+        publish_adapter(scene, "assistant-1-aaaaaaaa", AdapterState.ACCEPTED)
+        wish = {"version": "assistant-1-aaaaaaaa", **REASON}
+        started = (await scene.admin("POST", "/rollouts:start", wish)).json()
+        assert [step["share"] for step in started["steps"]] == [0.1, 0.5]
+        path = f"/rollouts/{started['rollout_id']}"
+        assert (await scene.admin("POST", f"{path}:pause", REASON)).status_code == 409, "it has no traffic yet"
+        with scene.stack.ports.database.transaction() as session:
+            lease = leases.acquire(session, "controller", "test", 60)
+            assert lease
+            rollouts.advance(session, lease, started["rollout_id"], RolloutState.LOADING)
+            rollouts.advance(session, lease, started["rollout_id"], RolloutState.RUNNING, step=1)
+        paused = await scene.admin("POST", f"{path}:pause", REASON)
+        assert (paused.json()["state"], paused.json()["step"]) == ("paused", 1)
+        assert (await scene.admin("POST", f"{path}:resume", REASON)).json()["state"] == "running"
+
+
+async def test_what_was_rolled_back_is_taken_again_only_by_force(tmp_path: Path) -> None:
+    async with open_scene(tmp_path) as scene:
+        publish_adapter(scene, "assistant-1-aaaaaaaa", AdapterState.ACCEPTED)
+        with scene.stack.ports.database.transaction() as session:
+            adapters.move(session, "assistant-1-aaaaaaaa", AdapterState.ROLLED_BACK)
+        wish = {"version": "assistant-1-aaaaaaaa", **REASON}
+        refused = await scene.admin("POST", "/rollouts:start", wish)
+        assert (refused.status_code, "force" in refused.json()["error"]["message"]) == (409, True)
+        assert (await scene.admin("POST", "/rollouts:start", {**wish, "force": True})).status_code == 201

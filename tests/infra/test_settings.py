@@ -128,3 +128,18 @@ def test_the_main_database_may_not_hold_the_keys(tmp_path: Path, keys: str) -> N
 def test_keys_lie_in_postgresql_or_in_the_file_of_the_host(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="keyring_url: must be a postgresql URL"):
         load_settings(tmp_path, {variable("infra", "keyring_url"): "sqlite:///keys.db"})
+
+
+def test_what_has_more_to_it_than_a_list_is_written_as_json(tmp_path: Path) -> None:
+    steps = '[{"kind": "shadow", "share": 0.1}, {"share": 0.25, "pairs": 0.5, "on_inconclusive": "abort"}]'
+    found = load_settings(tmp_path, {"THUMBWHEEL_SERVING__ROLLOUT_STEPS": steps}).serving.rollout_steps
+    assert [(step.title, step.pairs) for step in found] == [("shadow 10%", 0.0), ("canary 25%", 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("steps", "wrong"),
+    [('[{"share": 2}]', "rollout_steps.0.share"), ('[{"share": 0.1]', "begins like JSON"), ("0.1", "rollout_steps.0")],
+)
+def test_a_step_that_makes_no_sense_is_refused_by_its_name(tmp_path: Path, steps: str, wrong: str) -> None:
+    with pytest.raises(SettingsError, match=wrong):
+        load_settings(tmp_path, {"THUMBWHEEL_SERVING__ROLLOUT_STEPS": steps})
