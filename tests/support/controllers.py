@@ -118,10 +118,11 @@ def bring_to_gates(
     return cycle_id
 
 
-def promote(ports: Ports, version: str, *, actor: str = "test", reason: str = "it is better") -> str:
+def promote(ports: Ports, version: str, *, force: bool = False) -> str:
     """Asks for it; returns the rollout's id."""
     with ports.database.transaction() as session:
-        return wishes.promote(session, Wish(version, champion(ports), actor, reason)).rollout_id
+        wish = Wish(version, champion(ports), "test", "it is better", force=force)
+        return wishes.promote(session, wish).rollout_id
 
 
 def roll_back(ports: Ports, version: str) -> str:
