@@ -24,8 +24,9 @@ import psutil
 from infra.console import err, print_json
 from infra.database.tables import RolloutRow
 from infra.ports import Ports
-from infra.registry import fleet, rollouts
+from infra.registry import fleet, rollouts, wishes
 from infra.registry.rollouts import FINAL_STATES, RolloutState
+from infra.registry.wishes import Wish
 from infra.stack import current_status
 from serving.world import TRAINING_SLOTS
 from tests.bench.swap_load import Load, streaming
@@ -149,7 +150,7 @@ def ask(ports: Ports, version: str) -> str:
         table = fleet.routing_table(session)
         assert table is not None
         champion = table.aliases["assistant"].champion
-        row = rollouts.request_promotion(session, version=version, actor="bench", reason="swap", champion=champion)
+        row = wishes.promote(session, Wish(version, champion, "bench", "swap"))
         return row.rollout_id
 
 
