@@ -31,7 +31,7 @@ from serving.watching import Watching
 from serving.world import World, wanted
 
 LEASE = "controller"
-HURRY = 4  # looks per poll while a rollout is under way: people wait for it
+HURRY = 4  # looks per poll while something loads or drains: people wait for it
 
 log = structlog.get_logger()
 
@@ -107,7 +107,7 @@ class Controller:
             await asyncio.to_thread(self._hands.watching.turn, lease)
             world = await asyncio.to_thread(self._read, lease)
             self._hands.observer.watch(view.row.address for view in world.replicas)
-            self._hurries = bool(world.rollouts)
+            self._hurries = world.is_moving
             planned = plan(world, now())
             try:
                 await asyncio.to_thread(self._apply, lease, world, planned)

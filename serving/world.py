@@ -6,7 +6,7 @@ from datetime import datetime
 
 from infra.contracts.rollouts import Look, Step
 from infra.contracts.routing import BASE_VERSION, AliasRoute, Replica, RoutingTable
-from infra.registry.rollouts import RolloutState
+from infra.registry.rollouts import ON_TRAFFIC, RolloutState
 
 TRAINING_SLOTS = 2  # of the engine's adapters, for `train-<cycle>-<step>`
 
@@ -69,6 +69,12 @@ class World:
     may_promote: bool = True
 
     @property
+    def is_moving(self) -> bool:
+        """Somebody waits for a load or a flip; a rollout at its step, or in the queue, may stay there for days."""
+        waiting = {RolloutState.QUEUED, *ON_TRAFFIC}
+        return any(rollout.state not in waiting for rollout in self.rollouts)
+
+    @property
     def routes(self) -> dict[str, AliasRoute]:
         return self.table.aliases if self.table else {}
 
@@ -90,8 +96,7 @@ def champions(routes: Mapping[str, AliasRoute]) -> list[str]:
 def wanted(world: World) -> list[str]:
     """What every replica should hold, the most urgent first. Live versions and a rollout's target always count; what
     else fits: candidates, then what each alias served before, so that a rollback needs no load."""
-    going = [rollout.version for rollout in world.rollouts if rollout.state is not RolloutState.QUEUED]
-    needed = _distinct([*live(world.routes), *going])
+    needed = _needed(world)
     before = [list(route.previous) for route in world.routes.values()]
     latest = [versions[0] for versions in before if versions]
     older = [version for versions in before for version in versions[1:]]
@@ -102,13 +107,19 @@ def wanted(world: World) -> list[str]:
 
 def too_many(world: World) -> str | None:
     """Why nothing more can be rolled out: to make room a live version would have to leave the engine's slots."""
-    needed = _distinct([*live(world.routes), *(rollout.version for rollout in world.rollouts)])
+    needed = _needed(world)
     if len(needed) <= world.slots:
         return None
     return (
         f"{', '.join(needed)} need {len(needed)} slots of an engine and there are {world.slots} beside those for "
         "training: raise serving.max_loras, or end another rollout"
     )
+
+
+def _needed(world: World) -> list[str]:
+    """What must not leave an engine: what users get, and what is on its way to them; who is queued can wait."""
+    going = [rollout.version for rollout in world.rollouts if rollout.state is not RolloutState.QUEUED]
+    return _distinct([*live(world.routes), *going])
 
 
 def _distinct(versions: Iterable[str]) -> list[str]:

@@ -8,7 +8,7 @@ from infra.clock import now
 from infra.contracts.manifests import Verdict
 from infra.contracts.rollouts import Look, Step, StepKind
 from infra.contracts.routing import AliasRoute, ReplicaState
-from infra.registry.rollouts import RolloutState
+from infra.registry.rollouts import FINAL_STATES, RolloutState
 from serving.reconcile import Identify, Move, Plan, Prepare, Unload, plan, rechecks
 from serving.world import RolloutView, World, wanted
 from tests.support.routing import make_route
@@ -413,3 +413,15 @@ def test_gates_that_compared_it_with_another_champion_count_no_longer() -> None:
 def test_what_is_queued_takes_no_slot_from_what_serves() -> None:
     world = replace(make_world("v1"), rollouts=[queued()], slots=1)
     assert wanted(world) == ["v1"]
+
+
+def test_who_is_queued_keeps_nobody_else_from_being_rolled_out() -> None:
+    asked = make_rollout("v2", R.REQUESTED)
+    world = replace(make_world("v1"), rollouts=[asked, queued()], slots=2)
+    assert moves(world)[:1] == [R.LOADING]
+
+
+@pytest.mark.parametrize("state", sorted(set(R) - FINAL_STATES))
+def test_the_controller_hurries_only_while_something_loads_or_drains(state: RolloutState) -> None:
+    hurried = replace(make_world("v1"), rollouts=[make_rollout(state=state)]).is_moving
+    assert hurried is (state in (R.REQUESTED, R.LOADING, R.DRAINING))
