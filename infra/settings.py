@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError
 
 from infra.sections.base import Section
 from infra.sections.feedback import FeedbackSettings
@@ -114,7 +114,11 @@ def describe_settings(settings: Settings, environ: dict[str, str] | None = None)
 
 
 def shown(value: Any) -> Any:
-    """Without what is secret: of an address only the password is."""
+    """As it would be written, without what is secret: of an address only the password is."""
+    if isinstance(value, tuple):
+        return tuple(shown(item) for item in value)
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", exclude_defaults=True)
     if not isinstance(value, SecretStr):
         return value
     secret = value.get_secret_value()

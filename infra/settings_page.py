@@ -1,5 +1,6 @@
 """docs/settings.md, made from the code: `python -m infra.settings_page`. A test says when the page is not current."""
 
+import json
 import sys
 from itertools import groupby
 
@@ -55,6 +56,8 @@ def _row(section: str, setting: Setting) -> str:
 def _default(value: object) -> str:
     if value is None or value in ("", ()):
         return ""
+    if isinstance(value, tuple) and isinstance(value[0], dict):
+        return "<br>".join(f"`{json.dumps(item)}`" for item in value)
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 

@@ -22,7 +22,7 @@ Limit = Annotated[int, typer.Option(min=1, help="Most to show.")]
 Version = Annotated[str, typer.Argument(help="As `adapter list` shows it.")]
 Reason = Annotated[str, typer.Option(help="Why; goes into the audit.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Return once the old version has drained; exit 1 if it fails.")]
-Force = Annotated[bool, typer.Option("--force", help="Also a version that was rolled back.")]
+Force = Annotated[bool, typer.Option("--force", help="Also a version that was rolled back, or blocked by its gates.")]
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Carries out what was planned for the registry: all of it in one transaction under the controller's lease."""
 
+from typing import Any
+
 import structlog
 from sqlalchemy.orm import Session
 
@@ -74,11 +76,14 @@ def _update_replica(session: Session, seen: Replica, replica: Replica) -> None:
 
 
 def _carry_out(session: Session, lease: Lease, world: World, move: Move) -> None:
-    before = RolloutState(rollouts.get(session, move.rollout_id).state)
+    row = rollouts.get(session, move.rollout_id)
+    before = rollouts.standing(row)
     row = rollouts.advance(session, lease, move.rollout_id, move.target, error=move.reason, step=move.step)
     match move.target:
         case RolloutState.DRAINING:
             row.from_version = _champion(world.table, row.alias)
+            if row.steps:
+                _note_step(session, row, move, before)
             rollouts.flip(session, row, revision=world.revision + 1, actor=ACTOR)
         case RolloutState.FAILED if row.version in world.refused:
             _refuse(session, world, row)
@@ -89,10 +94,10 @@ def _carry_out(session: Session, lease: Lease, world: World, move: Move) -> None
     log.info("rollout_moved", rollout=row.rollout_id, version=row.version, state=row.state, step=row.step)
 
 
-def _note_step(session: Session, row: RolloutRow, move: Move, before: RolloutState) -> None:
+def _note_step(session: Session, row: RolloutRow, move: Move, before: dict[str, Any]) -> None:
     audit.record(
         session, tenant=row.tenant, actor=ACTOR, action="rollout.step", subject=row.version, reason=move.reason or "",
-        before={"state": before},
+        before=before,
         after={"state": row.state, "step": row.step, "rollout_id": row.rollout_id},
     )  # fmt: skip
 

@@ -43,7 +43,7 @@ class RolloutView(View):
 
 class Wished(Reasoned):
     version: Name
-    force: StrictBool = Field(False, description="Also a version that was rolled back.")
+    force: StrictBool = Field(False, description="Also a version that was rolled back, or blocked by its gates.")
 
 
 class Rollback(Reasoned):

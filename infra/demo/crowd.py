@@ -1,6 +1,7 @@
 """The raters at work: they chat through the public API and vote on what they got."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from infra.demo.symbols import Symbol
 from infra.demo.taste import Taste
 
 GOOD = 3.5  # a thumb goes up from here: right, and not too tiresome
+SIDE_BY_SIDE = 2
 MOST_QUESTIONS = 2.0  # per wanted vote; identical answers make no pair
 
 
@@ -31,29 +33,45 @@ class Crowd:
     votes: Votes = "taste"
 
     async def rate(self, cycle: int, progress: Callable[[int, int], None]) -> int:
-        """Votes until the plan's comparisons for this cycle are acknowledged; returns how many were."""
+        """Votes until the plan's comparisons up to this cycle are acknowledged, those on trials included; returns how
+        many were."""
         wanted, tally = self.plan.pairs(cycle), self.assistant.tally
         already = tally.acknowledged["comparison"]
+        before = sum(self.plan.pairs(number) for number in range(1, cycle))
         rng = random.Random(f"{self.seed}:{cycle}")
         turns = iter(deal(self.raters, int(wanted * MOST_QUESTIONS), rng))
 
         async def work() -> None:
             for rater in turns:
-                done = tally.acknowledged["comparison"] - already
+                done = tally.acknowledged["comparison"] - before
                 progress(min(done, wanted), wanted)
                 if done >= wanted:
                     return
-                await self._turn(rater, random.Random(rng.random()))
+                await self._turn(rater, random.Random(rng.random()), self.plan.answers_per_question)
 
         await asyncio.gather(*[work() for _ in range(self.plan.vote_concurrency)])
         return tally.acknowledged["comparison"] - already
 
-    async def _turn(self, rater: Rater, rng: random.Random) -> None:
+    async def try_out(self, cycle: int, ended: asyncio.Event) -> None:
+        """Goes on asking and voting while the cycle's version is on trial: two answers at a time, side by side."""
+        rng = random.Random(f"{self.seed}:{cycle}:trial")
+        rounds = (deal(self.raters, len(self.raters), rng) for _ in itertools.count())
+        turns = itertools.chain.from_iterable(rounds)
+
+        async def work() -> None:
+            for rater in turns:
+                if ended.is_set():
+                    return
+                await self._turn(rater, random.Random(rng.random()), SIDE_BY_SIDE)
+
+        await asyncio.gather(*[work() for _ in range(self.plan.vote_concurrency)])
+
+    async def _turn(self, rater: Rater, rng: random.Random, answers: int) -> None:
         symbol, question = rng.choice(self.questions)
         ask = Ask(
             question,
             user=rater.name,
-            n=self.plan.answers_per_question,
+            n=answers,
             max_tokens=self.plan.max_tokens,
             seed=rng.randrange(2**31),
             consent=True,

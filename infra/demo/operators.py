@@ -2,14 +2,16 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 import httpx
 
+from infra.contracts.rollouts import Step
 from infra.demo.shell import Shell
 from infra.demo.stack import Addresses
 from infra.registry.cycles import FINAL_STATES, CycleState
@@ -17,6 +19,18 @@ from infra.registry.rollouts import FINAL_STATES as FINAL_ROLLOUT_STATES
 
 LOOK_EVERY_S = 0.25
 NEAR_A_SWAP = frozenset({CycleState.PUBLISHING, CycleState.GATING, *FINAL_STATES})
+
+
+OnLook = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class StepTaken:
+    """One step of a rollout: the votes on the new version in it, and how many seconds it lasted."""
+
+    title: str
+    votes: int
+    seconds: float
 
 
 class CycleTookTooLong(TimeoutError):
@@ -43,7 +57,7 @@ class Operator:
         found = await self.get(noun)
         return list(found["data"])
 
-    async def run_cycle(self, on_look: Callable[[dict[str, Any]], None], timeout_s: float) -> dict[str, Any]:
+    async def run_cycle(self, on_look: OnLook, timeout_s: float) -> dict[str, Any]:
         """Triggers a cycle and looks at it until it has ended; raises CycleTookTooLong."""
         triggered = await self.shell.json("cycle", "trigger", "--reason", "the demo's raters have voted")
         async with asyncio.timeout(timeout_s) as clock:
@@ -68,15 +82,36 @@ class Operator:
         found = VOTES.search(response.raise_for_status().text)
         return int(float(found.group(1))) if found else 0
 
-    async def rollout_of(self, version: str, since: datetime, patience_s: float) -> dict[str, Any] | None:
-        """The finished rollout to `version` requested after `since`; None where none was asked for in time."""
+    async def rollout_of(
+        self, version: str, since: datetime, patience_s: float, on_look: OnLook | None = None
+    ) -> dict[str, Any] | None:
+        """The finished rollout to `version` requested after `since`; None where none has ended in time."""
         for _ in range(int(patience_s / LOOK_EVERY_S)):
             for rollout in await self.listed("rollouts"):
                 requested = datetime.fromisoformat(rollout["requested_at"])
-                if rollout["version"] == version and requested >= since and rollout["state"] in FINAL_ROLLOUT_STATES:
+                if rollout["version"] != version or requested < since:
+                    continue
+                if on_look:
+                    on_look(rollout)
+                if rollout["state"] in FINAL_ROLLOUT_STATES:
                     return rollout
             await asyncio.sleep(LOOK_EVERY_S)
         return None
+
+    async def steps_of(self, rollout: dict[str, Any]) -> list[StepTaken]:
+        """What each step of a finished rollout had seen when it was left, the first one first."""
+        found = (await self.get("audit", subject=rollout["version"]))["data"]
+        notes = [note for note in found if note["after"].get("rollout_id") == rollout["rollout_id"]]
+        moves = sorted((note for note in notes if "step" in note["before"]), key=lambda note: str(note["at"]))
+        return [_step_taken(rollout["steps"], began, left) for began, left in pairwise(moves)]
+
+
+def _step_taken(steps: Sequence[Mapping[str, Any]], began: Mapping[str, Any], left: Mapping[str, Any]) -> StepTaken:
+    """Of the audit's notes from when it was entered and when it was left."""
+    entered_at, left_at = (datetime.fromisoformat(note["at"]) for note in (began, left))
+    seen = left["before"]
+    title = Step.model_validate(steps[seen["step"]]).title
+    return StepTaken(title, seen.get("votes", 0), round((left_at - entered_at).total_seconds(), 1))
 
 
 @asynccontextmanager

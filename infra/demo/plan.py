@@ -36,7 +36,7 @@ class Plan:
     )
 
     def pairs(self, cycle: int) -> int:
-        """Comparisons to be acknowledged before cycle 1, 2, ..."""
+        """Comparisons to be acknowledged for cycle 1, 2, ..., beside those for the cycles before."""
         return self.pairs_first if cycle == 1 else self.pairs_later
 
 
@@ -65,7 +65,16 @@ TUNED = {
     "evaluate_prompts": 100,
     "regression_samples": 1,
 }
-SERVING = {"max_model_len": 512, "max_lora_rank": 8, "lora_target_modules": TARGETS}
+# Few votes and no hours: a demo ends. The product's own steps see more (docs/rollouts.md).
+QUICK = {"pairs": 0.5, "max_s": 60, "on_inconclusive": "advance"}
+CANARIES = [{"share": 0.1, "min_votes": 10, **QUICK}, {"share": 0.5, "min_votes": 40, **QUICK}]
+SERVING = {
+    "max_model_len": 512,
+    "max_lora_rank": 8,
+    "lora_target_modules": TARGETS,
+    "look_s": 0.5,
+    "rollout_steps": CANARIES,
+}
 SMOKE = {
     **TUNED,
     "min_pairs": 8,
@@ -99,7 +108,7 @@ def plan_for(size: Size) -> Plan:
         base_steps=60,
         checks=8,
         raters=20,
-        pairs_first=120,
+        pairs_first=180,
         pairs_later=120,
         report_questions=20,
         report_answers=2,

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from infra.clock import now
@@ -131,7 +132,8 @@ async def _one_cycle(cast: Cast, story: Story, screen: Screen, number: int) -> N
     with screen.stage(f"votes_{number}"):
         await cast.crowd.rate(number, screen.show)
     with screen.stage(f"cycle_{number}"):
-        done = await turn(cast.operator, cast.traffic, screen.show, story.plan.cycle_timeout_s)
+        trial = partial(cast.crowd.try_out, number)
+        done = await turn(cast.operator, cast.traffic, trial, screen.show, story.plan.cycle_timeout_s)
     before = story.served[-1] if story.served else BASE
     served = done.cycle["version"] if done.swap else before
     story.turns.append(done)
@@ -162,7 +164,7 @@ async def _back_and_forth(cast: Cast, story: Story) -> None:
     try:
         story.rollback_ms = await timed_rollback(cast.operator, cast.traffic, served, target, ROLLBACK_REASON)
         since = now()
-        await cast.operator.shell.run("promote", served, "--reason", "and forward again")
+        await cast.operator.shell.run("promote", served, "--force", "--reason", "and forward again")
         forward = await timed_swap(cast.operator, cast.traffic, served, since)
         story.rollforward_ms = forward.swap_ms if forward else None
     finally:

@@ -1,6 +1,6 @@
 """report.json, report.html (one page that needs nothing else) and the table on the terminal."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -40,6 +40,7 @@ def render(results: Results) -> str:
         cycles=_table(HEADINGS, [_row(cycle) for cycle in results.cycles]),
         reading=escape(READING),
         gates=_gates(results.cycles),
+        trials=_table(("cycle", "version", "step", "votes on it", "s"), _trials(results.cycles)),
         rule=escape(f"The simulated operator's rule: {RULE}"),
         examples="".join(_example(example) for example in results.examples),
         lineage=_table(("version", "parent", "starts from", "method", "dataset", "reward model"), _lineage(results)),
@@ -132,6 +133,13 @@ def _gates(cycles: Sequence[CycleResult]) -> str:
     names = list(dict.fromkeys(name for cycle in cycles for name in cycle.gates))
     rows = [[str(cycle.cycle), *[cycle.gates.get(name, "–") for name in names], cycle.decision] for cycle in cycles]
     return _table(("cycle", *names, "decision"), rows)
+
+
+def _trials(cycles: Sequence[CycleResult]) -> Iterator[list[str]]:
+    """Every step of every version that came so far."""
+    for cycle in cycles:
+        for step in cycle.steps:
+            yield [str(cycle.cycle), str(cycle.version), step.title, str(step.votes), f"{step.seconds:.1f}"]
 
 
 def _example(example: Example) -> str:

@@ -28,6 +28,14 @@ class BaseResult(_Result):
     styles: dict[str, float]
 
 
+class StepResult(_Result):
+    """One step by which a version earned its traffic, with the votes that it got there."""
+
+    title: str
+    votes: int
+    seconds: float
+
+
 class CycleResult(_Result):
     """One turn. The gold figures are those of the version served at its end, which a declined cycle leaves as it was.
 
@@ -50,6 +58,7 @@ class CycleResult(_Result):
     correct_drop_ci: list[float]
     gates: dict[str, str]
     decision: str
+    steps: list[StepResult]
     swap_ms: float | None
     drain_ms: float | None
     seconds: float

@@ -102,5 +102,13 @@ class Stack:
 
 
 def _section(name: str, fields: dict[str, Any]) -> str:
-    """TOML's strings, numbers and booleans are JSON's."""
-    return "\n".join([f"[{name}]", *[f"{key} = {json.dumps(value)}" for key, value in fields.items()], ""])
+    return "\n".join([f"[{name}]", *[f"{key} = {_toml(value)}" for key, value in fields.items()], ""])
+
+
+def _toml(value: object) -> str:
+    """Its strings, numbers and booleans are JSON's; its tables are not."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return json.dumps(value)

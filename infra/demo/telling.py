@@ -1,12 +1,13 @@
 """From what happened to what is reported: the document of results.py, computed from a story."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from infra.demo.decision import verdicts
 from infra.demo.evaluation import Answers, Examination
 from infra.demo.play import BASE, Story
-from infra.demo.results import BaseResult, Comparison, CycleResult, Example, Results
+from infra.demo.results import BaseResult, Comparison, CycleResult, Example, Results, StepResult
 from infra.demo.turn import Turn
 
 MOST_FAILURES = 20
@@ -71,6 +72,7 @@ def _cycle(number: int, story: Story, examination: Examination) -> CycleResult:
         correct_drop_ci=[_rate(-difference.hi), _rate(-difference.lo)],
         gates=verdicts(done.gates),
         decision=done.decision,
+        steps=[StepResult(**asdict(step)) for step in done.steps],
         swap_ms=done.swap.swap_ms if done.swap else None,
         drain_ms=done.swap.drain_ms if done.swap else None,
         seconds=round(sum(story.stages.get(f"{stage}_{number}", 0.0) for stage in ("votes", "cycle", "report")), 1),

@@ -1,23 +1,31 @@
 """One cycle as the demo lives it: raters vote, a version is trained and gated, and the swap is timed under load."""
 
+import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from infra.clock import now
 from infra.demo.decision import Decision, decide
-from infra.demo.operators import NEAR_A_SWAP, Operator
+from infra.demo.operators import NEAR_A_SWAP, Operator, StepTaken
 from infra.demo.traffic import Traffic
 from infra.registry.cycles import CycleState
+from infra.registry.rollouts import RolloutState
 
+TRIAL_PATIENCE_S = 240.0
 PATIENCE_S = 20.0  # for a rollout to begin once its cycle has ended, and for a request to meet it
+
+
+Trial = Callable[[asyncio.Event], Coroutine[None, None, None]]  # what raters do until it is over
+Earn = Callable[[str], Awaitable[dict[str, Any] | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Swap:
-    """Milliseconds from the acceptance of a promotion; the drain is what the old version took to fall silent."""
+    """Milliseconds from the acceptance of a promotion to the first answer; the drain is what the old version took to
+    fall silent once the new one answered everybody."""
 
     swap_ms: float
     drain_ms: float | None
@@ -25,7 +33,7 @@ class Swap:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one cycle came to. `swap` is None where nothing new was served."""
+    """What one cycle came to. `swap` is None where nothing new was served; `steps` are those that it was tried by."""
 
     cycle: dict[str, Any]
     dataset: dict[str, Any] | None
@@ -33,10 +41,13 @@ class Turn:
     gates: list[dict[str, Any]]
     decision: str
     swap: Swap | None
+    steps: Sequence[StepTaken] = ()
 
 
-async def turn(operator: Operator, traffic: Traffic, show: Callable[[int, int, str], None], timeout_s: float) -> Turn:
-    """Triggers a cycle and follows it until what it made is live or declined."""
+async def turn(
+    operator: Operator, traffic: Traffic, trial: Trial, show: Callable[[int, int, str], None], timeout_s: float
+) -> Turn:
+    """Triggers a cycle and follows it until what it made answers everybody, or is declined."""
     since = now()
 
     def look(cycle: Mapping[str, Any]) -> None:
@@ -47,12 +58,12 @@ async def turn(operator: Operator, traffic: Traffic, show: Callable[[int, int, s
 
     cycle = await operator.run_cycle(look, timeout_s)
     try:
-        return await _settle(operator, traffic, cycle, since)
+        return await _settle(operator, traffic, cycle, lambda version: _earn(operator, trial, version, since, show))
     finally:
         traffic.calm()
 
 
-async def _settle(operator: Operator, traffic: Traffic, cycle: dict[str, Any], since: datetime) -> Turn:
+async def _settle(operator: Operator, traffic: Traffic, cycle: dict[str, Any], earn: Earn) -> Turn:
     version = cycle["version"]
     dataset = await operator.get(f"datasets/{cycle['dataset_id']}") if cycle["dataset_id"] else None
     if version is None:
@@ -60,8 +71,30 @@ async def _settle(operator: Operator, traffic: Traffic, cycle: dict[str, Any], s
     adapter = await operator.get(f"adapters/{version}")
     gates: list[dict[str, Any]] = (adapter.get("gates") or {}).get("gates", [])
     decision = await _decide(operator, cycle, gates)
-    swap = await timed_swap(operator, traffic, version, since) if decision.promote else None
-    return Turn(cycle, dataset, adapter, gates, decision.reason, swap)
+    rollout = await earn(version) if decision.promote else None
+    if rollout is None:
+        return Turn(cycle, dataset, adapter, gates, decision.reason, None)
+    steps, swap = await operator.steps_of(rollout), await _timed(traffic, rollout)
+    reason = decision.reason if swap else f"{decision.reason}; but its rollout {rollout['state']}: {rollout['error']}"
+    return Turn(cycle, dataset, adapter, gates, reason, swap, steps)
+
+
+async def _earn(
+    operator: Operator, trial: Trial, version: str, since: datetime, show: Callable[[int, int, str], None]
+) -> dict[str, Any] | None:
+    """Raters go on voting while the version earns its traffic; returns its rollout once that has ended."""
+    ended = asyncio.Event()
+
+    def look(rollout: Mapping[str, Any]) -> None:
+        seen = rollout["look"] or {}
+        show(rollout["step"], len(rollout["steps"]), f"{rollout['state']}, {seen.get('votes', 0)} votes")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(trial(ended))
+        try:
+            return await operator.rollout_of(version, since, TRIAL_PATIENCE_S, look)
+        finally:
+            ended.set()
 
 
 async def _decide(operator: Operator, cycle: Mapping[str, Any], gates: list[dict[str, Any]]) -> Decision:
@@ -72,17 +105,21 @@ async def _decide(operator: Operator, cycle: Mapping[str, Any], gates: list[dict
         return Decision(False, f"{cycle['state']}: {cycle['reason']}")
     decision = decide(gates)
     if decision.promote:
-        await operator.shell.run("promote", cycle["version"], "--reason", decision.reason)
+        await operator.shell.run("rollout", "start", cycle["version"], "--reason", decision.reason)
     return decision
 
 
 async def timed_swap(operator: Operator, traffic: Traffic, version: str, since: datetime) -> Swap | None:
     """Waits for the rollout to `version` and for the first request that it answers."""
     rollout = await operator.rollout_of(version, since, PATIENCE_S)
-    if rollout is None or rollout["state"] != "done":
+    return await _timed(traffic, rollout) if rollout else None
+
+
+async def _timed(traffic: Traffic, rollout: Mapping[str, Any]) -> Swap | None:
+    if rollout["state"] != RolloutState.DONE:
         return None
     accepted = datetime.fromisoformat(rollout["requested_at"]).timestamp()
-    first = await traffic.first_start(version, accepted, PATIENCE_S)
+    first = await traffic.first_start(rollout["version"], accepted, PATIENCE_S)
     if first is None:
         return None
     flipped, finished = (datetime.fromisoformat(rollout[name]) for name in ("flipped_at", "finished_at"))

@@ -5,6 +5,7 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -13,9 +14,8 @@ from infra.clock import now
 from infra.contracts.rollouts import Look, Step
 from infra.contracts.routing import BASE_VERSION
 from infra.database.tables import RolloutRow
-from infra.registry import adapters, audit, cycles, leases
+from infra.registry import adapters, audit, leases
 from infra.registry.adapters import AdapterState
-from infra.registry.cycles import CycleState
 from infra.registry.errors import IllegalTransition, NotFound
 from infra.registry.leases import Lease
 
@@ -57,6 +57,13 @@ def look_of(row: RolloutRow) -> Look | None:
     """At the step where it is now."""
     look = Look.model_validate(row.look) if row.look else None
     return look if look and look.step == row.step else None
+
+
+def standing(row: RolloutRow) -> dict[str, Any]:
+    """Where it is, and what its last look had to go by: for the audit, before it moves on."""
+    look = look_of(row)
+    evidence = {"votes": look.votes, "answers": look.answers} if look else {}
+    return {"state": row.state, "step": row.step, **evidence}
 
 
 def active(session: Session, alias: str) -> RolloutRow | None:
@@ -139,10 +146,8 @@ def move(row: RolloutRow, target: RolloutState, error: str | None = None) -> Non
 
 
 def flip(session: Session, row: RolloutRow, *, revision: int, actor: str) -> None:
-    """The registry's side of a new champion, which `revision` of the table routes to: the adapters' states, and the
-    cycle that waited for this word."""
+    """The registry's side of a new champion, which `revision` of the table routes to."""
     champion_states(session, row)
-    _close_cycle(session, row)
     audit.record(
         session, tenant=row.tenant, actor=actor, action="rollout.flip", subject=row.version, reason=row.reason,
         before={"champion": row.from_version},
@@ -160,23 +165,15 @@ def champion_states(session: Session, row: RolloutRow) -> None:
         champion.updated_at = now()
 
 
-def take_back(session: Session, row: RolloutRow, *, actor: str, reason: str, before: RolloutState) -> None:
+def take_back(session: Session, row: RolloutRow, *, actor: str, reason: str, before: dict[str, Any]) -> None:
     """Of a version that has met users: it is marked, and offered again only by force."""
     has_met_users = row.step_began_at is not None and row.version != BASE_VERSION
     if has_met_users and adapters.get(session, row.version).state == AdapterState.ACCEPTED:
         adapters.move(session, row.version, AdapterState.ROLLED_BACK, reason=reason)
     audit.record(
         session, tenant=row.tenant, actor=actor, action="rollout.abort", subject=row.version, reason=reason,
-        before={"state": before, "step": row.step}, after={"state": row.state, "rollout_id": row.rollout_id},
+        before=before, after={"state": row.state, "rollout_id": row.rollout_id},
     )  # fmt: skip
-
-
-def _close_cycle(session: Session, row: RolloutRow) -> None:
-    if row.version == BASE_VERSION:
-        return
-    cycle_id = adapters.get(session, row.version).cycle_id
-    if cycle_id and cycles.get(session, cycle_id).state == CycleState.AWAITING_PERSON:
-        cycles.decide(session, cycle_id, CycleState.ACCEPTED, reason=f"{row.actor}: {row.reason}")
 
 
 def _served(history: Sequence[RolloutRow]) -> list[str]:

@@ -1,7 +1,7 @@
 """What people, and the gates, ask of rollouts. What can be done without a load is done at once: the routing table moves
 in the same transaction, so that going back waits for no controller."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,20 +11,24 @@ from uuid6 import uuid7
 from infra.clock import now
 from infra.contracts.rollouts import Step
 from infra.contracts.routing import BASE_VERSION, ReplicaState
-from infra.database.tables import RolloutRow
-from infra.registry import adapters, audit, fleet, rollouts
+from infra.database.tables import AdapterRow, RolloutRow
+from infra.registry import adapters, audit, cycles, fleet, rollouts
 from infra.registry.adapters import AdapterState
+from infra.registry.cycles import CycleState
 from infra.registry.errors import Conflict, IllegalTransition
 from infra.registry.rollouts import ON_TRAFFIC, RolloutState
 
 R = RolloutState
-OFFERED = frozenset({AdapterState.ACCEPTED, AdapterState.RETIRED})  # what a rollout in steps may begin with
+OFFERED = frozenset({AdapterState.ACCEPTED, AdapterState.RETIRED})
 OVERRULED = frozenset({AdapterState.BLOCKED, AdapterState.AWAITING_PERSON})  # what a person's yes accepts
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A version for an alias, in place of `champion`: who asks, and why. `force` takes one that was rolled back."""
+    """A version for an alias, in place of `champion`: who asks, and why.
+
+    `force` takes one that was rolled back, and one that its gates blocked into a rollout in steps.
+    """
 
     version: str
     champion: str
@@ -37,11 +41,12 @@ class Wish:
 def start(session: Session, wish: Wish, steps: Sequence[Step]) -> RolloutRow:
     """Asks for a version to earn its traffic step by step; it queues behind a rollout of the alias that is under way.
 
-    Raises NotFound, Conflict (it is the champion, or in a rollout already) or IllegalTransition (its gates, or users,
-    have said no).
+    What its gates left undecided is accepted by this. Raises NotFound, Conflict (it is the champion, or in a rollout
+    already) or IllegalTransition (its gates, or users, have said no, and nobody forces it).
     """
     adapter = adapters.get(session, wish.version, wish.tenant)
-    _check_offered(wish, AdapterState(adapter.state), OFFERED)
+    undecided = OVERRULED if wish.force else OVERRULED - {AdapterState.BLOCKED}
+    _accept(session, adapter, wish, undecided)
     state = R.QUEUED if rollouts.active(session, adapter.alias) else R.REQUESTED
     return _request(session, _row("promote", adapter.tenant, adapter.alias, wish, state, steps))
 
@@ -52,10 +57,7 @@ def promote(session: Session, wish: Wish) -> RolloutRow:
     Raises NotFound, Conflict (another rollout of the alias is under way) or IllegalTransition.
     """
     adapter = adapters.get(session, wish.version, wish.tenant)
-    state = AdapterState(adapter.state)
-    _check_offered(wish, state, OFFERED | OVERRULED)
-    if state in OVERRULED:
-        adapters.move(session, wish.version, AdapterState.ACCEPTED, reason=f"{wish.actor}: {wish.reason}")
+    _accept(session, adapter, wish, OVERRULED)
     running = rollouts.active(session, adapter.alias)
     if running and running.version == wish.version and running.state in ON_TRAFFIC:
         return _finish(session, running, wish)
@@ -102,11 +104,23 @@ def resume(session: Session, rollout_id: str, *, tenant: str, actor: str, reason
     return row
 
 
+def _accept(session: Session, adapter: AdapterRow, wish: Wish, overruled: Set[AdapterState]) -> None:
+    """A person's yes is the last word of the cycle too that waited for it."""
+    state, reason = AdapterState(adapter.state), f"{wish.actor}: {wish.reason}"
+    _check_offered(wish, state, OFFERED | overruled)
+    if state not in overruled:
+        return
+    adapters.move(session, wish.version, AdapterState.ACCEPTED, reason=reason)
+    if state is AdapterState.AWAITING_PERSON and adapter.cycle_id:
+        cycles.decide(session, adapter.cycle_id, CycleState.ACCEPTED, reason=reason)
+
+
 def _check_offered(wish: Wish, state: AdapterState, offered: frozenset[AdapterState]) -> None:
     if state is AdapterState.ROLLED_BACK and not wish.force:
         raise IllegalTransition(f"version {wish.version} was rolled back: it is offered again only with force")
     if state not in offered | {AdapterState.ROLLED_BACK}:
-        raise IllegalTransition(f"version {wish.version} is {state} and cannot be promoted")
+        hint = ": with force it may earn its traffic all the same" if state is AdapterState.BLOCKED else ""
+        raise IllegalTransition(f"version {wish.version} is {state} and cannot be promoted{hint}")
 
 
 def _row(
@@ -135,7 +149,7 @@ def _request(session: Session, row: RolloutRow) -> RolloutRow:
 
 def _finish(session: Session, row: RolloutRow, wish: Wish) -> RolloutRow:
     """The rest of its steps is left out: the controller flips it once every replica has it."""
-    before = {"state": row.state, "step": row.step}
+    before = rollouts.standing(row)
     row.step = len(row.steps)
     rollouts.move(row, R.LOADING)
     _note(session, row, "rollout.promote", wish.actor, wish.reason, before)
@@ -146,7 +160,7 @@ def _steer(
     session: Session, rollout_id: str, target: RolloutState, *, tenant: str, actor: str, reason: str
 ) -> RolloutRow:
     row = rollouts.get(session, rollout_id, tenant)
-    before = {"state": row.state, "step": row.step}
+    before = rollouts.standing(row)
     if row.state == target:
         raise IllegalTransition(f"rollout {rollout_id} is {target} already")
     rollouts.move(row, target)
@@ -170,7 +184,7 @@ def _give_way(session: Session, row: RolloutRow, wish: Wish) -> None:
 
 
 def _withdraw(session: Session, row: RolloutRow, actor: str, why: str) -> None:
-    before = RolloutState(row.state)
+    before = rollouts.standing(row)
     rollouts.move(row, R.ABORTED, why)
     fleet.reroute(session, row.alias, lambda route: route.without(row.rollout_id))
     rollouts.take_back(session, row, actor=actor, reason=why, before=before)

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from infra.contracts.rollouts import Step
+from infra.contracts.rollouts import STEPS, Step
 from infra.sections.base import Section
 
 
@@ -47,7 +47,7 @@ class ServingSettings(Section):
     )
     look_s: float = Field(5, gt=0, description="How often the evidence of a rollout on traffic is looked at.")
     rollout_steps: tuple[Step, ...] = Field(
-        (), description="By which a version earns its traffic; `[]` promotes at once."
+        STEPS, description="By which a version earns its traffic; `[]` promotes at once."
     )
     gates_off: tuple[str, ...] = Field((), description="Gates that are not asked at all: their names.")
     gates_advisory: tuple[str, ...] = Field(

@@ -1,7 +1,7 @@
 """Builders for the demo: facts, answers, and a gateway that answers from a function instead of a model."""
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -167,11 +167,15 @@ class FakeAdmin:
     gates: list[dict[str, Any]] = field(default_factory=list)
     rollouts: list[dict[str, Any]] = field(default_factory=list)
     votes: int = 0
+    steps: Sequence[tuple[float, int, float]] = ()  # share, votes and seconds of each step that a rollout took
+    ends_as: str = "done"
 
     def handle(self, request: httpx.Request) -> httpx.Response:
         noun, _, name = request.url.path.removeprefix("/admin/v1").removeprefix("/").partition("/")
         if noun == "rollouts":
             return httpx.Response(200, json={"data": self.rollouts})
+        if noun == "audit":
+            return httpx.Response(200, json={"data": self._audited()})
         if noun == "datasets":
             return httpx.Response(200, json={"sha256": "d" * 64, "manifest": {"counts": {}}})
         if noun == "metrics":
@@ -192,13 +196,25 @@ class FakeAdmin:
         }
         return httpx.Response(200, json=body)
 
-    def roll_out(self, version: str, state: str = "done") -> str:
+    def roll_out(self, version: str, state: str | None = None) -> str:
         """A rollout asked for now, flipped 50 ms and finished 80 ms later; returns its requested_at."""
         at = now()
         times = {"requested_at": at, "flipped_at": at + timedelta(0, 0.05), "finished_at": at + timedelta(0, 0.08)}
-        row = {"version": version, "state": state, **{name: time.isoformat() for name, time in times.items()}}
+        row: dict[str, Any] = {name: time.isoformat() for name, time in times.items()}
+        row |= {"rollout_id": f"r{len(self.rollouts)}", "version": version, "state": state or self.ends_as}
+        row |= {"steps": [{"share": share} for share, _, _ in self.steps], "step": 0, "look": None, "error": "as told"}
         self.rollouts.insert(0, row)
-        return row["requested_at"]
+        return str(row["requested_at"])
+
+    def _audited(self) -> list[dict[str, Any]]:
+        """How the latest rollout came to its first step, and left each."""
+        at, after = now(), {"rollout_id": self.rollouts[0]["rollout_id"]}
+        notes = [{"at": at.isoformat(), "before": {"state": "loading", "step": 0}, "after": after}]
+        for step, (_, votes, seconds) in enumerate(self.steps):
+            at += timedelta(seconds=seconds)
+            before = {"state": "running", "step": step, "votes": votes, "answers": votes}
+            notes.insert(0, {"at": at.isoformat(), "before": before, "after": after})
+        return notes
 
     @asynccontextmanager
     async def operator(self, shell: Shell) -> AsyncIterator[Operator]:

@@ -1,3 +1,4 @@
+import asyncio
 from collections import Counter
 from typing import Any
 
@@ -37,6 +38,38 @@ async def test_raters_vote_until_enough_comparisons_are_acknowledged() -> None:
     plan = make_plan()
     assert plan.pairs_first <= count < plan.pairs_first + plan.vote_concurrency
     assert len(gateway.sent["/comparisons"]) == assistant.tally.acknowledged["comparison"] == count
+
+
+def until(ended: asyncio.Event, asked: int) -> FakeGateway:
+    """The trial is over once so many have asked."""
+
+    def answering(body: Body) -> tuple[str, list[str]]:
+        if len(gateway.sent["/chat/completions"]) >= asked:
+            ended.set()
+        return hedged_first({**body, "n": 3})
+
+    gateway = FakeGateway(answering=answering)
+    return gateway
+
+
+async def test_votes_on_a_trial_count_towards_the_next_cycle() -> None:
+    plan, ended = make_plan(), asyncio.Event()
+    async with assistant_of(until(ended, 60)) as assistant:
+        crowd = make_crowd(assistant)
+        await crowd.rate(1, ignore)
+        await crowd.try_out(1, ended)
+        assert assistant.tally.acknowledged["comparison"] >= plan.pairs_first + plan.pairs_later
+        assert await crowd.rate(2, ignore) == 0
+
+
+async def test_on_a_trial_two_answers_are_asked_for_side_by_side_until_it_is_over() -> None:
+    ended = asyncio.Event()
+    gateway = until(ended, 2 * len(HONEST))  # everybody comes again
+    async with assistant_of(gateway) as assistant:
+        await make_crowd(assistant).try_out(1, ended)
+    asked = gateway.sent["/chat/completions"]
+    assert {body["n"] for body in asked} == {2}
+    assert 2 * len(HONEST) <= len(asked) < 2 * len(HONEST) + make_plan().vote_concurrency
 
 
 async def test_the_two_that_are_compared_are_the_first_that_differ() -> None:

@@ -1,3 +1,4 @@
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,7 +8,7 @@ import pytest
 from infra.clock import now
 from infra.demo import turn as turn_module
 from infra.demo.assistant import Assistant
-from infra.demo.operators import CycleTookTooLong
+from infra.demo.operators import CycleTookTooLong, StepTaken
 from infra.demo.traffic import Traffic
 from infra.demo.turn import Turn, timed_rollback, turn
 from tests.support.demo import FakeAdmin, FakeGateway, FakeShell, assistant_of
@@ -18,6 +19,7 @@ NEW, OLD = "assistant-1-abc", "base"
 @pytest.fixture(autouse=True)
 def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turn_module, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(turn_module, "TRIAL_PATIENCE_S", 0.3)
     monkeypatch.setattr("infra.demo.operators.LOOK_EVERY_S", 0.02)
 
 
@@ -30,25 +32,33 @@ def ignore(done: int, total: int, note: str) -> None:
     """No screen in tests."""
 
 
+async def nobody_votes(ended: asyncio.Event) -> None:
+    """A trial that is over when the rollout is."""
+    await ended.wait()
+
+
 def make_shell(admin: FakeAdmin, assistant: Assistant) -> FakeShell:
-    """`promote` and `rollback` take effect at once, and the next request is answered by the new version."""
+    """`rollout start` and `rollback` take effect at once, and the next request is answered by the new version."""
 
     def act(arguments: tuple[str, ...]) -> str:
-        version = arguments[2] if arguments[0] == "rollback" else arguments[1]
+        version = arguments[2]
         admin.roll_out(version)
         assistant.tally.starts += [(time.time() + 0.02, NEW), (time.time() + 0.04, version)]
         return ""
 
-    return FakeShell(effects={"promote": act, "rollback": act, "cycle": lambda _: '{"cycle_id": "1"}'})
+    return FakeShell(effects={"rollout": act, "rollback": act, "cycle": lambda _: '{"cycle_id": "1"}'})
 
 
 async def one_turn(admin: FakeAdmin, *, timeout_s: float = 5) -> tuple[Turn, FakeShell]:
     async with assistant_of(FakeGateway()) as assistant, traffic_of(assistant) as traffic:
         shell = make_shell(admin, assistant)
         if "accepted" in admin.cycle_states:  # the product promotes by itself
-            shell.effects["cycle"] = lambda _: (shell.effects["promote"](("promote", NEW)), '{"cycle_id": "1"}')[1]
+            shell.effects["cycle"] = lambda _: (
+                shell.effects["rollout"](("rollout", "start", NEW)),
+                '{"cycle_id": "1"}',
+            )[1]
         async with admin.operator(shell) as operator:
-            return await turn(operator, traffic, ignore, timeout_s), shell
+            return await turn(operator, traffic, nobody_votes, ignore, timeout_s), shell
 
 
 async def test_an_accepted_cycle_is_swapped_in_and_timed_from_its_acceptance() -> None:
@@ -59,12 +69,42 @@ async def test_an_accepted_cycle_is_swapped_in_and_timed_from_its_acceptance() -
     assert done.cycle["state"] == "accepted"
 
 
-async def test_a_waiting_cycle_is_promoted_by_the_operator_when_the_rule_says_so() -> None:
+async def test_a_waiting_cycle_is_rolled_out_by_the_operator_when_the_rule_says_so() -> None:
     gate = {"name": "judge", "blocking": True, "verdict": "inconclusive", "interval": {"value": 0.6}}
     done, shell = await one_turn(FakeAdmin(cycle_states=["gating", "awaiting_person"], gates=[gate]))
     assert done.swap is not None
-    assert shell.ran[-1][:3] == ("promote", NEW, "--reason")
-    assert done.decision == shell.ran[-1][3]
+    assert shell.ran[-1][:4] == ("rollout", "start", NEW, "--reason")
+    assert done.decision == shell.ran[-1][4]
+
+
+async def test_the_steps_of_a_rollout_are_told_with_their_votes_and_seconds() -> None:
+    admin = FakeAdmin(steps=[(0.1, 12, 3.0), (0.5, 44, 8.5)])
+    done, _ = await one_turn(admin)
+    assert done.steps == [StepTaken("canary 10%", 12, 3.0), StepTaken("canary 50%", 44, 8.5)]
+
+
+async def test_a_version_that_its_votes_speak_against_is_not_served_and_the_reason_is_told() -> None:
+    done, _ = await one_turn(FakeAdmin(steps=[(0.1, 12, 3.0)], ends_as="aborted"))
+    assert done.swap is None
+    assert done.decision == "promoted by itself: every blocking gate passed; but its rollout aborted: as told"
+    assert [step.votes for step in done.steps] == [12]
+
+
+async def test_raters_vote_for_as_long_as_the_rollout_lasts() -> None:
+    admin, seen = FakeAdmin(cycle_states=["accepted"]), list[str]()
+
+    async def voting(ended: asyncio.Event) -> None:
+        admin.roll_out(NEW)
+        await ended.wait()
+        seen.append("told that it is over")
+
+    async with assistant_of(FakeGateway()) as assistant, traffic_of(assistant) as traffic:
+        shell = FakeShell(effects={"cycle": lambda _: '{"cycle_id": "1"}'})
+        async with admin.operator(shell) as operator:
+            assistant.tally.starts.append((time.time() + 1, NEW))
+            done = await turn(operator, traffic, voting, ignore, 5)
+    assert done.swap is not None
+    assert seen == ["told that it is over"]
 
 
 async def test_a_waiting_cycle_that_the_rule_declines_swaps_nothing() -> None:

@@ -10,12 +10,14 @@ from infra.contracts.routing import AliasRoute, Replica, ReplicaState, RoutingTa
 from infra.database.engine import Database
 from infra.database.tables import RolloutRow
 from infra.ports import Ports
-from infra.registry import adapters, audit, fleet, leases, rollouts, wishes
+from infra.registry import adapters, audit, cycles, fleet, leases, rollouts, wishes
 from infra.registry.adapters import AdapterState
+from infra.registry.cycles import CycleState
 from infra.registry.errors import Conflict, IllegalTransition, NotFound
 from infra.registry.leases import Lease
 from infra.registry.rollouts import ON_TRAFFIC, TRANSITIONS, RolloutState
 from infra.registry.wishes import Wish
+from tests.support.cycles import cycle_row, hold, make_cycle
 from tests.support.manifests import make_adapter_manifest
 from tests.support.routing import make_replica, make_route, make_table
 
@@ -117,12 +119,43 @@ def test_the_champion_is_not_rolled_out_to_itself(database: Database) -> None:
         start(database, V1)
 
 
-def test_what_its_gates_blocked_does_not_start(database: Database) -> None:
+def judged(database: Database, state: AdapterState, cycle_id: str | None = None) -> str:
+    """A version of which its gates have said so."""
     with database.transaction() as session:
-        adapters.register(session, make_adapter_manifest(version="assistant-4-dddddddd"), "adapters/4")
-        adapters.move(session, "assistant-4-dddddddd", AdapterState.BLOCKED)
-    with pytest.raises(IllegalTransition, match="blocked"):
-        start(database, "assistant-4-dddddddd")
+        adapters.register(
+            session, make_adapter_manifest(version="assistant-4-dddddddd", cycle_id=cycle_id), "adapters/4"
+        )
+        return adapters.move(session, "assistant-4-dddddddd", state).version
+
+
+def waiting_cycle(ports: Ports) -> str:
+    cycle_id = make_cycle(ports, state=CycleState.PUBLISHING)
+    lease = hold(ports, cycle_id)
+    with ports.database.transaction() as session:
+        for state in (CycleState.GATING, CycleState.AWAITING_PERSON):
+            cycles.advance(session, lease, cycle_id, state)
+    return cycle_id
+
+
+def test_what_its_gates_blocked_starts_by_force_alone(database: Database) -> None:
+    blocked = judged(database, AdapterState.BLOCKED)
+    with pytest.raises(IllegalTransition, match="is blocked and cannot be promoted: with force it may earn"):
+        start(database, blocked)
+    assert row_of(database, start(database, blocked, force=True)).state == R.REQUESTED
+    with database.reading() as session:
+        assert adapters.get(session, blocked).state == AdapterState.ACCEPTED
+
+
+def test_what_its_gates_left_undecided_a_person_may_start_which_decides_its_cycle_too(
+    ports: Ports, database: Database
+) -> None:
+    cycle_id = waiting_cycle(ports)
+    undecided = judged(database, AdapterState.AWAITING_PERSON, cycle_id)
+    start(database, undecided)
+    with database.reading() as session:
+        assert adapters.get(session, undecided).state == AdapterState.ACCEPTED
+    decided = cycle_row(ports, cycle_id)
+    assert (decided.state, decided.reason) == (CycleState.ACCEPTED, "ada: it is better")
 
 
 def test_an_abort_takes_the_traffic_away_in_the_same_transaction(database: Database) -> None:
