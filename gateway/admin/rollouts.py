@@ -8,18 +8,14 @@ from pydantic import Field, StrictBool
 from sqlalchemy.orm import Session
 
 from gateway.admin.operator import Admin, Alias, Id, Limit, Listing, Name, Reasoned, View, champion
-from gateway.errors import Conflict
 from gateway.json_route import JsonRoute
 from infra.contracts.rollouts import Look, Step
 from infra.database.tables import AdapterRow, RolloutRow
 from infra.registry import adapters, rollouts, wishes
-from infra.registry.adapters import AdapterState
 from infra.registry.rollouts import RolloutState
 from infra.registry.wishes import Wish
 
 router = APIRouter(route_class=JsonRoute)
-
-NEEDS_A_PERSON = frozenset({AdapterState.BLOCKED, AdapterState.AWAITING_PERSON})
 
 
 class RolloutView(View):
@@ -67,13 +63,9 @@ def get_rollout(admin: Admin, rollout_id: Id) -> RolloutView:
 
 @router.post("/rollouts:start", status_code=201)
 def start(admin: Admin, body: Wished) -> RolloutView:
-    """Lets what passed its gates, or has served before, earn its traffic by the steps of `serving.rollout_steps`."""
+    """Lets a version earn its traffic by the steps of `serving.rollout_steps`; a blocked one by force alone."""
     with admin.transaction() as session:
         adapter = adapters.get(session, body.version, admin.tenant)
-        if adapter.state in NEEDS_A_PERSON:
-            raise Conflict(
-                f"version {body.version} is {adapter.state}: promote it, with a reason, to overrule its gates"
-            )
         return RolloutView.model_validate(wishes.start(session, _wish(admin, session, adapter, body), admin.steps))
 
 

@@ -82,12 +82,20 @@ async def test_a_version_that_passed_its_gates_is_rolled_out_and_the_wish_record
         assert actions[:2] == ["rollout.abort", "rollout.promote"]
 
 
-@pytest.mark.parametrize("state", [AdapterState.BLOCKED, AdapterState.AWAITING_PERSON])
-async def test_what_its_gates_did_not_pass_needs_a_persons_yes(tmp_path: Path, state: AdapterState) -> None:
+async def test_what_its_gates_blocked_starts_by_force_alone(tmp_path: Path) -> None:
     async with open_scene(tmp_path) as scene:
-        publish_adapter(scene, "assistant-1-aaaaaaaa", state)
+        publish_adapter(scene, "assistant-1-aaaaaaaa", AdapterState.BLOCKED)
         wish = {"version": "assistant-1-aaaaaaaa", **REASON}
-        assert (await scene.admin("POST", "/rollouts:start", wish)).status_code == 409
+        refused = await scene.admin("POST", "/rollouts:start", wish)
+        assert refused.status_code == 409
+        assert "with force" in refused.json()["error"]["message"]
+        assert (await scene.admin("POST", "/rollouts:start", {**wish, "force": True})).status_code == 201
+
+
+async def test_a_person_promotes_what_its_gates_blocked(tmp_path: Path) -> None:
+    async with open_scene(tmp_path) as scene:
+        publish_adapter(scene, "assistant-1-aaaaaaaa", AdapterState.BLOCKED)
+        wish = {"version": "assistant-1-aaaaaaaa", **REASON}
         assert (await scene.admin("POST", "/rollouts:promote", {"version": "assistant-1-aaaaaaaa"})).status_code == 400
         assert (await scene.admin("POST", "/rollouts:promote", wish)).status_code == 201
         row = (await scene.admin("GET", "/adapters/assistant-1-aaaaaaaa")).json()

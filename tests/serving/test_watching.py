@@ -114,8 +114,11 @@ async def test_a_good_version_goes_through_all_its_steps_to_everybody(tmp_path: 
         assert (champion(ports), adapter_state(ports, version)) == (version, "champion")
         with ports.database.reading() as session:
             entries = audit.list_entries(session, "default", subject=version)
-    steps = [entry.after["step"] for entry in reversed(entries) if entry.action == "rollout.step"]
+    noted = [entry for entry in reversed(entries) if entry.action == "rollout.step"]
+    steps = [entry.after["step"] for entry in noted if entry.after["state"] == "running"]
     assert steps == [0, 1, 2]
+    left = [(entry.before["step"], entry.before["votes"] > 0) for entry in noted if "votes" in entry.before]
+    assert left == [(0, False), (1, True), (2, True)], "what each step had seen when it was left"
 
 
 async def test_a_worse_version_loses_its_traffic_by_itself_and_is_marked(tmp_path: Path, model: Path) -> None:
