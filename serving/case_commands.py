@@ -1,4 +1,4 @@
-"""`thumbwheel gate add-case`, `cases`, `remove-case`: what was asked in a live answer is asked again of each version."""
+"""`thumbwheel gate add-case|cases|remove-case`: what was asked in a live answer is asked again of each candidate."""
 
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,14 +18,10 @@ SHOWN = (
     "name", "state", "alias", "response_id", "checks", "refusal", "actor", "reason", "requested_at", "decided_at",
 )  # fmt: skip
 
-ResponseId = Annotated[
-    str, typer.Argument(metavar="RESPONSE_ID", help="The answer's: its whole prompt is asked again.")
-]
+ResponseId = Annotated[str, typer.Argument(metavar="RESPONSE_ID", help="The answer whose prompt is asked again.")]
 CaseName = Annotated[str, typer.Argument(metavar="NAME", help="As `gate cases` shows it.")]
 AllOf = Annotated[list[str] | None, typer.Option(metavar="TEXT", help="Must be in the answer; may be given again.")]
-OneOf = Annotated[
-    list[str] | None, typer.Option(metavar="TEXT", help="One of these must be in it; may be given again.")
-]
+OneOf = Annotated[list[str] | None, typer.Option(metavar="TEXT", help="One of these must be; may be given again.")]
 NoneOf = Annotated[list[str] | None, typer.Option(metavar="TEXT", help="May not be in it; may be given again.")]
 Refuses = Annotated[bool | None, typer.Option("--refuses/--no-refuses", help="It must be a refusal, or must be none.")]
 Name = Annotated[str, typer.Option(help="What reports call it: no words of anybody's; default: one is made up.")]
@@ -44,7 +40,7 @@ def add_case(
     tenant: Tenant = "default",
     as_json: Json = False,
 ) -> None:
-    """Have every candidate asked what this answer was asked, and check its answer. Exit 1 refused, 2 not decided yet."""
+    """Ask every candidate what this answer was asked, and check what it says. Exit 1 refused, 2 not decided yet."""
     from infra.cases import make_row
     from infra.registry import cases
     from infra.registry.cases import CaseState
