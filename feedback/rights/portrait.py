@@ -93,13 +93,13 @@ class Portrait:
                 }  # fmt: skip
 
     def _cases(self) -> Iterator[Line]:
-        """What an operator has every new version asked again."""
+        """What an operator has every new version asked again; who that is and why is no word of this person's."""
         for row in self._all(CaseRow, CaseRow.rater == self.rater, CaseRow.name):
             try:
                 body = open_case(self.sealer, row).model_dump(mode="json")
             except UNREADABLE:
                 body = None
-            yield {**_columns(row), "kind": "regression_case", "body": body}
+            yield {"kind": "regression_case", "name": row.name, "response_id": row.response_id, "body": body}
 
     def _all(self, table: Any, mine: ColumnElement[bool], *order: Any) -> Iterator[Any]:
         query = select(table).where(table.tenant == self.tenant, mine).order_by(*order)
