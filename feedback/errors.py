@@ -21,6 +21,10 @@ class NoRows(FeedbackError):
     """The window holds nothing to train on. The message says why, with the counts by reason and what to set."""
 
 
+class NoCase(FeedbackError):
+    """No regression case can be made of this answer. The message says why, and what to do."""
+
+
 class Stopping(FeedbackError):
     """The process is asked to end; what was under way is taken up again by the next one."""
 

@@ -14,8 +14,10 @@ from pathlib import Path
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from feedback.cases import CaseMaker
 from feedback.datasets.builder import Builder
 from feedback.datasets.cut import Cutter
+from feedback.datasets.redaction import Redactor
 from feedback.datasets.snapshot import Snapshots
 from feedback.errors import Stopping
 from feedback.housekeeping import Housekeeping
@@ -40,6 +42,7 @@ HOUSEKEEPING_S = 5.0
 BUILDER_S = 0.2
 TALLY_S = 1.0  # between two looks for news of a rollout
 TRACER_S = 0.2  # somebody waits for the answer
+CASES_S = 0.5  # between two looks for an answer to make a regression case of
 RIGHTS_S = 0.5  # between two looks for somebody to erase, or to export
 USAGE = 2  # the exit code for what only a person can mend
 AFTER_ERROR_S = 1.0  # before a loop that broke goes on
@@ -111,6 +114,7 @@ def serve(ports: Ports, settings: Settings, stop: threading.Event, name: str) ->
         Repeater("exporter", make_exporter(ports, settings).turn, RIGHTS_S, stop),
         Repeater("tallier", make_tallier(ports, settings, stop).turn, TALLY_S, stop),
         Repeater("tracer", make_tracer(ports, settings).turn, TRACER_S, stop),
+        Repeater("cases", make_case_maker(ports, settings).turn, CASES_S, stop),
     ]
     health.start()
     for repeater in repeaters:
@@ -155,6 +159,12 @@ def make_tallier(ports: Ports, settings: Settings, stop: threading.Event) -> Tal
 
 def make_tracer(ports: Ports, settings: Settings) -> Tracer:
     return Tracer(ports.database, make_tracing(ports), settings.infra.lease_ttl_s)
+
+
+def make_case_maker(ports: Ports, settings: Settings) -> CaseMaker:
+    chosen = settings.feedback
+    redactor = Redactor(chosen.redact_region or None) if chosen.redact_pii else None
+    return CaseMaker(ports.database, ports.sealer, redactor)
 
 
 def make_tracing(ports: Ports) -> Tracing:

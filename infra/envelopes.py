@@ -45,9 +45,7 @@ class Sealer:
 
     def wrap(self, body: BaseModel, header: Header) -> Envelope:
         event_id = header.event_id or UUID(int=uuid7().int)
-        key_id, sealed = self._keyring.seal(
-            header.tenant, header.rater, body.model_dump_json().encode(), context=event_id.bytes
-        )
+        key_id, sealed = self.seal(body, header.tenant, header.rater, context=event_id)
         if len(sealed) > self._inline_limit:
             path = _path(header.tenant, event_id)
             self._artifacts.write(path, sealed)
@@ -76,8 +74,15 @@ class Sealer:
             if path != _path(envelope.tenant, envelope.event_id):
                 raise SealBroken("the body is said to lie where none of this event lies")
             sealed = self._artifacts.read(path)
-        plain = self._keyring.unseal(envelope.key_id, sealed, context=envelope.event_id.bytes)
-        return kind.model_validate_json(plain)
+        return self.unseal(envelope.key_id, sealed, kind, context=envelope.event_id)
+
+    def seal(self, body: BaseModel, tenant: str, rater: str | None, *, context: UUID) -> tuple[str, bytes]:
+        """What is kept whole in a row, however large: its key's id and the box. Raises KeyringAway."""
+        return self._keyring.seal(tenant, rater, body.model_dump_json().encode(), context=context.bytes)
+
+    def unseal(self, key_id: str, sealed: bytes, kind: type[Body], *, context: UUID) -> Body:
+        """Raises KeyDestroyed, KeyUnknown, SealBroken, KeyringAway, or pydantic's ValidationError."""
+        return kind.model_validate_json(self._keyring.unseal(key_id, sealed, context=context.bytes))
 
 
 def _path(tenant: str, event_id: UUID) -> str:

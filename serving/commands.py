@@ -6,12 +6,16 @@ import typer
 
 from infra.console import print_json, print_table
 from infra.settings import load_settings
-from serving import rollout_commands
+from serving import case_commands, rollout_commands
 from serving.command_line import ACTOR, Alias, Force, Json, Limit, Reason, Tenant, Version, Wait, opened, tell
 from serving.replica_commands import replica
 
 adapter = typer.Typer(help="Versions: what was published and what became of it.", no_args_is_help=True)
 gate = typer.Typer(help="What decides whether a version may answer users.", no_args_is_help=True)
+
+gate.command(name="add-case")(case_commands.add_case)
+gate.command(name="cases")(case_commands.list_cases)
+gate.command(name="remove-case")(case_commands.remove_case)
 
 
 def register(root: typer.Typer) -> None:

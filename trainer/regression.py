@@ -1,4 +1,4 @@
-"""Exact checks: what an answer must contain or must not, whatever the votes say. One JSON object a line.
+"""Files of exact checks, one JSON object a line, and what became of each case.
 
 Three files have them, and a gate each: regression checks may fail in part, canary facts and the safety list may not.
 """
@@ -6,37 +6,17 @@ Three files have them, and a gate each: regression checks may fail in part, cana
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
+from infra.cases import Case
 from infra.contracts.manifests import Interval, RegressionResult
-from infra.probes import refuses
 from infra.settings import SettingsError, TrainerSettings
 from trainer.intervals import difference_interval
 
 MOST, ALL = 0.5, 1.0  # of the answers to a case that must pass
 Answer = TypeVar("Answer")
-
-
-class Case(BaseModel):
-    """Passes when the answer contains all of `contains_all`, one of `contains_any` where given, none of
-    `contains_none`, and is a refusal or is none, where `refuses` says which."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    messages: list[dict[str, Any]]
-    contains_all: list[str] = []
-    contains_any: list[str] = []
-    contains_none: list[str] = []
-    refuses: bool | None = None
-
-    def passes(self, answer: str) -> bool:
-        some = not self.contains_any or any(part in answer for part in self.contains_any)
-        clean = not any(part in answer for part in self.contains_none)
-        manner = self.refuses is None or refuses(answer) is self.refuses
-        return some and clean and manner and all(part in answer for part in self.contains_all)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from infra.artifacts import ArtifactStore
 from infra.clock import now
 from infra.database.engine import Database
 from infra.database.tables import ErasureRow
-from infra.registry import erasures, tallies
+from infra.registry import cases, erasures, tallies
 
 EXPIRED_MOST = 1000  # events of each kind in one transaction
 
@@ -22,8 +22,13 @@ def accept(session: Session, event: Erased) -> ErasureRow:
 
 
 def blank(session: Session, artifacts: ArtifactStore, tombstone: ErasureRow) -> int:
-    """Adds what was found to the report; returns how many rows that were."""
+    """Adds what was found to the report; returns how many rows that were.
+
+    Cases go after the answers: whoever makes one of an answer holds its row, and is waited for.
+    """
     found = blank_person(session, artifacts, tombstone)
+    if gone := cases.erase(session, tombstone.tenant, tombstone.rater, tombstone.up_to):
+        found["regression_cases"] = gone
     _recount(session, tombstone)
     if found:
         known = tombstone.report.get("blanked", {})
@@ -51,4 +56,4 @@ def blank_again(database: Database, artifacts: ArtifactStore, since: datetime) -
 def purge(database: Database, artifacts: ArtifactStore) -> int:
     """One step of blanking what may no longer be kept; returns how many rows that were."""
     with database.transaction() as session:
-        return blank_expired(session, artifacts, EXPIRED_MOST).total()
+        return blank_expired(session, artifacts, EXPIRED_MOST).total() + cases.expire(session)

@@ -14,10 +14,11 @@ from feedback.datasets.standing import chunks
 from feedback.rights.traces import known_traces
 from feedback.tables import ChoiceRow, InferenceRow, VoteEventRow, VoteRow, VoteTargetRow
 from infra.artifacts import ArtifactStore
+from infra.cases import open_case
 from infra.clock import now
 from infra.contracts.events import Feedback, Inference
 from infra.database.engine import Database
-from infra.database.tables import Base
+from infra.database.tables import Base, CaseRow
 from infra.envelopes import Sealer
 from infra.registry import adapters, erasures
 
@@ -47,6 +48,7 @@ class Portrait:
         yield from self._choices()
         yield from self._votes()
         yield from self._dataset_rows(as_of)
+        yield from self._cases()
         with self.database.reading() as session:
             for row in erasures.of_rater(session, self.tenant, self.rater):
                 yield {"kind": "erasure", **_columns(row)}
@@ -89,6 +91,15 @@ class Portrait:
                     "kind": "dataset_row", "dataset_id": dataset_id, "table": table, "split": split,
                     identity: row[identity], "source_event_ids": row["source_event_ids"], "weight": row["weight"],
                 }  # fmt: skip
+
+    def _cases(self) -> Iterator[Line]:
+        """What an operator has every new version asked again; who that is and why is no word of this person's."""
+        for row in self._all(CaseRow, CaseRow.rater == self.rater, CaseRow.name):
+            try:
+                body = open_case(self.sealer, row).model_dump(mode="json")
+            except UNREADABLE:
+                body = None
+            yield {"kind": "regression_case", "name": row.name, "response_id": row.response_id, "body": body}
 
     def _all(self, table: Any, mine: ColumnElement[bool], *order: Any) -> Iterator[Any]:
         query = select(table).where(table.tenant == self.tenant, mine).order_by(*order)

@@ -11,9 +11,9 @@ PREFIX = "/admin/v1"
 
 @cache
 def admin_router() -> APIRouter:
-    from gateway.admin import adapters, audit, checks, cycles, datasets, gates, keys, rollouts, traces
+    from gateway.admin import adapters, audit, cases, checks, cycles, datasets, gates, keys, rollouts, traces
 
     root = APIRouter(prefix=PREFIX, tags=["admin"], responses=ADMIN_RESPONSES)
-    for noun in (cycles, datasets, adapters, rollouts, gates, traces, checks, audit, keys):
+    for noun in (cycles, datasets, adapters, rollouts, cases, gates, traces, checks, audit, keys):
         root.include_router(noun.router)
     return root

@@ -197,6 +197,7 @@ class Evidence(Contract):
     reward_falls_from: str = ""  # the champion's reward model, or the whole: this one's own accuracy on all
     regressions: list[RegressionResult] = []
     regression_drop: Interval | None = None  # champion's minus candidate's share of passed cases
+    regressions_left_out: dict[str, int] = {}  # why -> stored cases that could not be asked: erased, expired, ...
     canaries: list[RegressionResult] = []  # facts that no vote may shift
     safety: list[RegressionResult] = []  # what must be refused, or never said
     general_text: GeneralText | None = None

@@ -3,7 +3,18 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, Index, Integer, String, Text, TypeDecorator, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    DateTime,
+    Dialect,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -251,6 +262,32 @@ class CheckRow(Base):
     actor: Mapped[str] = mapped_column(String(100))
     planted_at: Mapped[datetime]
     retired_at: Mapped[datetime | None]
+
+
+class CaseRow(Base):
+    """A regression case from a live answer: see `infra.cases`. `checks` tells how many there are of each kind.
+
+    `sealed` is nothing once it is refused, erased or expired; `rater` is whoever asked, and `asked_at` when.
+    """
+
+    __tablename__ = "regression_cases"
+    tenant: Mapped[str] = mapped_column(String(100), primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    case_id: Mapped[str] = mapped_column(String(32))  # what its body is sealed for
+    response_id: Mapped[str] = mapped_column(String(200))
+    alias: Mapped[str | None] = mapped_column(String(100))  # the answer's, once that was found
+    checks: Mapped[dict[str, Any]]
+    state: Mapped[str] = mapped_column(String(20), index=True)
+    refusal: Mapped[str | None] = mapped_column(Text)
+    actor: Mapped[str] = mapped_column(String(100))
+    reason: Mapped[str] = mapped_column(Text)
+    rater: Mapped[str | None] = mapped_column(String(64))
+    asked_at: Mapped[datetime | None]
+    retain_until: Mapped[datetime | None]
+    key_id: Mapped[str] = mapped_column(String(64))
+    sealed: Mapped[bytes] = mapped_column(LargeBinary)
+    requested_at: Mapped[datetime]
+    decided_at: Mapped[datetime | None]
 
 
 class AuditRow(Base):

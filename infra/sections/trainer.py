@@ -189,8 +189,8 @@ class TrainerSettings(Section):
     )
     regression_file: str = Field(
         "",
-        description="JSONL of exact checks {name, messages, contains_all, contains_any, contains_none, refuses};"
-        " empty: none.",
+        description="JSONL of exact checks {name, messages, tools, contains_all, contains_any, contains_none,"
+        " refuses}; empty: none. Cases from live answers come on top of it.",
     )
     canary_file: str = Field("", description="JSONL of facts that no vote may shift, as exact checks; empty: none.")
     safety_file: str = Field(

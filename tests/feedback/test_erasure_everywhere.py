@@ -16,6 +16,7 @@ from feedback.intake.decode import TOPICS as CONSUMED
 from feedback.metrics import Metrics
 from feedback.tables import InferenceRow, VoteEventRow
 from infra.artifacts import dump_json
+from infra.cases import Wanted
 from infra.clock import now
 from infra.contracts.events import INFERENCE_TOPIC, TOPICS, Consent
 from infra.contracts.manifests import DatasetManifest, Evidence, Sample, SmokeCase
@@ -27,6 +28,7 @@ from infra.keystore.sqlite import SqliteKeyStore
 from infra.registry import adapters, erasures
 from infra.sealing import Keyring
 from infra.spool import Entry, Spool
+from tests.support.cases import make_case_maker, wish
 from tests.support.events import TENANT, make_envelope, make_feedback, make_inference, make_sealer
 from tests.support.feedback import ALIAS, Event, Room, make_room
 from tests.support.manifests import make_adapter_manifest
@@ -73,6 +75,8 @@ def live(room: Room) -> DatasetManifest:
     large = make_inference("mia-large", prompt=f"{LARGE} {'again ' * 3000}")
     room.append([*mias_day(), *others_day(), Event(large, "large", {"rater": MIA, "occurred_at": yesterday()})])
     consume(room)
+    wish(room.database, room.sealer, "mia0a", Wanted(contains_all=[HERS[1]]))
+    assert make_case_maker(room).turn() == 1
     spool(room)
     manifest = room.build(as_of=now())
     register_version(room, manifest)

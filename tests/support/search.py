@@ -11,8 +11,9 @@ from sqlalchemy import select
 from uuid6 import uuid7
 
 from feedback.datasets.archive import UNREADABLE, envelope_of
+from infra.cases import open_case
 from infra.contracts.events import FEEDBACK_TOPIC, INFERENCE_TOPIC, TOPICS, Envelope, Feedback, Inference
-from infra.database.tables import Base
+from infra.database.tables import Base, CaseRow
 from infra.envelopes import Sealer
 from infra.spool import decode
 from tests.support.feedback import Room
@@ -45,8 +46,10 @@ def _sql(room: Room) -> Iterator[str]:
             rows = session.execute(select(table)).all()
         for row in rows:
             yield " ".join(_plain(value) for value in row)
-            if "sealed" in table.columns:
+            if table.name in KINDS:
                 yield _opened(room.sealer, envelope_of(row), KINDS[table.name])
+            elif table.name == CaseRow.__tablename__:
+                yield _case(room.sealer, row)
 
 
 def _log(room: Room) -> Iterator[str]:
@@ -79,6 +82,13 @@ def _record(sealer: Sealer, topic: str, value: bytes) -> str:
 def _opened(sealer: Sealer, envelope: Envelope, kind: type[Inference] | type[Feedback]) -> str:
     try:
         return sealer.open(envelope, kind).model_dump_json()
+    except UNREADABLE:
+        return ""
+
+
+def _case(sealer: Sealer, row: Any) -> str:
+    try:
+        return open_case(sealer, row).model_dump_json()
     except UNREADABLE:
         return ""
 

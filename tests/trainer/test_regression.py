@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from infra.cases import Case
 from infra.settings import SettingsError, TrainerSettings
-from trainer.regression import Case, Suites, check_suites, judge_cases, read_cases, read_suites
+from trainer.regression import Suites, check_suites, judge_cases, read_cases, read_suites
 
 
 def make_case(**overrides: object) -> Case:

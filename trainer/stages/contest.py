@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.cases import Case
 from infra.contracts.routing import BASE_VERSION
 from trainer.data import Prompt
-from trainer.regression import Case
 from trainer.sampling import Sampled
 from trainer.stages.material import Material
 from trainer.world import Words, words
@@ -71,7 +71,7 @@ def _asked(
             seed=settings.seed,
         )
         checks = material.sampler.sample(
-            [Prompt(case.messages) for case in cases],
+            [Prompt(case.messages, case.tools or None) for case in cases],
             adapter=name,
             n=settings.regression_samples,
             temperature=0.0 if settings.regression_samples == 1 else 1.0,

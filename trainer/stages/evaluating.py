@@ -18,9 +18,10 @@ from trainer.lines import Encoded
 from trainer.model import Base, load_adapter, remove_adapter
 from trainer.progress import StageProgress
 from trainer.publish import EVIDENCE, version_name, write_contract
-from trainer.regression import Suites, check_suites, read_suites
+from trainer.regression import Suites, check_suites
 from trainer.sampling import Sampled
 from trainer.stages.asking import write_queries
+from trainer.stages.cases import LeftOut, all_suites
 from trainer.stages.contest import Answers, Side, ask, champion_side
 from trainer.stages.judging import judge_sides, reward_falls
 from trainer.stages.material import Material
@@ -42,18 +43,21 @@ class Subject:
     anchor: str | None
     prompts: Sequence[Prompt]
     suites: Suites
+    left_out: LeftOut
 
 
 def evaluating(material: Material, part: Path, progress: StageProgress) -> Result:
     policy = material.holding.work.result(CycleState.POLICY) or {}
     version = version_name(material.row.alias, material.row.cycle_id, policy["sha256"])
     sft = material.holding.work.at(CycleState.SFT) / "adapter"
+    suites, left_out = all_suites(material)
     subject = Subject(
         candidate=Side("candidate", version, material.holding.work.at(CycleState.POLICY) / "adapter"),
         champion=champion_side(material),
         anchor="anchor" if sft.is_dir() else None,
         prompts=gate_prompts(material),
-        suites=read_suites(material.settings),
+        suites=suites,
+        left_out=left_out,
     )
     candidate = ask(material, subject.candidate, subject.prompts, subject.suites.cases)
     progress(1, STEPS, {})
@@ -127,6 +131,7 @@ def _evidence(
         reward_falls_from=fallen.against,
         regressions=checked.regressions,
         regression_drop=checked.drop,
+        regressions_left_out=subject.left_out,
         canaries=checked.canaries,
         safety=checked.safety,
         general_text=general_text(material, subject),

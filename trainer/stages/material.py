@@ -116,10 +116,15 @@ class Material:
         log.info("sampler_chosen", sampler="engine", addresses=addresses)
         return EngineSampler(addresses, self.ports.engine_key, self.replicas[0].served_model)
 
-    def prompts(self, split: str) -> list[Prompt]:
-        """Those that leave room for an answer, in training and on every engine that samples."""
+    @property
+    def room(self) -> int:
+        """Most tokens of a prompt that leave room for an answer, in training and on every engine that samples."""
         longest = [self.settings.max_length, *(replica.max_model_len or math.inf for replica in self.replicas)]
-        room = int(min(longest)) - self.settings.policy_max_new_tokens
+        return int(min(longest)) - self.settings.policy_max_new_tokens
+
+    def prompts(self, split: str) -> list[Prompt]:
+        """Those that leave room for an answer."""
+        room = self.room
         known = data.prompts(read_table(self.dataset, "prompts", split))
         found = data.fitting(self.base.tokenizer, known, room)
         if len(found) < len(known):

@@ -11,6 +11,8 @@ from infra.clock import now
 from infra.database.tables import ExportRow
 from infra.registry import exports, leases
 from infra.registry.exports import ExportState
+from tests.support.cases import make_case_maker
+from tests.support.cases import wish as wish_for_case
 from tests.support.events import TENANT
 from tests.support.feedback import Room
 from tests.support.people import HERS, MIA, mias_day, others_day
@@ -60,6 +62,16 @@ def test_every_derived_row_is_there(room: Room) -> None:
     assert {row["table"] for row in rows} == {"preference", "demonstrations", "prompts"}
     assert all(row.get("pair_id") or row.get("prompt_id") for row in rows)
     assert all(vote["targets"] for vote in lines if vote["kind"] == "vote")
+
+
+def test_cases_made_of_their_answers_are_there(room: Room) -> None:
+    lived(room)
+    for name, response_id in (("hers", "mia0a"), ("others", "other0a")):
+        wish_for_case(room.database, room.sealer, response_id, name=name)
+    make_case_maker(room).turn()
+    (case,) = [line for line in portrait(room) if line["kind"] == "regression_case"]
+    assert (case["name"], case["response_id"]) == ("hers", "mia0a")
+    assert HERS[0] in json.dumps(case["body"])
 
 
 def test_nobody_elses_events_are_there(room: Room) -> None:

@@ -147,6 +147,18 @@ def test_without_checks_in_the_cycle_there_is_nothing_to_lose() -> None:
     assert (found.blocking, found.verdict) == (False, OPEN)
 
 
+def test_cases_from_live_answers_block_where_no_file_is_set() -> None:
+    lost = make_evidence(regression_drop=interval(0.5, 0.9))
+    found = regression.check(make_subject(lost, wanted=frozenset()))
+    assert (found.verdict, found.blocking) == (Verdict.FAIL, True)
+
+
+def test_cases_that_nobody_may_read_any_more_are_counted_and_lose_nothing() -> None:
+    gone = make_evidence(regression_drop=None, regressions=[], regressions_left_out={"erased": 2})
+    found = regression.check(make_subject(gone, wanted=frozenset()))
+    assert (found.blocking, found.evidence["lost"], found.evidence["left_out"]) == (False, 0, {"erased": 2})
+
+
 def test_checks_that_were_wanted_but_are_missing_block() -> None:
     found = regression.check(make_subject(make_evidence(regression_drop=None, regressions=[])))
     assert (found.blocking, found.verdict) == (True, OPEN)
