@@ -11,7 +11,8 @@ from gateway.admin.operator import Admin, Alias, Id, Limit, Listing, Name, Reaso
 from gateway.errors import Conflict
 from gateway.json_route import JsonRoute
 from infra.contracts.rollouts import Look, Step
-from infra.database.tables import AdapterRow, RolloutRow
+from infra.contracts.routing import is_base
+from infra.database.tables import RolloutRow
 from infra.registry import adapters, rollouts, wishes
 from infra.registry.adapters import AdapterState
 from infra.registry.rollouts import RolloutState
@@ -43,6 +44,7 @@ class RolloutView(View):
 
 class Wished(Reasoned):
     version: Name
+    alias: Name | None = Field(None, description="Only for `base-REVISION`, which any alias may have.")
     force: StrictBool = Field(False, description="Also a version that was rolled back.")
 
 
@@ -69,20 +71,15 @@ def get_rollout(admin: Admin, rollout_id: Id) -> RolloutView:
 def start(admin: Admin, body: Wished) -> RolloutView:
     """Lets what passed its gates, or has served before, earn its traffic by the steps of `serving.rollout_steps`."""
     with admin.transaction() as session:
-        adapter = adapters.get(session, body.version, admin.tenant)
-        if adapter.state in NEEDS_A_PERSON:
-            raise Conflict(
-                f"version {body.version} is {adapter.state}: promote it, with a reason, to overrule its gates"
-            )
-        return RolloutView.model_validate(wishes.start(session, _wish(admin, session, adapter, body), admin.steps))
+        _refuse_undecided(session, admin, body.version)
+        return RolloutView.model_validate(wishes.start(session, _wish(admin, session, body), admin.steps))
 
 
 @router.post("/rollouts:promote", status_code=201)
 def promote(admin: Admin, body: Wished) -> RolloutView:
     """A person's yes, past all steps, also to what its gates blocked or left to a person."""
     with admin.transaction() as session:
-        adapter = adapters.get(session, body.version, admin.tenant)
-        return RolloutView.model_validate(wishes.promote(session, _wish(admin, session, adapter, body)))
+        return RolloutView.model_validate(wishes.promote(session, _wish(admin, session, body)))
 
 
 @router.post("/rollouts:rollback", status_code=201)
@@ -119,6 +116,14 @@ def _steer(admin: Admin, wish: Callable[..., RolloutRow], rollout_id: str, body:
         return RolloutView.model_validate(row)
 
 
-def _wish(admin: Admin, session: Session, adapter: AdapterRow, body: Wished) -> Wish:
-    now = champion(session, adapter.alias)
-    return Wish(body.version, now, admin.name, body.reason, admin.tenant, body.force)
+def _refuse_undecided(session: Session, admin: Admin, version: str) -> None:
+    state = None if is_base(version) else adapters.get(session, version, admin.tenant).state
+    if state in NEEDS_A_PERSON:
+        raise Conflict(f"version {version} is {state}: promote it, with a reason, to overrule its gates")
+
+
+def _wish(admin: Admin, session: Session, body: Wished) -> Wish:
+    alias = wishes.alias_of(session, body.version, admin.tenant, body.alias or admin.alias)
+    return Wish(
+        body.version, champion(session, alias), admin.name, body.reason, admin.tenant, body.force, alias
+    )  # fmt: skip

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from infra.clock import now
 from infra.contracts.rollouts import Look, Step
-from infra.contracts.routing import BASE_VERSION
+from infra.contracts.routing import is_base
 from infra.database.tables import RolloutRow
 from infra.registry import adapters, audit, cycles, leases
 from infra.registry.adapters import AdapterState
@@ -85,6 +85,12 @@ def list_rollouts(session: Session, tenant: str, *, alias: str | None = None, li
     return session.scalars(query if alias is None else query.where(RolloutRow.alias == alias)).all()
 
 
+def last_of(session: Session, alias: str, version: str) -> RolloutRow | None:
+    """The newest one of that version."""
+    query = select(RolloutRow).where(RolloutRow.alias == alias, RolloutRow.version == version)
+    return session.scalars(query.order_by(RolloutRow.requested_at.desc()).limit(1)).first()
+
+
 def previous_version(session: Session, alias: str) -> str:
     """What a rollback without a target goes to: what served before, so that a second one goes back further.
 
@@ -152,17 +158,17 @@ def flip(session: Session, row: RolloutRow, *, revision: int, actor: str) -> Non
 
 def champion_states(session: Session, row: RolloutRow) -> None:
     """At the flip: the new version is champion, the old one retired, or rolled back where this is a rollback."""
-    if row.from_version != BASE_VERSION:
+    if not is_base(row.from_version):
         left = AdapterState.ROLLED_BACK if row.kind == "rollback" else AdapterState.RETIRED
         adapters.move(session, row.from_version, left, reason=row.reason)
-    if row.version != BASE_VERSION:
+    if not is_base(row.version):
         champion = adapters.move(session, row.version, AdapterState.CHAMPION, reason=row.reason)
         champion.updated_at = now()
 
 
 def take_back(session: Session, row: RolloutRow, *, actor: str, reason: str, before: RolloutState) -> None:
     """Of a version that has met users: it is marked, and offered again only by force."""
-    has_met_users = row.step_began_at is not None and row.version != BASE_VERSION
+    has_met_users = row.step_began_at is not None and not is_base(row.version)
     if has_met_users and adapters.get(session, row.version).state == AdapterState.ACCEPTED:
         adapters.move(session, row.version, AdapterState.ROLLED_BACK, reason=reason)
     audit.record(
@@ -172,7 +178,7 @@ def take_back(session: Session, row: RolloutRow, *, actor: str, reason: str, bef
 
 
 def _close_cycle(session: Session, row: RolloutRow) -> None:
-    if row.version == BASE_VERSION:
+    if is_base(row.version):
         return
     cycle_id = adapters.get(session, row.version).cycle_id
     if cycle_id and cycles.get(session, cycle_id).state == CycleState.AWAITING_PERSON:

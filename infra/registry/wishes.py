@@ -10,21 +10,25 @@ from uuid6 import uuid7
 
 from infra.clock import now
 from infra.contracts.rollouts import Step
-from infra.contracts.routing import BASE_VERSION, ReplicaState
+from infra.contracts.routing import BASE_VERSION, ReplicaState, base_version, is_base
 from infra.database.tables import RolloutRow
 from infra.registry import adapters, audit, fleet, rollouts
 from infra.registry.adapters import AdapterState
-from infra.registry.errors import Conflict, IllegalTransition
+from infra.registry.errors import Conflict, IllegalTransition, NotFound
 from infra.registry.rollouts import ON_TRAFFIC, RolloutState
 
 R = RolloutState
+DEFAULT_TENANT = "default"
 OFFERED = frozenset({AdapterState.ACCEPTED, AdapterState.RETIRED})  # what a rollout in steps may begin with
 OVERRULED = frozenset({AdapterState.BLOCKED, AdapterState.AWAITING_PERSON})  # what a person's yes accepts
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A version for an alias, in place of `champion`: who asks, and why. `force` takes one that was rolled back."""
+    """A version for an alias, in place of `champion`: who asks, and why. `force` takes one that was rolled back.
+
+    An adapter knows its tenant and its alias; a base is told both.
+    """
 
     version: str
     champion: str
@@ -32,6 +36,12 @@ class Wish:
     reason: str
     tenant: str | None = None
     force: bool = False
+    alias: str = ""
+
+
+def alias_of(session: Session, version: str, tenant: str | None, default: str) -> str:
+    """An adapter's own; a base is for any, so the `default`. Raises NotFound."""
+    return default if is_base(version) else adapters.get(session, version, tenant).alias
 
 
 def start(session: Session, wish: Wish, steps: Sequence[Step]) -> RolloutRow:
@@ -40,10 +50,9 @@ def start(session: Session, wish: Wish, steps: Sequence[Step]) -> RolloutRow:
     Raises NotFound, Conflict (it is the champion, or in a rollout already) or IllegalTransition (its gates, or users,
     have said no).
     """
-    adapter = adapters.get(session, wish.version, wish.tenant)
-    _check_offered(wish, AdapterState(adapter.state), OFFERED)
-    state = R.QUEUED if rollouts.active(session, adapter.alias) else R.REQUESTED
-    return _request(session, _row("promote", adapter.tenant, adapter.alias, wish, state, steps))
+    tenant, alias = _offered(session, wish, OFFERED)
+    state = R.QUEUED if rollouts.active(session, alias) else R.REQUESTED
+    return _request(session, _row("promote", tenant, alias, wish, state, steps))
 
 
 def promote(session: Session, wish: Wish) -> RolloutRow:
@@ -51,17 +60,15 @@ def promote(session: Session, wish: Wish) -> RolloutRow:
 
     Raises NotFound, Conflict (another rollout of the alias is under way) or IllegalTransition.
     """
-    adapter = adapters.get(session, wish.version, wish.tenant)
-    state = AdapterState(adapter.state)
-    _check_offered(wish, state, OFFERED | OVERRULED)
-    if state in OVERRULED:
+    tenant, alias = _offered(session, wish, OFFERED | OVERRULED)
+    if not is_base(wish.version) and adapters.get(session, wish.version).state in OVERRULED:
         adapters.move(session, wish.version, AdapterState.ACCEPTED, reason=f"{wish.actor}: {wish.reason}")
-    running = rollouts.active(session, adapter.alias)
+    running = rollouts.active(session, alias)
     if running and running.version == wish.version and running.state in ON_TRAFFIC:
         return _finish(session, running, wish)
     if running:
-        raise Conflict(f"rollout {running.rollout_id} of {adapter.alias} is {running.state}: wait for it or abort it")
-    return _request(session, _row("promote", adapter.tenant, adapter.alias, wish))
+        raise Conflict(f"rollout {running.rollout_id} of {alias} is {running.state}: wait for it or abort it")
+    return _request(session, _row("promote", tenant, alias, wish))
 
 
 def rollback(session: Session, wish: Wish, *, tenant: str, alias: str) -> RolloutRow:
@@ -69,7 +76,8 @@ def rollback(session: Session, wish: Wish, *, tenant: str, alias: str) -> Rollou
 
     Where every replica has it, the table has moved when this returns. Raises NotFound, Conflict or IllegalTransition.
     """
-    if wish.version != BASE_VERSION:
+    _check_served(session, wish.version)
+    if not is_base(wish.version):
         state = AdapterState(adapters.get(session, wish.version, tenant).state)
         if state not in (AdapterState.RETIRED, AdapterState.ROLLED_BACK):
             raise IllegalTransition(f"version {wish.version} is {state}: only what has served can be rolled back to")
@@ -100,6 +108,35 @@ def resume(session: Session, rollout_id: str, *, tenant: str, actor: str, reason
     row = _steer(session, rollout_id, R.RUNNING, tenant=tenant, actor=actor, reason=reason)
     row.step_began_at = now()
     return row
+
+
+def _offered(session: Session, wish: Wish, offered: frozenset[AdapterState]) -> tuple[str, str]:
+    """The tenant and the alias of what may be rolled out."""
+    _check_served(session, wish.version)
+    if is_base(wish.version):
+        table = fleet.routing_table(session)
+        if table is None or wish.alias not in table.aliases:
+            raise NotFound(f"{wish.alias} is not served")
+        _check_not_taken_back(session, wish)
+        return wish.tenant or DEFAULT_TENANT, wish.alias
+    adapter = adapters.get(session, wish.version, wish.tenant)
+    _check_offered(wish, AdapterState(adapter.state), offered)
+    return adapter.tenant, adapter.alias
+
+
+def _check_served(session: Session, version: str) -> None:
+    """A base that is named must be some replica's."""
+    table = fleet.routing_table(session)
+    known = sorted({replica.base_revision for replica in table.replicas if replica.base_revision}) if table else []
+    if is_base(version) and version not in (BASE_VERSION, *map(base_version, known)):
+        raise NotFound(f"no replica has {version}; there are {', '.join(map(base_version, known)) or 'none'}")
+
+
+def _check_not_taken_back(session: Session, wish: Wish) -> None:
+    """A base has no row that could be marked: its last rollout says how it went."""
+    last = rollouts.last_of(session, wish.alias, wish.version)
+    if last is not None and last.state == R.ABORTED and last.step_began_at is not None and not wish.force:
+        raise IllegalTransition(f"{wish.version} was taken back ({last.error}): it is offered again only with force")
 
 
 def _check_offered(wish: Wish, state: AdapterState, offered: frozenset[AdapterState]) -> None:
@@ -177,15 +214,20 @@ def _withdraw(session: Session, row: RolloutRow, actor: str, why: str) -> None:
 
 
 def _is_everywhere(session: Session, version: str) -> bool:
-    """Verified on each replica that may answer now, and there is one."""
+    """Verified on each replica of its base that may answer now, and there is one."""
     table = fleet.routing_table(session)
     ready = [replica for replica in table.replicas if replica.state is ReplicaState.READY] if table else []
-    return bool(ready) and all(version == BASE_VERSION or version in replica.versions for replica in ready)
+    on = next((replica.base_revision for replica in ready if replica.has(version)), None)
+    return on is not None and all(replica.has(version) for replica in ready if replica.base_revision == on)
 
 
 def _flip_now(session: Session, row: RolloutRow) -> None:
     for state in (R.LOADING, R.DRAINING):
         rollouts.move(row, state)
-    table = fleet.reroute(session, row.alias, lambda route: route.flipped(row.version, row.rollout_id))
-    assert table is not None, "a version that is everywhere is in a table"
+    before = fleet.routing_table(session)
+    assert before is not None, "a version that is everywhere is in a table"
+    route, on = before.aliases[row.alias], before.base_of(row.version)
+    row.from_version = route.seen_from(row.from_version, on or route.base_revision)
+    table = fleet.reroute(session, row.alias, lambda route: route.flipped(row.version, row.rollout_id, on))
+    assert table is not None, "another champion is another table"
     rollouts.flip(session, row, revision=table.revision, actor=row.actor)
