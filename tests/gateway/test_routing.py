@@ -176,8 +176,8 @@ def test_a_request_that_was_at_fault_itself_is_not_held_against_its_replica() ->
 def test_only_ready_replicas_that_have_the_version_are_asked() -> None:
     replicas = [
         make_replica("starting", "http://a", ["v1"], ReplicaState.STARTING),
-        make_replica("without", "http://b", []),
-        make_replica("with", "http://c", ["v1"]),
+        make_replica("without", "http://b", ["base"]),
+        make_replica("with", "http://c", ["base", "v1"]),
     ]
     router = make_router(replicas=replicas)
     assert [replica.name for replica in router.replicas("v1")] == ["with"]
