@@ -6,7 +6,7 @@
 from collections.abc import Sequence
 from enum import StrEnum
 
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
 from infra.clock import now
@@ -85,10 +85,16 @@ def list_rollouts(session: Session, tenant: str, *, alias: str | None = None, li
     return session.scalars(query if alias is None else query.where(RolloutRow.alias == alias)).all()
 
 
-def last_of(session: Session, alias: str, version: str) -> RolloutRow | None:
-    """The newest one of that version."""
-    query = select(RolloutRow).where(RolloutRow.alias == alias, RolloutRow.version == version)
-    return session.scalars(query.order_by(RolloutRow.requested_at.desc()).limit(1)).first()
+def taken_back(session: Session, alias: str, version: str) -> RolloutRow | None:
+    """How the last of its rollouts on traffic ended, where that was against it: the abort, or the rollback after it.
+
+    Of a version that has no row to be marked: a base.
+    """
+    left = and_(RolloutRow.kind == "rollback", RolloutRow.from_version == version, RolloutRow.flipped_at.is_not(None))
+    met_users = RolloutRow.step_began_at.is_not(None) | RolloutRow.flipped_at.is_not(None)
+    query = select(RolloutRow).where(RolloutRow.alias == alias, or_(left, (RolloutRow.version == version) & met_users))
+    last = session.scalars(query.order_by(RolloutRow.requested_at.desc()).limit(1)).first()
+    return last if last is not None and (last.version != version or last.state == R.ABORTED) else None
 
 
 def previous_version(session: Session, alias: str) -> str:

@@ -133,10 +133,12 @@ def _check_served(session: Session, version: str) -> None:
 
 
 def _check_not_taken_back(session: Session, wish: Wish) -> None:
-    """A base has no row that could be marked: its last rollout says how it went."""
-    last = rollouts.last_of(session, wish.alias, wish.version)
-    if last is not None and last.state == R.ABORTED and last.step_began_at is not None and not wish.force:
-        raise IllegalTransition(f"{wish.version} was taken back ({last.error}): it is offered again only with force")
+    """A base has no row that could be marked: its rollouts say how it went."""
+    if wish.force or (last := rollouts.taken_back(session, wish.alias, wish.version)) is None:
+        return
+    raise IllegalTransition(
+        f"{wish.version} was taken back ({last.error or last.reason}): it is offered again only with force"
+    )
 
 
 def _check_offered(wish: Wish, state: AdapterState, offered: frozenset[AdapterState]) -> None:

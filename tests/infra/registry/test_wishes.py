@@ -331,6 +331,15 @@ def test_a_base_that_was_taken_back_is_offered_again_only_by_force(database: Dat
     start_base(database, force=True)
 
 
+def test_a_base_that_was_rolled_back_is_offered_again_only_by_force(database: Database) -> None:
+    publish(database, make_route("base").flipped(NEXT, "r0", NEW), both())
+    with database.transaction() as session:
+        wishes.rollback(session, Wish(LAST, NEXT, "ada", "it lies"), tenant="default", alias="assistant")
+    publish(database, make_route(LAST), both())
+    with pytest.raises(IllegalTransition, match=r"was taken back \(it lies\)"):
+        start_base(database)
+
+
 @pytest.mark.parametrize("target", [V1, LAST])
 def test_a_rollback_across_bases_moves_the_table_at_once_by_the_replicas_of_that_base_alone(
     database: Database, target: str
