@@ -243,7 +243,8 @@ def _target(
 
 
 def _pair(table: RoutingTable, route: AliasRoute, *, challenger_first: bool) -> Target:
-    """Both arms were certain, only their places were drawn."""
+    """Both arms were certain, only their places were drawn. On two bases it names both, so that nobody takes its tokens
+    for those of one."""
     sides = [
         _target(table, route, entry.model_copy(update={"weight": FIRST}))
         for arm in (Arm.CHAMPION, Arm.CHALLENGER)
@@ -252,7 +253,8 @@ def _pair(table: RoutingTable, route: AliasRoute, *, challenger_first: bool) -> 
     ]
     champion, challenger = sides[0], sides[1]
     ordered = (challenger, champion) if challenger_first else (champion, challenger)
-    return replace(champion, arm=PAIR, propensity=route.pairs, sides=ordered)
+    bases = "+".join(dict.fromkeys(side.base_revision for side in sides))
+    return replace(champion, arm=PAIR, propensity=route.pairs, base_revision=bases, sides=ordered)
 
 
 def _shadow(table: RoutingTable, route: AliasRoute, version: str) -> Target:

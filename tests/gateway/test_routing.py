@@ -414,6 +414,7 @@ def test_an_answer_of_the_next_base_says_so_while_the_alias_is_on_the_old_one() 
     pair = router.pair("assistant", "chatcmpl-1")
     assert pair is not None
     assert {(side.version, side.base_revision) for side in pair.sides} == {("v1", OLD), (NEXT, NEW)}
+    assert pair.base_revision == f"{OLD}+{NEW}"
 
 
 def test_an_operator_may_ask_the_next_base_before_any_user_does() -> None:
