@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from gateway.documents import MODEL_RESPONSES
 from gateway.errors import NotFound, Unavailable
 from gateway.services import Services, services
-from infra.contracts.routing import BASE_VERSION, AliasRoute, RoutingTable
+from infra.contracts.routing import BASE_VERSION, AliasRoute, RoutingTable, is_base
 from infra.registry.keys import Scope
 
 router = APIRouter(tags=["models"])
@@ -64,8 +64,9 @@ def models(table: RoutingTable, *, admin: bool) -> Iterator[Model]:
         for version in _versions(route, admin=admin):
             if version not in seen:
                 seen.add(version)
-                parent = None if version == BASE_VERSION else BASE_VERSION
-                yield Model(id=version, created=created, root=route.base_revision, parent=parent, max_model_len=longest)
+                parent = None if is_base(version) else BASE_VERSION
+                root = table.base_of(version) or route.base_revision
+                yield Model(id=version, created=created, root=root, parent=parent, max_model_len=longest)
 
 
 def _versions(route: AliasRoute, *, admin: bool) -> list[str]:

@@ -74,5 +74,6 @@ class Replies:
         raise away
 
     def _body(self, asked: Asked, replica: Replica, target: Target) -> Json:
-        model = replica.served_model if target.is_base else target.version
-        return engine_body(asked.sent, model=model, cache_salt=self.identity.cache_salt(asked.tenant))
+        return engine_body(
+            asked.sent, model=replica.name_of(target.version), cache_salt=self.identity.cache_salt(asked.tenant)
+        )

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from gateway.errors import EngineAway, EngineBroke, NotFound, Unavailable
 from infra.contracts.events import SHADOW
-from infra.contracts.routing import BASE_VERSION, AliasRoute, Arm, Replica, ReplicaState, RoutingTable, WeightedVersion
+from infra.contracts.routing import AliasRoute, Arm, Replica, ReplicaState, RoutingTable, WeightedVersion, is_base
 
 TRAINING_PREFIX = "train-"  # adapters under training are loaded for samples, never for users
 SLACK = 1  # answers that a replica may have under way beyond the least busy one and still be the first to ask
@@ -48,11 +48,6 @@ class Target:
     def versions(self) -> list[str]:
         return [side.version for side in self.sides] or [self.version]
 
-    @property
-    def is_base(self) -> bool:
-        """The engine knows the base under a name of its own."""
-        return self.version == BASE_VERSION
-
 
 class Router:
     """Holds the table in use. Choosing and counting happen in one step of the event loop, so that a heartbeat which
@@ -85,13 +80,13 @@ class Router:
         table = self._current()
         if route := table.aliases.get(model):
             if not takes_part:
-                return _certain(route, table.revision, arm=OPTED_OUT)
+                return _certain(table, route, arm=OPTED_OUT)
             if self.stale:
-                return _certain(route, table.revision)
-            return _target(route, draw(route.versions, self._fraction(route.salt, unit)), table.revision)
+                return _certain(table, route)
+            return _target(table, route, draw(route.versions, self._fraction(route.salt, unit)))
         route = pinned_route(table, model, admin=admin)
         entry = WeightedVersion(version=model, arm=Arm.CHAMPION, weight=1.0)
-        return _target(route, entry, table.revision, arm=PINNED, is_evidence=False)
+        return _target(table, route, entry, arm=PINNED, is_evidence=False)
 
     def pair(self, model: str, response_id: str) -> Target | None:
         """A choice of each arm, for a share of the requests for two; drawn apart from whatever a rater sticks to."""
@@ -102,7 +97,7 @@ class Router:
         if self._fraction(f"pair {route.salt}", response_id) >= route.pairs:
             return None
         first = self._fraction(f"side {route.salt}", response_id) < FIRST
-        return _pair(route, table.revision, challenger_first=first)
+        return _pair(table, route, challenger_first=first)
 
     def mirrors(self, shown: Target, unit: str) -> list[Target]:
         """The versions that answer this request too, as long as the step that it was answered in goes on."""
@@ -113,7 +108,7 @@ class Router:
         if (route.rollout_id, route.rollout_step) != (shown.rollout_id, shown.rollout_step):
             return []
         return [
-            _shadow(route, version, table.revision)
+            _shadow(table, route, version)
             for version, share in route.mirrors.items()
             if self._fraction(f"mirror {route.salt} {version}", unit) < share
         ]
@@ -124,7 +119,7 @@ class Router:
         route = table.aliases.get(target.alias)
         if route is None:
             raise Unavailable(f"{target.alias} is not served any more")
-        return _certain(route, table.revision)
+        return _certain(table, route)
 
     def replicas(self, version: str) -> list[Replica]:
         """Those that can answer, where to ask first in front; what failed a moment ago comes last."""
@@ -207,7 +202,7 @@ def pinned_route(table: RoutingTable, version: str, *, admin: bool) -> AliasRout
             return route
     if admin and not version.startswith(TRAINING_PREFIX):
         for route in table.aliases.values():
-            if version == BASE_VERSION or version in route.previous or _loaded_for(table, route, version):
+            if is_base(version) or version in route.previous or _loaded_for(table, route, version):
                 return route
     raise NotFound(f"The model `{version}` does not exist.", param="model", code="model_not_found")
 
@@ -217,46 +212,54 @@ def _loaded_for(table: RoutingTable, route: AliasRoute, version: str) -> bool:
 
 
 def _serves(replica: Replica, version: str) -> bool:
-    return replica.state is ReplicaState.READY and (version == BASE_VERSION or version in replica.versions)
+    """Only what was verified there, "no adapter" too: another base answers to other names."""
+    return replica.state is ReplicaState.READY and replica.has(version)
 
 
-def _certain(route: AliasRoute, revision: int, *, arm: str | None = None) -> Target:
+def _certain(table: RoutingTable, route: AliasRoute, *, arm: str | None = None) -> Target:
     """The champion, whoever asks: such an answer says nothing about a rollout."""
     entry = WeightedVersion(version=route.champion, arm=Arm.CHAMPION, weight=1.0)
-    return _target(route, entry, revision, arm=arm, is_evidence=False)
+    return _target(table, route, entry, arm=arm, is_evidence=False)
 
 
 def _target(
-    route: AliasRoute, entry: WeightedVersion, revision: int, *, arm: str | None = None, is_evidence: bool = True
+    table: RoutingTable,
+    route: AliasRoute,
+    entry: WeightedVersion,
+    *,
+    arm: str | None = None,
+    is_evidence: bool = True,
 ) -> Target:
     return Target(
         alias=route.alias,
         version=entry.version,
         arm=arm or entry.arm.value,
         propensity=entry.weight,
-        base_revision=route.base_revision,
+        base_revision=table.base_of(entry.version) or route.base_revision,
         rollout_id=route.rollout_id,
         rollout_step=route.rollout_step if is_evidence else None,
-        revision=revision,
+        revision=table.revision,
     )
 
 
-def _pair(route: AliasRoute, revision: int, *, challenger_first: bool) -> Target:
-    """Both arms were certain, only their places were drawn."""
+def _pair(table: RoutingTable, route: AliasRoute, *, challenger_first: bool) -> Target:
+    """Both arms were certain, only their places were drawn. On two bases it names both, so that nobody takes its tokens
+    for those of one."""
     sides = [
-        _target(route, entry.model_copy(update={"weight": FIRST}), revision)
+        _target(table, route, entry.model_copy(update={"weight": FIRST}))
         for arm in (Arm.CHAMPION, Arm.CHALLENGER)
         for entry in route.versions
         if entry.arm is arm
     ]
     champion, challenger = sides[0], sides[1]
     ordered = (challenger, champion) if challenger_first else (champion, challenger)
-    return replace(champion, arm=PAIR, propensity=route.pairs, sides=ordered)
+    bases = "+".join(dict.fromkeys(side.base_revision for side in sides))
+    return replace(champion, arm=PAIR, propensity=route.pairs, base_revision=bases, sides=ordered)
 
 
-def _shadow(route: AliasRoute, version: str, revision: int) -> Target:
+def _shadow(table: RoutingTable, route: AliasRoute, version: str) -> Target:
     entry = WeightedVersion(version=version, arm=Arm.CHALLENGER, weight=route.mirrors[version])
-    return _target(route, entry, revision, arm=SHADOW)
+    return _target(table, route, entry, arm=SHADOW)
 
 
 def _decrement(counter: Counter[str], name: str) -> None:

@@ -150,7 +150,9 @@ def check_port(host: str, port: int) -> Finding:
 def check_memory(settings: ServingSettings, available: int) -> Finding:
     """A rough need: the engines with weights and cache, a trainer with its copy, and the small processes."""
     weights = weight_bytes(Path(settings.model)) if settings.model else 0
-    engines = settings.replicas * (2 * weights / GIB + settings.kv_cache_gib + ENGINE_GIB)
+    following = weight_bytes(Path(settings.next_model)) if settings.next_model else 0
+    engines = (settings.replicas + settings.next_replicas) * (settings.kv_cache_gib + ENGINE_GIB)
+    engines += 2 * (settings.replicas * weights + settings.next_replicas * following) / GIB
     need = engines + 2 * weights / GIB + ROOM_OF_THE_OTHERS_GIB
     if available < need * GIB:
         problem = f"too little memory: about {need:.1f} GiB are needed, {available / GIB:.1f} GiB are free"

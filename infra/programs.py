@@ -34,8 +34,10 @@ class Program:
 
 def programs(settings: Settings) -> list[Program]:
     """In the order in which they are started: the slowest first."""
+    first_next = settings.serving.replicas
     return [
-        *(_replica(number) for number in range(settings.serving.replicas)),
+        *(_replica(number) for number in range(first_next)),
+        *(_replica(first_next + number, "--next") for number in range(settings.serving.next_replicas)),
         Program("gateway", _module("gateway.main"), StopStage.GATEWAY, drain_s=30),
         *(_consumer(number) for number in range(settings.feedback.processes)),
         Program("trainer", _module("trainer.worker")),
@@ -43,10 +45,10 @@ def programs(settings: Settings) -> list[Program]:
     ]
 
 
-def _replica(number: int) -> Program:
+def _replica(number: int, *options: str) -> Program:
     """An engine announces itself before it becomes vLLM, whose own route says when it answers."""
     name = f"replica-{number}"
-    argv = _module("serving.replica", "--name", name)
+    argv = _module("serving.replica", "--name", name, *options)
     return Program(name, argv, StopStage.ENGINE, ready_path="/health", usual_start_s=45)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from infra.base_model import NotAModel, base_revision, file_sha256
 from infra.contracts.manifests import AdapterManifest
+from infra.settings import ServingSettings
 from serving.errors import Refused
 from serving.tensors import Tensor, Unreadable, read_shapes, read_tensors
 
@@ -44,6 +45,13 @@ def read_base(directory: Path, only: Collection[str] = ()) -> BaseShapes:
     """Hashes the weights, which takes a while for a large model. Raises NotAModel as `linear_layers` does."""
     linear = linear_layers(directory, only)
     return BaseShapes(base_revision(directory), linear)
+
+
+def read_bases(settings: ServingSettings, model: Path) -> list[BaseShapes]:
+    """Of `serving.model`, which `model` is, and of `serving.next_model` where that is set and another one."""
+    directories = [model, *([Path(settings.next_model)] if settings.next_model else [])]
+    found = [read_base(directory, settings.lora_target_modules) for directory in directories]
+    return found[:1] if found[0].revision == found[-1].revision else found
 
 
 def linear_layers(directory: Path, only: Collection[str] = ()) -> dict[str, tuple[int, int]]:

@@ -9,7 +9,7 @@ from infra.contracts.routing import BASE_VERSION
 from infra.home import base_directory
 from infra.ports import Ports
 from infra.registry import adapters, fleet
-from serving.adapters import read_base
+from serving.adapters import read_bases
 from serving.errors import Refused
 from serving.evidence import Shelf
 from serving.gates.subject import Subject, files_named
@@ -46,8 +46,8 @@ def gate_report(ports: Ports, version: str, tenant: str) -> GateReport:
 def _shelf(ports: Ports, scratch: Path) -> Shelf:
     """A shelf of its own: the controller's holds what engines read."""
     settings = ports.settings.serving
-    base = read_base(base_directory(ports.settings), settings.lora_target_modules)
-    return Shelf(scratch, ports.artifacts, base, settings.max_lora_rank)
+    bases = read_bases(settings, base_directory(ports.settings))
+    return Shelf(scratch, ports.artifacts, bases, settings.max_lora_rank)
 
 
 def _take(ports: Ports, shelf: Shelf, version: str, tenant: str) -> str | None:

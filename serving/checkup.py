@@ -1,17 +1,17 @@
 """Is this engine what it is taken for? Asked of those that somebody else started, and of all of them now and then."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from infra.contracts.fingerprints import BaseFingerprint
-from infra.contracts.routing import BASE_VERSION, Replica, ReplicaState
+from infra.contracts.routing import Replica, ReplicaState, is_base
 from infra.database.engine import Database
 from infra.registry import fleet
 from infra.registry.leases import Lease
 from serving.engine import Engine, smoke
-from serving.errors import EngineUnreachable, SmokeFailed
+from serving.errors import EngineRefused, EngineUnreachable, SmokeFailed
 from serving.fingerprint import Fingerprints, take
 from serving.metrics import Metrics
 from serving.preparation import Preparation, check_difference
@@ -21,35 +21,37 @@ log = structlog.get_logger()
 
 
 class Checkup:
-    """`tolerance` is in nats; `engine_at` gives the client of a replica's address."""
+    """`fingerprints` are those of every base that is served; `tolerance` is in nats; `engine_at` gives the client of a
+    replica's address."""
 
     def __init__(
         self,
         database: Database,
-        fingerprints: Fingerprints,
+        fingerprints: Sequence[Fingerprints],
         preparation: Preparation,
         engine_at: Callable[[str], Engine],
         tolerance: float,
         metrics: Metrics,
     ) -> None:
-        self._database, self._fingerprints, self._preparation = database, fingerprints, preparation
+        self._database, self._preparation = database, preparation
+        self._fingerprints = {of.base_revision: of for of in fingerprints}
         self._engine_at, self._tolerance, self._metrics = engine_at, tolerance, metrics
 
     async def identify(self, lease: Lease, replica: Replica) -> None:
         """Raises SmokeFailed where it has another base, EngineUnreachable where nobody knows yet what ours computes."""
         engine = self._engine_at(replica.address)
         name, longest = await engine.base()
-        known = await asyncio.to_thread(self._fingerprints.known) or await self._trusted(engine, name, replica)
-        await self._compare(engine, name, known)
-        await asyncio.to_thread(self._identified, lease, replica, name, longest)
-        log.info("replica_identified", replica=replica.name, base_revision=known.base_revision)
+        base_revision = (await self._recognised(engine, name, replica)).base_revision
+        found = {"base_revision": base_revision, "served_model": name, "max_model_len": longest}
+        await asyncio.to_thread(self._identified, lease, replica, found)
+        log.info("replica_identified", replica=replica.name, base_revision=base_revision)
 
     async def recheck(self, lease: Lease, replica: Replica) -> None:
         """What it no longer computes is not asked of it any more."""
         engine = self._engine_at(replica.address)
         for version in replica.versions:
             try:
-                if version == BASE_VERSION:
+                if is_base(version):
                     await self._recheck_base(engine, replica)
                 else:
                     await self._preparation.smoke(engine, version)
@@ -59,32 +61,55 @@ class Checkup:
                 await asyncio.to_thread(self._failed, lease, replica, version)
 
     async def _recheck_base(self, engine: Engine, replica: Replica) -> None:
-        known = await asyncio.to_thread(self._fingerprints.known)
+        fingerprints = self._fingerprints[replica.base_revision]
+        known = await asyncio.to_thread(fingerprints.known)
         if known is not None:
             await self._compare(engine, replica.served_model, known)
         elif not replica.discovered:
-            await self._keep(engine, replica.served_model, replica)
+            await self._keep(fingerprints, engine, replica.served_model, replica)
 
-    async def _trusted(self, engine: Engine, name: str, replica: Replica) -> BaseFingerprint:
-        """Where no engine is started here, the first one found is taken at its word."""
-        if await asyncio.to_thread(self._has_own):
+    async def _recognised(self, engine: Engine, name: str, replica: Replica) -> BaseFingerprint:
+        """The base whose numbers it computes; one that has none of those known may have the one that isn't."""
+        unknown, refusals = list[Fingerprints](), list[SmokeFailed]()
+        for fingerprints in self._fingerprints.values():
+            known = await asyncio.to_thread(fingerprints.known)
+            if known is None:
+                unknown.append(fingerprints)
+                continue
+            try:
+                await self._compare(engine, name, known)
+            except (SmokeFailed, EngineRefused) as error:  # another base may not even know the tokens
+                refusals.append(SmokeFailed(f"it does not have base {known.base_revision}: {error}"))
+            else:
+                return known
+        if not unknown:
+            raise refusals[0]
+        return await self._trusted(unknown, engine, name, replica)
+
+    async def _trusted(
+        self, unknown: Sequence[Fingerprints], engine: Engine, name: str, replica: Replica
+    ) -> BaseFingerprint:
+        """Where no engine of a base is started here, the first one found is taken at its word."""
+        if len(unknown) > 1:
+            raise EngineUnreachable("what either base computes is not known yet: set serving.next_model later")
+        if await asyncio.to_thread(self._has_own, unknown[0].base_revision):
             raise EngineUnreachable("what this base computes is not known yet: a replica that is started here shows it")
-        log.warning("base_taken_at_its_word", replica=replica.name, base_revision=self._fingerprints.base_revision)
-        return await self._keep(engine, name, replica)
+        log.warning("base_taken_at_its_word", replica=replica.name, base_revision=unknown[0].base_revision)
+        return await self._keep(unknown[0], engine, name, replica)
 
-    async def _keep(self, engine: Engine, name: str, replica: Replica) -> BaseFingerprint:
+    async def _keep(self, of: Fingerprints, engine: Engine, name: str, replica: Replica) -> BaseFingerprint:
         cases = await take(engine, name)
-        return await asyncio.to_thread(self._fingerprints.keep, cases, replica.name)
+        return await asyncio.to_thread(of.keep, cases, replica.name)
 
     async def _compare(self, engine: Engine, name: str, known: BaseFingerprint) -> None:
         check_difference(await smoke(engine, name, known.cases), self._tolerance)
 
-    def _has_own(self) -> bool:
+    def _has_own(self, base_revision: str) -> bool:
         with self._database.reading() as session:
-            return any(not r.discovered and r.state is not ReplicaState.DOWN for r in fleet.replicas(session))
+            own = [row for row in fleet.replicas(session) if not row.discovered and row.base_revision == base_revision]
+        return any(row.state is not ReplicaState.DOWN for row in own)
 
-    def _identified(self, lease: Lease, replica: Replica, name: str, longest: int) -> None:
-        found = {"base_revision": self._fingerprints.base_revision, "served_model": name, "max_model_len": longest}
+    def _identified(self, lease: Lease, replica: Replica, found: dict[str, object]) -> None:
         with self._database.transaction() as session:
             mark_identified(session, lease, replica, **found)
 

@@ -101,20 +101,21 @@ def check_gates(version: Version, tenant: Tenant = "default", as_json: Json = Fa
 def promote(
     version: Version,
     reason: Reason,
+    alias: Alias = "",
     tenant: Tenant = "default",
     force: Force = False,
     wait: Wait = False,
     as_json: Json = False,
 ) -> None:
     """Make a version the one that answers, past all steps; overrules gates that blocked it or could not decide."""
-    from infra.registry import adapters, wishes
+    from infra.registry import wishes
     from infra.registry.wishes import Wish
     from serving.listing import champion
 
     with opened() as ports:
         with ports.database.transaction() as session:
-            now = champion(session, adapters.get(session, version, tenant).alias)
-            row = wishes.promote(session, Wish(version, now, ACTOR, reason, tenant, force))
+            of = wishes.alias_of(session, version, tenant, alias or ports.settings.gateway.alias)
+            row = wishes.promote(session, Wish(version, champion(session, of), ACTOR, reason, tenant, force, of))
         tell(ports, row, wait=wait, as_json=as_json)
 
 

@@ -27,8 +27,9 @@ from serving.preparation import Preparation
 from serving.reconcile import Identify, Job, Plan, Prepare, Recheck, plan, rechecks
 from serving.rollout import apply_plan
 from serving.snapshot import read_world
+from serving.troubles import Trouble
 from serving.watching import Watching
-from serving.world import World, wanted
+from serving.world import World, misfits, wanted
 
 LEASE = "controller"
 HURRY = 4  # looks per poll while something loads or drains: people wait for it
@@ -38,10 +39,12 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """`alias` and `base_revision` are what a fresh table begins with; `holder` is who takes the lease."""
+    """`alias` and `base_revision` are what a fresh table begins with; `holder` is who takes the lease. `next_base` is
+    the one that may follow, empty where there is none."""
 
     alias: str
     base_revision: str
+    next_base: str
     holder: str
     lease_ttl_s: float
 
@@ -112,13 +115,18 @@ class Controller:
             try:
                 await asyncio.to_thread(self._apply, lease, world, planned)
                 self._jobs.start(lease, [*planned.jobs, *rechecks(world)], seen_at=seen_at)
-                if await asyncio.to_thread(self._hands.gating.decide_ready, lease, self._jobs.troubles):
+                if await asyncio.to_thread(self._hands.gating.decide_ready, lease, self._troubles(world)):
                     self._hands.changed.set()
             except Conflict as error:  # a replica or a person was quicker: look once more
                 log.info("plan_outdated", reason=str(error))
                 return
-            self._jobs.forget(wanted(world))
+            self._jobs.forget(version for base in world.bases for version in wanted(world, base))
         self._measure(world, planned)
+
+    def _troubles(self, world: World) -> dict[str, Trouble]:
+        """With candidates and with their bases."""
+        strangers = {version: Trouble(reason, loads=False) for version, reason in misfits(world).items()}
+        return {**self._jobs.troubles, **strangers}
 
     async def _lead(self, lease: Lease, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -159,6 +167,7 @@ class Controller:
                 self._settings,
                 alias=self._seat.alias,
                 base_revision=self._seat.base_revision,
+                next_base=self._seat.next_base,
                 seen=self._hands.observer.seen,
                 refused={version: trouble.reason for version, trouble in self._jobs.troubles.items()},
             )

@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 
@@ -19,11 +20,12 @@ READ_ONLY_FILE, READ_ONLY_DIRECTORY, WRITABLE_DIRECTORY = 0o444, 0o555, 0o755
 
 
 class Shelf:
-    """`home/serving/adapters/<version>`: fetched once, checked each time before a load."""
+    """`home/serving/adapters/<version>`: fetched once, checked each time before a load. `bases` begin with that of
+    `serving.model`."""
 
-    def __init__(self, home: Path, store: ArtifactStore, base: BaseShapes, max_rank: int) -> None:
+    def __init__(self, home: Path, store: ArtifactStore, bases: Sequence[BaseShapes], max_rank: int) -> None:
         self._root = home / "serving" / "adapters"
-        self._store, self._base, self._max_rank = store, base, max_rank
+        self._store, self._bases, self._max_rank = store, bases, max_rank
         self._taking: defaultdict[str, Lock] = defaultdict(Lock)
 
     def take(self, manifest: AdapterManifest, path: str) -> Path:
@@ -70,7 +72,8 @@ class Shelf:
             local.chmod(READ_ONLY_DIRECTORY)
 
     def _validated(self, local: Path, manifest: AdapterManifest) -> Path:
-        validate(local, manifest, self._base, self._max_rank)
+        base = next((one for one in self._bases if one.revision == manifest.base_revision), self._bases[0])
+        validate(local, manifest, base, self._max_rank)
         return local
 
     def _fetch(self, path: str, local: Path) -> Path:

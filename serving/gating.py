@@ -120,4 +120,5 @@ def _is_ready(session: Session, cycle: CycleRow, troubles: dict[str, Trouble]) -
     running = rollouts.active(session, cycle.alias)
     if running is not None and running.state not in rollouts.ON_TRAFFIC:
         return False
-    return cycle.version in troubles or verified_everywhere(cycle.version, fleet.replicas(session))
+    base_revision = adapters.manifest_of(adapters.get(session, cycle.version)).base_revision
+    return cycle.version in troubles or verified_everywhere(cycle.version, fleet.replicas(session), base_revision)

@@ -18,7 +18,7 @@ from infra.logs import configure_logging
 from infra.ports import Ports
 from infra.processes import announce
 from infra.settings import SettingsError, load_settings
-from serving.adapters import read_base
+from serving.adapters import read_bases
 from serving.checkup import Checkup
 from serving.controller import Controller, Hands, Seat
 from serving.discovery import Discovery
@@ -47,6 +47,8 @@ def main() -> int:
         settings = load_settings()
         configure_logging(settings.infra, process=NAME)
         check_directory(settings.serving)
+        if settings.serving.next_model:
+            check_directory(settings.serving, is_next=True)
         gates_for(settings.serving)
         ports = Ports(settings)
         await_schema(ports.database)
@@ -79,9 +81,9 @@ async def serve(ports: Ports) -> None:
 
 
 def compose(ports: Ports, session: aiohttp.ClientSession, changed: asyncio.Event, metrics: Metrics) -> Controller:
-    """Reads the base's shapes and revision, which takes a while for a large model."""
+    """Reads the bases' shapes and revisions, which takes a while for large models."""
     settings = ports.settings.serving
-    base = read_base(Path(settings.model), settings.lora_target_modules)
+    bases = read_bases(settings, Path(settings.model))
 
     def engine_at(address: str) -> Engine:
         return Engine(session, address, ports.engine_key)
@@ -90,16 +92,17 @@ def compose(ports: Ports, session: aiohttp.ClientSession, changed: asyncio.Event
         return await engine_at(address).look()
 
     observer = Observer(probe, every_s=settings.poll_s, changed=changed)
-    shelf = Shelf(ports.home, ports.artifacts, base, settings.max_lora_rank)
+    shelf = Shelf(ports.home, ports.artifacts, bases, settings.max_lora_rank)
     preparation = Preparation(ports.database, shelf, settings, engine_at, observer.look, metrics)
     watching = Watching(ports.database, Limits.of(settings), metrics, every_s=settings.look_s)
-    fingerprints = Fingerprints(ports.artifacts, base.revision)
+    fingerprints = [Fingerprints(ports.artifacts, base.revision) for base in bases]
     checkup = Checkup(ports.database, fingerprints, preparation, engine_at, settings.smoke_tolerance, metrics)
     discovery = Discovery(settings, changed)
     gating = Gating(ports.database, ports.artifacts, shelf, settings, preparation.differences, metrics)
     seat = Seat(
         alias=ports.settings.gateway.alias,
-        base_revision=base.revision,
+        base_revision=bases[0].revision,
+        next_base=bases[1].revision if len(bases) > 1 else "",
         holder=f"{NAME}@{socket.gethostname()}:{ports.home}",
         lease_ttl_s=ports.settings.infra.lease_ttl_s,
     )

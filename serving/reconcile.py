@@ -14,10 +14,11 @@ from infra.contracts.routing import (
     ReplicaState,
     RoutingTable,
     WeightedVersion,
+    is_base,
 )
-from infra.registry.rollouts import RolloutState
+from infra.registry.rollouts import ON_TRAFFIC, RolloutState
 from serving.steps import next_turn
-from serving.world import ReplicaView, RolloutView, World, champions, live, too_many, wanted
+from serving.world import ReplicaView, RolloutView, World, champions, live, misfit, too_many, wanted
 
 TRAINING = re.compile(r"train-(?P<cycle>.+)-[^-]+")
 
@@ -52,7 +53,7 @@ class Unload:
 
 @dataclass(frozen=True, slots=True)
 class Identify:
-    """Does this engine compute what this base does? Then it is one of ours."""
+    """Does this engine compute what one of the bases does? Then it is one of ours."""
 
     replica: Replica
     name: str = BASE_VERSION
@@ -80,7 +81,7 @@ class Plan:
 
 
 def plan(world: World, at: datetime) -> Plan:
-    keep = wanted(world)
+    keep = {base: wanted(world, base) for base in world.bases}
     replicas = [_observed(view, world, keep) for view in world.replicas]
     moves = [move for rollout in world.rollouts for move in _moves(rollout, world, replicas, at)]
     table = _next_table(world, replicas, _rerouted(world, moves), at)
@@ -88,8 +89,8 @@ def plan(world: World, at: datetime) -> Plan:
     return Plan(changed, moves, table, list(_jobs(world, keep)))
 
 
-def _observed(view: ReplicaView, world: World, keep: Sequence[str]) -> Replica:
-    """The row as it should read: down where it does not answer, ready once every champion is verified."""
+def _observed(view: ReplicaView, world: World, keep: Mapping[str, Sequence[str]]) -> Replica:
+    """The row as it should read: down where it does not answer, ready once every champion on its base is verified."""
     row = view.row
     if not view.asked:
         return row
@@ -99,14 +100,20 @@ def _observed(view: ReplicaView, world: World, keep: Sequence[str]) -> Replica:
     if row.engine_started != view.started:
         anew = {"engine_started": view.started, "versions": [], **({"base_revision": ""} if row.discovered else {})}
         row = row.model_copy(update=anew)
-    fits = row.base_revision == world.base_revision
-    verified = {BASE_VERSION, *(v for v in row.versions if v in view.loaded and v in keep)} if fits else set()
-    state = ReplicaState.READY if fits and verified.issuperset(champions(world.routes)) else ReplicaState.STARTING
+    on = row.base_revision
+    kept = {v for v in row.versions if v in view.loaded and v in keep.get(on, ())}
+    verified = {world.unadapted(on), *kept} if on in keep else set()
+    needed = [version for version in champions(world.routes) if world.base_of(version) == on]
+    state = ReplicaState.READY if verified and verified.issuperset(needed) else ReplicaState.STARTING
     state = ReplicaState.DRAINING if row.drain else state
     return row.model_copy(update={"state": state, "versions": sorted(verified)})
 
 
 def _moves(rollout: RolloutView, world: World, replicas: Sequence[Replica], at: datetime) -> Iterator[Move]:
+    if rollout.state is not RolloutState.DRAINING and (reason := _misfit(rollout, world)):
+        lost = RolloutState.ABORTED if rollout.state in ON_TRAFFIC else RolloutState.FAILED
+        yield Move(rollout.rollout_id, lost, reason)
+        return
     match rollout.state:
         case RolloutState.QUEUED:
             yield from _dequeued(rollout, world)
@@ -116,6 +123,13 @@ def _moves(rollout: RolloutView, world: World, replicas: Sequence[Replica], at: 
             yield from _stepped(rollout, world, at)
         case RolloutState.DRAINING if rollout.overdue or _drained(rollout, world):
             yield Move(rollout.rollout_id, RolloutState.DONE)
+
+
+def _misfit(rollout: RolloutView, world: World) -> str | None:
+    route = world.routes.get(rollout.alias)
+    if rollout.state in ON_TRAFFIC and route and route.base_revision not in world.bases:
+        return f"{rollout.alias} starts again on base {world.base_revision}: {route.base_revision} is served no more"
+    return misfit(world, rollout.alias, rollout.version, is_rollback=rollout.is_rollback)
 
 
 def _dequeued(rollout: RolloutView, world: World) -> Iterator[Move]:
@@ -137,11 +151,11 @@ def _loaded(rollout: RolloutView, world: World, replicas: Sequence[Replica]) -> 
         yield Move(rollout.rollout_id, RolloutState.FAILED, reason)
         return
     if rollout.state is RolloutState.REQUESTED:
-        if reason := too_many(world):
+        if reason := too_many(world, world.base_of(rollout.version)):
             yield Move(rollout.rollout_id, RolloutState.FAILED, reason)
             return
         yield Move(rollout.rollout_id, RolloutState.LOADING)
-    if world.table is None or not verified_everywhere(rollout.version, replicas):
+    if world.table is None or not _has_arrived(rollout, world, replicas):
         return
     if rollout.step < len(rollout.steps):
         yield Move(rollout.rollout_id, RolloutState.RUNNING, step=rollout.step)
@@ -157,10 +171,18 @@ def _stepped(rollout: RolloutView, world: World, at: datetime) -> Iterator[Move]
         yield Move(rollout.rollout_id, turn.target, turn.reason, step)
 
 
-def verified_everywhere(version: str, replicas: Sequence[Replica]) -> bool:
-    """On each replica that answers and stays, and on one at least; the base needs none."""
-    answering = [r for r in replicas if BASE_VERSION in r.versions and r.state is not ReplicaState.DRAINING]
-    return version == BASE_VERSION or (bool(answering) and all(version in r.versions for r in answering))
+def _has_arrived(rollout: RolloutView, world: World, replicas: Sequence[Replica]) -> bool:
+    """No adapter on the base that the alias is on needs no replica: whichever comes has it."""
+    base, route = world.base_of(rollout.version), world.routes.get(rollout.alias)
+    stays = route is None or route.base_revision == base
+    return (stays and is_base(rollout.version)) or verified_everywhere(rollout.version, replicas, base)
+
+
+def verified_everywhere(version: str, replicas: Sequence[Replica], base_revision: str) -> bool:
+    """On each replica of its base that answers and stays, and on one at least."""
+    answering = [r for r in replicas if r.base_revision == base_revision and r.versions]
+    staying = [r for r in answering if r.state is not ReplicaState.DRAINING]
+    return bool(staying) and all(replica.has(version) for replica in staying)
 
 
 def _drained(rollout: RolloutView, world: World) -> bool:
@@ -168,7 +190,9 @@ def _drained(rollout: RolloutView, world: World) -> bool:
     route = world.routes.get(rollout.alias)
     if route is None or route.rollout_id != rollout.rollout_id:
         return True  # superseded: the later rollout waits for the gateways
-    return all(is_clear(world, version) for version in route.previous[:1])
+    left = set(route.previous[:1])
+    left |= {BASE_VERSION} if any(map(is_base, left)) else set()  # as it was called before the flip
+    return all(is_clear(world, version) for version in left)
 
 
 def is_clear(world: World, version: str) -> bool:
@@ -182,19 +206,20 @@ def _rerouted(world: World, moves: Sequence[Move]) -> dict[str, AliasRoute]:
     for move in moves:
         rollout = by_id[move.rollout_id]
         if rollout.alias in routes:
-            routes[rollout.alias] = _moved(routes[rollout.alias], rollout, move)
-    return {name: _on_base(route, world.base_revision) for name, route in routes.items()}
+            routes[rollout.alias] = _moved(routes[rollout.alias], rollout, move, world.base_of(rollout.version))
+    return {name: _on_base(route, world) for name, route in routes.items()}
 
 
 def rechecks(world: World) -> list[Recheck]:
     """Of whoever answers users; how often is not decided here."""
-    return [Recheck(view.row) for view in world.replicas if view.row.state is ReplicaState.READY and view.loaded]
+    ours = [view for view in world.replicas if view.loaded and view.row.base_revision in world.bases]
+    return [Recheck(view.row) for view in ours if view.row.state is ReplicaState.READY]
 
 
-def _moved(route: AliasRoute, rollout: RolloutView, move: Move) -> AliasRoute:
+def _moved(route: AliasRoute, rollout: RolloutView, move: Move, base_revision: str) -> AliasRoute:
     match move.target:
         case RolloutState.DRAINING:
-            return route.flipped(rollout.version, rollout.rollout_id)
+            return route.flipped(rollout.version, rollout.rollout_id, base_revision)
         case RolloutState.RUNNING if move.step is not None:
             return route.stepped(rollout.version, rollout.rollout_id, move.step, rollout.steps[move.step])
         case RolloutState.ABORTED | RolloutState.FAILED:
@@ -209,9 +234,9 @@ def new_route(alias: str, base_revision: str) -> AliasRoute:
     return AliasRoute(alias=alias, base_revision=base_revision, versions=[champion])
 
 
-def _on_base(route: AliasRoute, base_revision: str) -> AliasRoute:
-    """Adapters fit one base: with another one under it an alias starts again from no adapter."""
-    return route if route.base_revision == base_revision else new_route(route.alias, base_revision)
+def _on_base(route: AliasRoute, world: World) -> AliasRoute:
+    """Adapters fit one base: where its own is no longer served an alias starts again from no adapter."""
+    return route if route.base_revision in world.bases else new_route(route.alias, world.base_revision)
 
 
 def _next_table(
@@ -223,15 +248,15 @@ def _next_table(
     return RoutingTable(revision=world.revision + 1, issued_at=at, aliases=dict(routes), replicas=list(replicas))
 
 
-def _jobs(world: World, keep: Sequence[str]) -> Iterator[Job]:
+def _jobs(world: World, keep: Mapping[str, Sequence[str]]) -> Iterator[Job]:
     """What was said of an engine before it restarted is not acted on: its row is put right first."""
     for view in world.replicas:
         if view.loaded is None or view.row.engine_started != view.started:
             continue
         if view.row.discovered and not view.row.base_revision:
             yield Identify(view.row)
-        if view.row.base_revision == world.base_revision:
-            yield from _jobs_of(view.row, view.loaded, world, keep)
+        if view.row.base_revision in keep:
+            yield from _jobs_of(view.row, view.loaded, world, keep[view.row.base_revision])
 
 
 def _jobs_of(row: Replica, loaded: frozenset[str], world: World, keep: Sequence[str]) -> Iterator[Job]:

@@ -35,17 +35,17 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load_settings()
         configure_logging(settings.infra, process=options.name)
-        launch = prepare(Ports(settings), options.name)
+        launch = prepare(Ports(settings), options.name, is_next=options.next)
     except (SettingsError, CannotStart, SchemaMismatch) as error:
         print(error, file=sys.stderr)  # noqa: T201 - the supervisor shows the last line of what could not start
         return USAGE
     return os.execve(launch.arguments[0], launch.arguments, {**os.environ, **launch.environment})
 
 
-def prepare(ports: Ports, name: str) -> Launch:
+def prepare(ports: Ports, name: str, *, is_next: bool = False) -> Launch:
     """Registers the replica and returns what to exec; raises CannotStart or SchemaMismatch."""
     settings = ports.settings.serving
-    model = check_directory(settings)
+    model = check_directory(settings, is_next=is_next)
     machine = this_machine()
     if machine.vllm is None:
         raise CannotStart("vLLM is not installed: install thumbwheel[engine-cpu] or [engine-gpu]")
@@ -69,15 +69,16 @@ def prepare(ports: Ports, name: str) -> Launch:
     return launch
 
 
-def check_directory(settings: ServingSettings) -> Path:
-    """Raises CannotStart."""
-    if not settings.model:
-        raise CannotStart("serving.model is not set: name the directory of a model")
+def check_directory(settings: ServingSettings, *, is_next: bool = False) -> Path:
+    """That of `serving.model`, or of `serving.next_model`; raises CannotStart."""
+    named, given = ("serving.next_model", settings.next_model) if is_next else ("serving.model", settings.model)
+    if not given:
+        raise CannotStart(f"{named} is not set: name the directory of a model")
     try:
-        model = check_model(Path(settings.model).absolute())
+        model = check_model(Path(given).absolute())
         linear_layers(model, settings.lora_target_modules)
     except (NotAModel, Unreadable) as error:
-        raise CannotStart(f"serving.model: {error}") from None
+        raise CannotStart(f"{named}: {error}") from None
     return model
 
 
@@ -108,6 +109,7 @@ def pick_port(first: int, name: str) -> int:
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m serving.replica", description=__doc__)
     parser.add_argument("--name", required=True, help="the replica's name, for example replica-0")
+    parser.add_argument("--next", action="store_true", help="serve serving.next_model")
     return parser.parse_args(arguments)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
-from infra.contracts.routing import BASE_VERSION, Replica, RoutingTable
+from infra.contracts.routing import BASE_VERSION, Replica, is_base
 from infra.database.tables import ReplicaRow, RolloutRow
 from infra.registry import adapters, audit, fleet, leases, rollouts
 from infra.registry.adapters import AdapterState
@@ -37,7 +37,7 @@ def mark_verified(session: Session, lease: Lease, replica: Replica, version: str
     """The smoke on this engine has passed; a replica that restarted meanwhile must pass it again."""
     leases.fence(session, lease)
     row = session.get(ReplicaRow, replica.name)
-    if row is None or not _is_same(row, replica) or BASE_VERSION not in row.versions:
+    if row is None or not _is_same(row, replica) or not row.versions:
         raise Conflict(f"{replica.name} has restarted since")
     row.versions = sorted({*row.versions, version})
 
@@ -58,8 +58,8 @@ def mark_failed(session: Session, lease: Lease, replica: Replica, version: str) 
     row = session.get(ReplicaRow, replica.name)
     if row is None or not _is_same(row, replica):
         return
-    row.versions = [v for v in row.versions if v != version] if version != BASE_VERSION else []
-    if version == BASE_VERSION:
+    row.versions = [v for v in row.versions if v != version] if not is_base(version) else []
+    if is_base(version):
         row.base_revision = ""
 
 
@@ -81,7 +81,7 @@ def _carry_out(session: Session, lease: Lease, world: World, move: Move) -> None
     row = rollouts.advance(session, lease, move.rollout_id, move.target, error=move.reason, step=move.step)
     match move.target:
         case RolloutState.DRAINING:
-            row.from_version = _champion(world.table, row.alias)
+            row.from_version = _champion(world, row)
             if row.steps:
                 _note_step(session, row, move, before)
             rollouts.flip(session, row, revision=world.revision + 1, actor=ACTOR)
@@ -102,13 +102,15 @@ def _note_step(session: Session, row: RolloutRow, move: Move, before: dict[str, 
     )  # fmt: skip
 
 
-def _champion(table: RoutingTable | None, alias: str) -> str:
-    return table.aliases[alias].champion if table and alias in table.aliases else BASE_VERSION
+def _champion(world: World, row: RolloutRow) -> str:
+    """Whom it replaces."""
+    route = world.routes.get(row.alias)
+    return route.seen_from(route.champion, world.base_of(row.version)) if route else BASE_VERSION
 
 
 def _refuse(session: Session, world: World, row: RolloutRow) -> None:
     """What can't be loaded is never tried again, unless it has served before, or another replica computes it right."""
-    if row.version == BASE_VERSION:
+    if is_base(row.version):
         return
     is_verified = any(row.version in view.row.versions for view in world.replicas)
     if not is_verified and adapters.get(session, row.version).state == AdapterState.ACCEPTED:
@@ -117,10 +119,10 @@ def _refuse(session: Session, world: World, row: RolloutRow) -> None:
 
 
 def _retire_strays(session: Session, world: World, plan: Plan) -> None:
-    """Champions whose alias starts again from the base because another base model is served now."""
+    """Champions whose alias starts again from no adapter because their base is served no more."""
     assert plan.table is not None
     for name, route in world.routes.items():
-        if plan.table.aliases[name].base_revision == route.base_revision or route.champion == BASE_VERSION:
+        if route.base_revision in world.bases or is_base(route.champion):
             continue
         reason = f"made for base {route.base_revision}"
         row = adapters.move(session, route.champion, AdapterState.RETIRED, reason=reason)

@@ -21,17 +21,23 @@ rollout = typer.Typer(help="Changes of the version that answers.", no_args_is_he
 
 @rollout.command(name="start")
 def start(
-    version: Version, reason: Reason, tenant: Tenant = "default", force: Force = False, as_json: Json = False
+    version: Version,
+    reason: Reason,
+    alias: Alias = "",
+    tenant: Tenant = "default",
+    force: Force = False,
+    as_json: Json = False,
 ) -> None:
-    """Let a version that passed its gates earn its traffic by the steps of serving.rollout_steps."""
-    from infra.registry import adapters, wishes
+    """Let a version that passed its gates earn its traffic by the steps of serving.rollout_steps; or `base-REVISION`,
+    a base that replicas have, without an adapter."""
+    from infra.registry import wishes
     from infra.registry.wishes import Wish
     from serving.listing import champion
 
     with opened() as ports:
         with ports.database.transaction() as session:
-            now = champion(session, adapters.get(session, version, tenant).alias)
-            wish = Wish(version, now, ACTOR, reason, tenant, force)
+            of = wishes.alias_of(session, version, tenant, alias or ports.settings.gateway.alias)
+            wish = Wish(version, champion(session, of), ACTOR, reason, tenant, force, of)
             row = wishes.start(session, wish, ports.settings.serving.rollout_steps)
         tell(ports, row, wait=False, as_json=as_json)
 
@@ -115,7 +121,7 @@ def promote(
 
     def finish(session: "Session", chosen: str, *, tenant: str, actor: str, reason: str) -> "RolloutRow":
         row = rollouts.get(session, chosen, tenant)
-        return wishes.promote(session, Wish(row.version, row.from_version, actor, reason, tenant))
+        return wishes.promote(session, Wish(row.version, row.from_version, actor, reason, tenant, alias=row.alias))
 
     _steer(finish, rollout_id, alias, tenant, reason, as_json=as_json)
 

@@ -16,6 +16,7 @@ from infra.contracts.routing import ReplicaState, RoutingTable
 from infra.database.engine import Database
 from infra.database.tables import RolloutRow
 from infra.registry import fleet, rollouts
+from serving.capacity import shortage
 from serving.listing import as_dict, place
 
 REFRESH_S = 1.0
@@ -35,7 +36,8 @@ class Status:
     def as_json(self) -> dict[str, Any] | None:
         if self.table is None:
             return None
-        return {**self.table.model_dump(mode="json"), "rollouts": [as_dict(row) for row in self.unfinished]}
+        told = [{**as_dict(row), "warning": shortage(self.table, row)} for row in self.unfinished]
+        return {**self.table.model_dump(mode="json"), "rollouts": told}
 
 
 def current(database: Database) -> Status:
@@ -61,11 +63,13 @@ def _parts(status: Status, at: datetime) -> Iterator[RenderableType]:
     if status.table is not None:
         yield _routes(status.table)
         yield make_table(
-            ("replica", "state", "address", "verified"),
-            [(r.name, r.state, r.address, ", ".join(r.versions)) for r in status.table.replicas],
+            ("replica", "state", "address", "base", "verified"),
+            [(r.name, r.state, r.address, r.base_revision, ", ".join(r.versions)) for r in status.table.replicas],
         )
     for row in status.unfinished:
         yield from _rollout(row, at)
+        if status.table is not None and (warning := shortage(status.table, row)):
+            yield warning
 
 
 def _routes(table: RoutingTable) -> RenderableType:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from infra.contracts.rollouts import Look, Step
-from infra.contracts.routing import BASE_VERSION, AliasRoute, Replica, RoutingTable
+from infra.contracts.routing import BASE_VERSION, AliasRoute, Replica, RoutingTable, base_version, is_base
 from infra.registry.rollouts import ON_TRAFFIC, RolloutState
 
 TRAINING_SLOTS = 2  # of the engine's adapters, for `train-<cycle>-<step>`
@@ -39,8 +39,17 @@ class RolloutView:
     from_version: str = BASE_VERSION
     steps: Sequence[Step] = ()
     step: int = 0
+    is_rollback: bool = False
     began_at: datetime | None = None
     look: Look | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What an adapter was made for."""
+
+    alias: str
+    base_revision: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +62,17 @@ class GatewayView:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """`candidates` are versions in gating or waiting for a person; `training` are the cycles whose
-    `train-` adapters are in use."""
+    """`base_revision` is that of `serving.model`, `next_base` that of `serving.next_model`, empty where it is not set.
+
+    `candidates` are versions in gating or waiting for a person; `training` are the cycles whose `train-` adapters are
+    in use. `made` knows the adapters that are spoken of; any other one is for `base_revision`.
+    """
 
     table: RoutingTable | None
     alias: str
     base_revision: str
+    next_base: str = ""
+    made: Mapping[str, Made] = field(default_factory=dict)
     replicas: Sequence[ReplicaView] = ()
     rollouts: Sequence[RolloutView] = ()
     gateways: Sequence[GatewayView] = ()
@@ -79,6 +93,21 @@ class World:
         return self.table.aliases if self.table else {}
 
     @property
+    def bases(self) -> frozenset[str]:
+        """Whoever has another one answers nobody."""
+        return frozenset(filter(None, (self.base_revision, self.next_base)))
+
+    def base_of(self, version: str) -> str:
+        """The one base on which a version can be loaded."""
+        if is_base(version):
+            return version.removeprefix(BASE_VERSION).removeprefix("-") or self.base_revision
+        return self.made[version].base_revision if version in self.made else self.base_revision
+
+    def unadapted(self, base_revision: str) -> str:
+        """What "no adapter" is called on a replica of that base."""
+        return BASE_VERSION if base_revision == self.base_revision else base_version(base_revision)
+
+    @property
     def revision(self) -> int:
         return self.table.revision if self.table else 0
 
@@ -93,21 +122,24 @@ def champions(routes: Mapping[str, AliasRoute]) -> list[str]:
     return _distinct(route.champion for route in routes.values())
 
 
-def wanted(world: World) -> list[str]:
-    """What every replica should hold, the most urgent first. Live versions and a rollout's target always count; what
-    else fits: candidates, then what each alias served before, so that a rollback needs no load."""
-    needed = _needed(world)
+def wanted(world: World, base_revision: str | None = None) -> list[str]:
+    """What every replica of that base should hold (None: of `serving.model`), the most urgent first. Live versions and
+    a rollout's target always count; what else fits: candidates, then what each alias served before, so that a rollback
+    needs no load."""
+    on = base_revision or world.base_revision
+    needed = _needed(world, on)
     before = [list(route.previous) for route in world.routes.values()]
     latest = [versions[0] for versions in before if versions]
     older = [version for versions in before for version in versions[1:]]
     optional = _distinct([*world.candidates[:1], *latest, *world.candidates[1:], *older])
     room = max(0, world.slots - len(needed))
-    return needed + [version for version in optional if version not in needed][:room]
+    return needed + [v for v in optional if v not in needed and world.base_of(v) == on][:room]
 
 
-def too_many(world: World) -> str | None:
-    """Why nothing more can be rolled out: to make room a live version would have to leave the engine's slots."""
-    needed = _needed(world)
+def too_many(world: World, base_revision: str | None = None) -> str | None:
+    """Why nothing more can be rolled out on that base: to make room a live version would have to leave the engine's
+    slots."""
+    needed = _needed(world, base_revision or world.base_revision)
     if len(needed) <= world.slots:
         return None
     return (
@@ -116,11 +148,29 @@ def too_many(world: World) -> str | None:
     )
 
 
-def _needed(world: World) -> list[str]:
+def misfit(world: World, alias: str, version: str, *, is_rollback: bool = False) -> str | None:
+    """Why this alias can't have it: forwards means on its own base or on to the next one; back goes to any base that is
+    served still."""
+    base, route = world.base_of(version), world.routes.get(alias)
+    on = route.base_revision if route and route.base_revision in world.bases else world.base_revision
+    if base in (world.bases if is_rollback else {on, world.next_base}):
+        return None
+    following = f"the next one is {world.next_base}" if world.next_base else "serving.next_model is not set"
+    return f"{version} was trained on base {base}, {alias} is on {on} and {following}"
+
+
+def misfits(world: World) -> dict[str, str]:
+    """Candidates that no gate needs to look at, and why."""
+    known = [(version, world.made[version].alias) for version in world.candidates if version in world.made]
+    reasons = {version: misfit(world, alias, version) for version, alias in known}
+    return {version: reason for version, reason in reasons.items() if reason}
+
+
+def _needed(world: World, base_revision: str) -> list[str]:
     """What must not leave an engine: what users get, and what is on its way to them; who is queued can wait."""
     going = [rollout.version for rollout in world.rollouts if rollout.state is not RolloutState.QUEUED]
-    return _distinct([*live(world.routes), *going])
+    return [version for version in _distinct([*live(world.routes), *going]) if world.base_of(version) == base_revision]
 
 
 def _distinct(versions: Iterable[str]) -> list[str]:
-    return [version for version in dict.fromkeys(versions) if version != BASE_VERSION]
+    return [version for version in dict.fromkeys(versions) if not is_base(version)]

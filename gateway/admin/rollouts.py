@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 from gateway.admin.operator import Admin, Alias, Id, Limit, Listing, Name, Reasoned, View, champion
 from gateway.json_route import JsonRoute
 from infra.contracts.rollouts import Look, Step
-from infra.database.tables import AdapterRow, RolloutRow
-from infra.registry import adapters, rollouts, wishes
+from infra.database.tables import RolloutRow
+from infra.registry import rollouts, wishes
 from infra.registry.rollouts import RolloutState
 from infra.registry.wishes import Wish
 
@@ -39,6 +39,7 @@ class RolloutView(View):
 
 class Wished(Reasoned):
     version: Name
+    alias: Name | None = Field(None, description="Only for `base-REVISION`, which any alias may have.")
     force: StrictBool = Field(False, description="Also a version that was rolled back, or blocked by its gates.")
 
 
@@ -65,16 +66,14 @@ def get_rollout(admin: Admin, rollout_id: Id) -> RolloutView:
 def start(admin: Admin, body: Wished) -> RolloutView:
     """Lets a version earn its traffic by the steps of `serving.rollout_steps`; a blocked one by force alone."""
     with admin.transaction() as session:
-        adapter = adapters.get(session, body.version, admin.tenant)
-        return RolloutView.model_validate(wishes.start(session, _wish(admin, session, adapter, body), admin.steps))
+        return RolloutView.model_validate(wishes.start(session, _wish(admin, session, body), admin.steps))
 
 
 @router.post("/rollouts:promote", status_code=201)
 def promote(admin: Admin, body: Wished) -> RolloutView:
     """A person's yes, past all steps, also to what its gates blocked or left to a person."""
     with admin.transaction() as session:
-        adapter = adapters.get(session, body.version, admin.tenant)
-        return RolloutView.model_validate(wishes.promote(session, _wish(admin, session, adapter, body)))
+        return RolloutView.model_validate(wishes.promote(session, _wish(admin, session, body)))
 
 
 @router.post("/rollouts:rollback", status_code=201)
@@ -111,6 +110,8 @@ def _steer(admin: Admin, wish: Callable[..., RolloutRow], rollout_id: str, body:
         return RolloutView.model_validate(row)
 
 
-def _wish(admin: Admin, session: Session, adapter: AdapterRow, body: Wished) -> Wish:
-    now = champion(session, adapter.alias)
-    return Wish(body.version, now, admin.name, body.reason, admin.tenant, body.force)
+def _wish(admin: Admin, session: Session, body: Wished) -> Wish:
+    alias = wishes.alias_of(session, body.version, admin.tenant, body.alias or admin.alias)
+    return Wish(
+        body.version, champion(session, alias), admin.name, body.reason, admin.tenant, body.force, alias
+    )  # fmt: skip

@@ -1,5 +1,6 @@
 """The routing table: the one document that says which version answers whom."""
 
+import re
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Self
@@ -7,8 +8,18 @@ from typing import Any, Self
 from infra.contracts.base import SCHEMA_VERSION, Contract, SchemaVersion
 from infra.contracts.rollouts import Step, StepKind
 
-BASE_VERSION = "base"  # "no adapter" is a version too
+BASE_VERSION = "base"  # "no adapter" is a version too: on the base that serving.model names
+NAMED_BASE = re.compile(rf"{BASE_VERSION}-[0-9a-f]{{12}}")  # and on the one of that revision
 KEPT = 8  # earlier versions that a route still names
+
+
+def base_version(base_revision: str) -> str:
+    """What "no adapter" on that base is called, whichever base the settings name."""
+    return f"{BASE_VERSION}-{base_revision}"
+
+
+def is_base(version: str) -> bool:
+    return version == BASE_VERSION or NAMED_BASE.fullmatch(version) is not None
 
 
 class Arm(StrEnum):
@@ -24,7 +35,8 @@ class ReplicaState(StrEnum):
 
 
 class Replica(Contract):
-    """One engine process. `served_model` is the name the engine knows the base under; `versions` are verified on it.
+    """One engine process. `served_model` is the name the engine knows the base under; `versions` are verified on it:
+    "no adapter" by the one name that the controller gives its base, then adapters that were made for that base.
 
     `engine_started` is the engine's own word, in seconds since the epoch: at the same address another one may answer
     tomorrow. One that was `discovered` has no `base_revision` until it has shown by what it computes which one it has.
@@ -40,6 +52,14 @@ class Replica(Contract):
     engine_started: float = 0.0
     discovered: bool = False  # somebody else started it
     drain: bool = False  # an operator wants nothing new sent to it
+
+    def has(self, version: str) -> bool:
+        """Whether it was verified there; once anything is, the base is too, also by the name of its revision."""
+        return version in self.versions or (bool(self.versions) and version == base_version(self.base_revision))
+
+    def name_of(self, version: str) -> str:
+        """What its engine calls a version that it has."""
+        return self.served_model if is_base(version) else version
 
 
 class WeightedVersion(Contract):
@@ -70,13 +90,19 @@ class AliasRoute(Contract):
     def challenger(self) -> str | None:
         return next((entry.version for entry in self.versions if entry.arm is Arm.CHALLENGER), None)
 
-    def flipped(self, version: str, rollout_id: str) -> Self:
-        """`version` answers everybody."""
-        previous = [known for known in (self.champion, *self.previous) if known != version]
+    def flipped(self, version: str, rollout_id: str, base_revision: str | None = None) -> Self:
+        """`version` answers everybody, from now on on that base; None: on the same."""
+        on = base_revision or self.base_revision
+        before = [self.seen_from(known, on) for known in (self.champion, *self.previous)]
+        previous = [known for known in dict.fromkeys(before) if known != version]
         return self._to(
-            _champion(version, 1.0), previous=list(dict.fromkeys(previous))[:KEPT], rollout_id=rollout_id,
-            salt=rollout_id,
-        )  # fmt: skip
+            _champion(version, 1.0), previous=previous[:KEPT], rollout_id=rollout_id, salt=rollout_id, base_revision=on
+        )
+
+    def seen_from(self, version: str, base_revision: str) -> str:
+        """The name that it keeps when the alias moves to that base: `base` alone will soon mean the new one."""
+        stays = version != BASE_VERSION or base_revision == self.base_revision
+        return version if stays else base_version(self.base_revision)
 
     def stepped(self, version: str, rollout_id: str, number: int, step: Step) -> Self:
         """`version` meets the traffic of one step; the share of an earlier step is part of a later, larger one."""
@@ -106,3 +132,7 @@ class RoutingTable(Contract):
     issued_at: datetime
     aliases: dict[str, AliasRoute]
     replicas: list[Replica]
+
+    def base_of(self, version: str) -> str | None:
+        """The base that it stands on: that of the replicas which have it. None where none has."""
+        return next((replica.base_revision for replica in self.replicas if replica.has(version)), None)

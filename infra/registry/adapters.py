@@ -1,6 +1,6 @@
 """Adapters: what was published, what became of it, and the datasets and reward models behind it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
 
 from sqlalchemy import select
@@ -54,6 +54,13 @@ def get(session: Session, version: str, tenant: str | None = None) -> AdapterRow
     if row is None or (tenant is not None and row.tenant != tenant):
         raise NotFound(f"there is no version {version}")
     return row
+
+
+def made_for(session: Session, versions: Collection[str]) -> dict[str, tuple[str, str]]:
+    """The alias and the base revision of those that are known."""
+    base = AdapterRow.manifest["base_revision"].as_string()
+    query = select(AdapterRow.version, AdapterRow.alias, base).where(AdapterRow.version.in_(versions))
+    return {version: (alias, base_revision) for version, alias, base_revision in session.execute(query)}
 
 
 def list_adapters(session: Session, tenant: str, *, alias: str | None = None, limit: int = 100) -> Sequence[AdapterRow]:

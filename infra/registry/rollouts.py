@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.orm import Session
 
 from infra.clock import now
 from infra.contracts.rollouts import Look, Step
-from infra.contracts.routing import BASE_VERSION
+from infra.contracts.routing import is_base
 from infra.database.tables import RolloutRow
 from infra.registry import adapters, audit, leases
 from infra.registry.adapters import AdapterState
@@ -92,6 +92,18 @@ def list_rollouts(session: Session, tenant: str, *, alias: str | None = None, li
     return session.scalars(query if alias is None else query.where(RolloutRow.alias == alias)).all()
 
 
+def taken_back(session: Session, alias: str, version: str) -> RolloutRow | None:
+    """How the last of its rollouts on traffic ended, where that was against it: the abort, or the rollback after it.
+
+    Of a version that has no row to be marked: a base.
+    """
+    left = and_(RolloutRow.kind == "rollback", RolloutRow.from_version == version, RolloutRow.flipped_at.is_not(None))
+    met_users = RolloutRow.step_began_at.is_not(None) | RolloutRow.flipped_at.is_not(None)
+    query = select(RolloutRow).where(RolloutRow.alias == alias, or_(left, (RolloutRow.version == version) & met_users))
+    last = session.scalars(query.order_by(RolloutRow.requested_at.desc()).limit(1)).first()
+    return last if last is not None and (last.version != version or last.state == R.ABORTED) else None
+
+
 def previous_version(session: Session, alias: str) -> str:
     """What a rollback without a target goes to: what served before, so that a second one goes back further.
 
@@ -157,17 +169,17 @@ def flip(session: Session, row: RolloutRow, *, revision: int, actor: str) -> Non
 
 def champion_states(session: Session, row: RolloutRow) -> None:
     """At the flip: the new version is champion, the old one retired, or rolled back where this is a rollback."""
-    if row.from_version != BASE_VERSION:
+    if not is_base(row.from_version):
         left = AdapterState.ROLLED_BACK if row.kind == "rollback" else AdapterState.RETIRED
         adapters.move(session, row.from_version, left, reason=row.reason)
-    if row.version != BASE_VERSION:
+    if not is_base(row.version):
         champion = adapters.move(session, row.version, AdapterState.CHAMPION, reason=row.reason)
         champion.updated_at = now()
 
 
 def take_back(session: Session, row: RolloutRow, *, actor: str, reason: str, before: dict[str, Any]) -> None:
     """Of a version that has met users: it is marked, and offered again only by force."""
-    has_met_users = row.step_began_at is not None and row.version != BASE_VERSION
+    has_met_users = row.step_began_at is not None and not is_base(row.version)
     if has_met_users and adapters.get(session, row.version).state == AdapterState.ACCEPTED:
         adapters.move(session, row.version, AdapterState.ROLLED_BACK, reason=reason)
     audit.record(

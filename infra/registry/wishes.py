@@ -10,15 +10,16 @@ from uuid6 import uuid7
 
 from infra.clock import now
 from infra.contracts.rollouts import Step
-from infra.contracts.routing import BASE_VERSION, ReplicaState
-from infra.database.tables import AdapterRow, RolloutRow
+from infra.contracts.routing import BASE_VERSION, ReplicaState, base_version, is_base
+from infra.database.tables import RolloutRow
 from infra.registry import adapters, audit, cycles, fleet, rollouts
 from infra.registry.adapters import AdapterState
 from infra.registry.cycles import CycleState
-from infra.registry.errors import Conflict, IllegalTransition
+from infra.registry.errors import Conflict, IllegalTransition, NotFound
 from infra.registry.rollouts import ON_TRAFFIC, RolloutState
 
 R = RolloutState
+DEFAULT_TENANT = "default"
 OFFERED = frozenset({AdapterState.ACCEPTED, AdapterState.RETIRED})
 OVERRULED = frozenset({AdapterState.BLOCKED, AdapterState.AWAITING_PERSON})  # what a person's yes accepts
 
@@ -27,7 +28,8 @@ OVERRULED = frozenset({AdapterState.BLOCKED, AdapterState.AWAITING_PERSON})  # w
 class Wish:
     """A version for an alias, in place of `champion`: who asks, and why.
 
-    `force` takes one that was rolled back, and one that its gates blocked into a rollout in steps.
+    `force` takes one that was rolled back, and one that its gates blocked into a rollout in steps. An adapter knows its
+    tenant and its alias; a base is told both.
     """
 
     version: str
@@ -36,6 +38,12 @@ class Wish:
     reason: str
     tenant: str | None = None
     force: bool = False
+    alias: str = ""
+
+
+def alias_of(session: Session, version: str, tenant: str | None, default: str) -> str:
+    """An adapter's own; a base is for any, so the `default`. Raises NotFound."""
+    return default if is_base(version) else adapters.get(session, version, tenant).alias
 
 
 def start(session: Session, wish: Wish, steps: Sequence[Step]) -> RolloutRow:
@@ -44,11 +52,10 @@ def start(session: Session, wish: Wish, steps: Sequence[Step]) -> RolloutRow:
     What its gates left undecided is accepted by this. Raises NotFound, Conflict (it is the champion, or in a rollout
     already) or IllegalTransition (its gates, or users, have said no, and nobody forces it).
     """
-    adapter = adapters.get(session, wish.version, wish.tenant)
     undecided = OVERRULED if wish.force else OVERRULED - {AdapterState.BLOCKED}
-    _accept(session, adapter, wish, undecided)
-    state = R.QUEUED if rollouts.active(session, adapter.alias) else R.REQUESTED
-    return _request(session, _row("promote", adapter.tenant, adapter.alias, wish, state, steps))
+    tenant, alias = _accept(session, wish, undecided)
+    state = R.QUEUED if rollouts.active(session, alias) else R.REQUESTED
+    return _request(session, _row("promote", tenant, alias, wish, state, steps))
 
 
 def promote(session: Session, wish: Wish) -> RolloutRow:
@@ -56,14 +63,13 @@ def promote(session: Session, wish: Wish) -> RolloutRow:
 
     Raises NotFound, Conflict (another rollout of the alias is under way) or IllegalTransition.
     """
-    adapter = adapters.get(session, wish.version, wish.tenant)
-    _accept(session, adapter, wish, OVERRULED)
-    running = rollouts.active(session, adapter.alias)
+    tenant, alias = _accept(session, wish, OVERRULED)
+    running = rollouts.active(session, alias)
     if running and running.version == wish.version and running.state in ON_TRAFFIC:
         return _finish(session, running, wish)
     if running:
-        raise Conflict(f"rollout {running.rollout_id} of {adapter.alias} is {running.state}: wait for it or abort it")
-    return _request(session, _row("promote", adapter.tenant, adapter.alias, wish))
+        raise Conflict(f"rollout {running.rollout_id} of {alias} is {running.state}: wait for it or abort it")
+    return _request(session, _row("promote", tenant, alias, wish))
 
 
 def rollback(session: Session, wish: Wish, *, tenant: str, alias: str) -> RolloutRow:
@@ -71,7 +77,8 @@ def rollback(session: Session, wish: Wish, *, tenant: str, alias: str) -> Rollou
 
     Where every replica has it, the table has moved when this returns. Raises NotFound, Conflict or IllegalTransition.
     """
-    if wish.version != BASE_VERSION:
+    _check_served(session, wish.version)
+    if not is_base(wish.version):
         state = AdapterState(adapters.get(session, wish.version, tenant).state)
         if state not in (AdapterState.RETIRED, AdapterState.ROLLED_BACK):
             raise IllegalTransition(f"version {wish.version} is {state}: only what has served can be rolled back to")
@@ -104,15 +111,45 @@ def resume(session: Session, rollout_id: str, *, tenant: str, actor: str, reason
     return row
 
 
-def _accept(session: Session, adapter: AdapterRow, wish: Wish, overruled: Set[AdapterState]) -> None:
-    """A person's yes is the last word of the cycle too that waited for it."""
+def _accept(session: Session, wish: Wish, overruled: Set[AdapterState]) -> tuple[str, str]:
+    """The tenant and the alias of what may be rolled out. A person's yes accepts it, and decides the cycle that waited
+    for one."""
+    _check_served(session, wish.version)
+    if is_base(wish.version):
+        return _accept_base(session, wish)
+    adapter = adapters.get(session, wish.version, wish.tenant)
     state, reason = AdapterState(adapter.state), f"{wish.actor}: {wish.reason}"
     _check_offered(wish, state, OFFERED | overruled)
-    if state not in overruled:
-        return
-    adapters.move(session, wish.version, AdapterState.ACCEPTED, reason=reason)
+    if state in overruled:
+        adapters.move(session, wish.version, AdapterState.ACCEPTED, reason=reason)
     if state is AdapterState.AWAITING_PERSON and adapter.cycle_id:
         cycles.decide(session, adapter.cycle_id, CycleState.ACCEPTED, reason=reason)
+    return adapter.tenant, adapter.alias
+
+
+def _accept_base(session: Session, wish: Wish) -> tuple[str, str]:
+    table = fleet.routing_table(session)
+    if table is None or wish.alias not in table.aliases:
+        raise NotFound(f"{wish.alias} is not served")
+    _check_not_taken_back(session, wish)
+    return wish.tenant or DEFAULT_TENANT, wish.alias
+
+
+def _check_served(session: Session, version: str) -> None:
+    """A base that is named must be some replica's."""
+    table = fleet.routing_table(session)
+    known = sorted({replica.base_revision for replica in table.replicas if replica.base_revision}) if table else []
+    if is_base(version) and version not in (BASE_VERSION, *map(base_version, known)):
+        raise NotFound(f"no replica has {version}; there are {', '.join(map(base_version, known)) or 'none'}")
+
+
+def _check_not_taken_back(session: Session, wish: Wish) -> None:
+    """A base has no row that could be marked: its rollouts say how it went."""
+    if wish.force or (last := rollouts.taken_back(session, wish.alias, wish.version)) is None:
+        return
+    raise IllegalTransition(
+        f"{wish.version} was taken back ({last.error or last.reason}): it is offered again only with force"
+    )
 
 
 def _check_offered(wish: Wish, state: AdapterState, offered: frozenset[AdapterState]) -> None:
@@ -191,15 +228,20 @@ def _withdraw(session: Session, row: RolloutRow, actor: str, why: str) -> None:
 
 
 def _is_everywhere(session: Session, version: str) -> bool:
-    """Verified on each replica that may answer now, and there is one."""
+    """Verified on each replica of its base that may answer now, and there is one."""
     table = fleet.routing_table(session)
     ready = [replica for replica in table.replicas if replica.state is ReplicaState.READY] if table else []
-    return bool(ready) and all(version == BASE_VERSION or version in replica.versions for replica in ready)
+    on = next((replica.base_revision for replica in ready if replica.has(version)), None)
+    return on is not None and all(replica.has(version) for replica in ready if replica.base_revision == on)
 
 
 def _flip_now(session: Session, row: RolloutRow) -> None:
     for state in (R.LOADING, R.DRAINING):
         rollouts.move(row, state)
-    table = fleet.reroute(session, row.alias, lambda route: route.flipped(row.version, row.rollout_id))
-    assert table is not None, "a version that is everywhere is in a table"
+    before = fleet.routing_table(session)
+    assert before is not None, "a version that is everywhere is in a table"
+    route, on = before.aliases[row.alias], before.base_of(row.version)
+    row.from_version = route.seen_from(row.from_version, on or route.base_revision)
+    table = fleet.reroute(session, row.alias, lambda route: route.flipped(row.version, row.rollout_id, on))
+    assert table is not None, "another champion is another table"
     rollouts.flip(session, row, revision=table.revision, actor=row.actor)

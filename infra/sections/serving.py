@@ -12,6 +12,10 @@ class ServingSettings(Section):
     port: int = Field(0, ge=0, le=65535, description="Port of the controller's metrics and health; 0 picks a free one.")
     model: str = Field("", description="Directory of a Hugging Face causal LM with a chat template.")
     replicas: int = Field(1, ge=0, description="Engine processes that answer users and are started here.")
+    next_model: str = Field(
+        "", description="Directory of the base that is to follow: its engines are taken in beside those of `model`."
+    )
+    next_replicas: int = Field(0, ge=0, description="Engines of `next_model` that are started here, beside `replicas`.")
     replica_addresses: tuple[str, ...] = Field(
         (), description="host:port of engines that somebody else started; they are checked, then used like our own."
     )
@@ -120,4 +124,6 @@ class ServingSettings(Section):
     def names_a_replica(self) -> Self:
         if not (self.replicas or self.replica_addresses or self.replica_dns or self.replica_file):
             raise ValueError("with no replicas replica_addresses, replica_dns or replica_file must be set")
+        if self.next_replicas and not self.next_model:
+            raise ValueError("with next_replicas next_model must be set")
         return self

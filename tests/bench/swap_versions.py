@@ -1,6 +1,6 @@
 """Versions that can be told apart by any answer: what each says to every prompt, and to no other version's liking."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -54,17 +54,18 @@ def own_answers(base: Base, directory: Path) -> Answers | None:
     """None where some token was a close call."""
     load_adapter(base, "own", directory)
     try:
-        return _greedy(base, QUESTIONS)
+        return plain_answers(base, "own")
     finally:
         remove_adapter(base, "own")
 
 
 @torch.no_grad()
-def _greedy(base: Base, questions: Sequence[str]) -> Answers | None:
-    """All questions at once: their prompts are equally long."""
-    prompts = [encode_prompt(base.tokenizer, Prompt([{"role": "user", "content": q}])) for q in questions]
+def plain_answers(base: Base, adapter: str | None = None) -> Answers | None:
+    """With what is loaded under that name, or with nothing; None as above. All questions are asked at once: their
+    prompts are equally long."""
+    prompts = [encode_prompt(base.tokenizer, Prompt([{"role": "user", "content": q}])) for q in QUESTIONS]
     ids_BT, said_BV = torch.tensor(prompts), torch.zeros(len(prompts), base.model.config.vocab_size)
-    with using(base, "own"):
+    with using(base, adapter):
         for _ in range(TOKENS):
             best_B2, ids_B2 = (base.model(ids_BT).logits[:, -1] - FREQUENCY_PENALTY * said_BV).topk(2)
             if bool((best_B2[:, 0] - best_B2[:, 1] < CLEAR).any()):
@@ -72,4 +73,4 @@ def _greedy(base: Base, questions: Sequence[str]) -> Answers | None:
             ids_BT = torch.cat([ids_BT, ids_B2[:, :1]], dim=1)
             said_BV.scatter_add_(1, ids_B2[:, :1], torch.ones(len(prompts), 1))
     answers = ids_BT[:, len(prompts[0]) :].tolist()
-    return {question: tuple(ids) for question, ids in zip(questions, answers, strict=True)}
+    return {question: tuple(ids) for question, ids in zip(QUESTIONS, answers, strict=True)}

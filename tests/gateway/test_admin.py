@@ -6,7 +6,7 @@ import pytest
 
 from infra.clock import now
 from infra.contracts.manifests import GateReport, Verdict
-from infra.registry import adapters, leases, rollouts
+from infra.registry import adapters, fleet, leases, rollouts
 from infra.registry.adapters import AdapterState
 from infra.registry.keys import Scope
 from infra.registry.rollouts import RolloutState
@@ -204,3 +204,22 @@ async def test_what_was_rolled_back_is_taken_again_only_by_force(tmp_path: Path)
         refused = await scene.admin("POST", "/rollouts:start", wish)
         assert (refused.status_code, "force" in refused.json()["error"]["message"]) == (409, True)
         assert (await scene.admin("POST", "/rollouts:start", {**wish, "force": True})).status_code == 201
+
+
+async def test_another_base_is_rolled_out_by_its_name_and_refused_where_no_replica_has_it(tmp_path: Path) -> None:
+    async with open_scene(tmp_path) as scene:
+        wish = {"version": "base-fedcba987654", **REASON}
+        assert (await scene.admin("POST", "/rollouts:start", wish)).status_code == 404
+        with scene.stack.ports.database.transaction() as session:
+            lease = leases.acquire(session, "controller", "test", 60)
+            assert lease
+            table = fleet.routing_table(session)
+            assert table
+            fields = {"name": "n", "base_revision": "fedcba987654", "versions": ["base-fedcba987654"]}
+            replicas = [*table.replicas, table.replicas[0].model_copy(update=fields)]
+            moved = table.model_copy(update={"revision": table.revision + 1, "replicas": replicas})
+            fleet.publish_routing(session, lease, moved)
+        started = await scene.admin("POST", "/rollouts:start", wish)
+        assert (started.status_code, started.json()["alias"]) == (201, "assistant")
+        other = await scene.admin("POST", "/rollouts:start", {**wish, "alias": "helper"})
+        assert (other.status_code, "helper is not served" in other.json()["error"]["message"]) == (409, True)

@@ -9,7 +9,15 @@ from gateway.errors import EngineAway, EngineBroke, EngineFailed, GatewayError, 
 from gateway.routing import AVOID_S, PINNED, SLACK, Router, draw, spread
 from infra.clock import now
 from infra.contracts.rollouts import Step, StepKind
-from infra.contracts.routing import Arm, Replica, ReplicaState, RoutingTable, WeightedVersion
+from infra.contracts.routing import (
+    AliasRoute,
+    Arm,
+    Replica,
+    ReplicaState,
+    RoutingTable,
+    WeightedVersion,
+    base_version,
+)
 from infra.identity import Identity
 from tests.support.routing import make_table
 from tests.support.stack import make_replica, make_route
@@ -176,8 +184,8 @@ def test_a_request_that_was_at_fault_itself_is_not_held_against_its_replica() ->
 def test_only_ready_replicas_that_have_the_version_are_asked() -> None:
     replicas = [
         make_replica("starting", "http://a", ["v1"], ReplicaState.STARTING),
-        make_replica("without", "http://b", []),
-        make_replica("with", "http://c", ["v1"]),
+        make_replica("without", "http://b", ["base"]),
+        make_replica("with", "http://c", ["base", "v1"]),
     ]
     router = make_router(replicas=replicas)
     assert [replica.name for replica in router.replicas("v1")] == ["with"]
@@ -369,3 +377,48 @@ def test_all_versions_of_a_pair_are_counted() -> None:
     with router.counting("v1", "v2"), router.counting("v1"):
         assert router.in_flight == {"v1": 2, "v2": 1}
     assert router.in_flight == {}
+
+
+OLD, NEW = "0123456789ab", "fedcba987654"
+NEXT = base_version(NEW)
+
+
+def two_bases(route: AliasRoute) -> Router:
+    """An old replica and one of the next base, whose engine has a name of its own for it."""
+    old = make_replica("old", "http://a", ["base", "v1"]).model_copy(update={"base_revision": OLD})
+    new = make_replica("new", "http://b", [NEXT, "n1"])
+    new = new.model_copy(update={"base_revision": NEW, "served_model": "theirs"})
+    router = Router(lambda _salt, _unit: 0.99)
+    router.apply(make_table(aliases={"assistant": route}, replicas=[old, new]))
+    return router
+
+
+@pytest.mark.parametrize(
+    ("version", "replica", "called"),
+    [("base", "old", "base"), (base_version(OLD), "old", "base"), ("v1", "old", "v1"), (NEXT, "new", "theirs"),
+     ("n1", "new", "n1")],
+)  # fmt: skip
+def test_a_version_is_asked_only_of_replicas_of_its_base_by_the_name_that_they_know(
+    version: str, replica: str, called: str
+) -> None:
+    [found] = two_bases(make_table().aliases["assistant"]).replicas(version)
+    assert (found.name, found.name_of(version)) == (replica, called)
+
+
+def test_an_answer_of_the_next_base_says_so_while_the_alias_is_on_the_old_one() -> None:
+    route = make_table(champion="v1").aliases["assistant"].stepped(NEXT, "r1", 0, Step(share=0.5, pairs=1.0))
+    router = two_bases(route)
+    drawn = router.choose("assistant", "ada")
+    assert (drawn.version, drawn.base_revision) == (NEXT, NEW)
+    assert router.champion(drawn).base_revision == OLD
+    pair = router.pair("assistant", "chatcmpl-1")
+    assert pair is not None
+    assert {(side.version, side.base_revision) for side in pair.sides} == {("v1", OLD), (NEXT, NEW)}
+    assert pair.base_revision == f"{OLD}+{NEW}"
+
+
+def test_an_operator_may_ask_the_next_base_before_any_user_does() -> None:
+    router = two_bases(make_table(champion="v1").aliases["assistant"])
+    assert router.choose(NEXT, "ada", admin=True).base_revision == NEW
+    with pytest.raises(NotFound):
+        router.choose(NEXT, "ada")

@@ -127,7 +127,7 @@ class House:
         manifest = make_adapter_manifest(
             version=version, sha256=sha256, rank=rank, base_revision=self.material.base.revision
         )
-        shelf = Shelf(self.ports.home / path, self.ports.artifacts, read_base(self.model), settings.max_lora_rank)
+        shelf = Shelf(self.ports.home / path, self.ports.artifacts, [read_base(self.model)], settings.max_lora_rank)
         refusal, difference = None, None
         try:
             local = shelf.take(manifest, path)

@@ -76,6 +76,8 @@ def test_more_replicas_need_more_memory(tmp_path: Path) -> None:
     model = str(make_model_files(tmp_path))
     assert check_memory(ServingSettings(model=model, replicas=1), 5 * GIB).problem == ""
     assert check_memory(ServingSettings(model=model, replicas=3), 5 * GIB).problem != ""
+    following = ServingSettings(model=model, next_model=model, next_replicas=2)
+    assert check_memory(following, 5 * GIB) == check_memory(ServingSettings(model=model, replicas=3), 5 * GIB)
 
 
 def test_a_full_disk_is_named(tmp_path: Path) -> None:

@@ -53,6 +53,14 @@ def test_every_replica_is_a_process_and_engines_stop_last(home: Path, monkeypatc
     assert set(stages) == {"replica-0", "replica-1", "gateway", "feedback", "trainer", "controller"}
 
 
+def test_engines_of_the_next_model_are_numbered_on_and_told_so(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THUMBWHEEL_SERVING__NEXT_MODEL", "/models/next")
+    monkeypatch.setenv("THUMBWHEEL_SERVING__NEXT_REPLICAS", "2")
+    named = {program.name: program.argv[3:] for program in programs(make_plan().settings)}
+    assert named["replica-0"] == ("--name", "replica-0")
+    assert named["replica-2"] == ("--name", "replica-2", "--next")
+
+
 def test_the_first_of_several_consumers_bears_the_rooms_name_alone(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THUMBWHEEL_FEEDBACK__PROCESSES", "2")
     named = {program.name: program.argv[-1] for program in programs(make_plan().settings)}

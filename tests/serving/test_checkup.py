@@ -4,12 +4,23 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import aiohttp
 import pytest
+from prometheus_client import CollectorRegistry
 
 from infra.base_model import base_revision
-from infra.contracts.routing import Replica, ReplicaState
+from infra.contracts.routing import Replica, ReplicaState, base_version
 from infra.ports import Ports
-from infra.registry import fleet
+from infra.registry import fleet, leases, rollouts
+from serving.adapters import read_base
+from serving.checkup import Checkup
+from serving.discovery import found_replica
+from serving.engine import Engine
+from serving.errors import EngineUnreachable
+from serving.evidence import Shelf
+from serving.fingerprint import Fingerprints
+from serving.metrics import Metrics
+from serving.preparation import Preparation
 from tests.support.adapters import make_adapter
 from tests.support.control_engine import ControlEngine, running_control_engine
 from tests.support.controllers import (
@@ -34,6 +45,12 @@ QUICK = {"THUMBWHEEL_SERVING__POLL_S": "0.02", "THUMBWHEEL_SERVING__DISCOVERY_S"
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def following(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base that is to follow."""
+    return make_tiny_model(tmp_path_factory.mktemp("following"), seed=1)
 
 
 @pytest.fixture
@@ -189,3 +206,88 @@ async def test_a_version_that_one_of_two_refuses_is_not_flipped_to_and_may_be_pr
         other.refuses.clear()
         await eventually(lambda: version in rows(ports)["replica-0"].versions, "the first has it")
     ports.close()
+
+
+async def test_one_of_the_next_base_is_known_by_what_it_computes_and_each_has_the_adapters_of_its_own(
+    tmp_path: Path, model: Path, following: Path, own: ControlEngine, other: ControlEngine
+) -> None:
+    other.base_off = 0.5
+    given = {**with_list(tmp_path, other), "THUMBWHEEL_SERVING__NEXT_MODEL": str(following)}
+    ports = make_home(tmp_path, model, own, other, **given)
+    register_replica(ports, own.address, base_revision(model))
+    async with controlling(ports):
+        await eventually(lambda: is_ready(ports, "replica-0") and is_ready(ports, name(other)), "both are in")
+        old = accept(ports, make_adapter(tmp_path / "old", model))
+        new = accept(ports, make_adapter(tmp_path / "new", following, seed=1))
+        first = promote(ports, old)
+        await eventually(lambda: rollout_state(ports, first) == "done", "the old one took its version")
+        second = promote(ports, new)
+        await eventually(lambda: rollout_state(ports, second) == "done", "the new one took its version")
+    assert (list(own.adapters), list(other.adapters)) == ([old], [new])
+    assert rows(ports)[name(other)].versions == sorted([base_version(base_revision(following)), new])
+    ports.close()
+
+
+async def test_of_two_bases_of_which_neither_is_known_none_is_taken_at_its_word(
+    tmp_path: Path, model: Path, following: Path, other: ControlEngine
+) -> None:
+    ports = make_home(tmp_path, model, other)
+    with ports.database.transaction() as session:
+        lease = leases.acquire(session, "controller", "test", 60)
+    assert lease is not None
+    async with aiohttp.ClientSession() as session:
+        checkup = make_checkup(ports, session, [model, following])
+        with pytest.raises(EngineUnreachable, match=r"set serving\.next_model later"):
+            await checkup.identify(lease, found_replica(other.address))
+    assert [Fingerprints(ports.artifacts, base_revision(path)).known() for path in (model, following)] == [None, None]
+    ports.close()
+
+
+def make_checkup(ports: Ports, session: aiohttp.ClientSession, models: list[Path]) -> Checkup:
+    def engine_at(address: str) -> Engine:
+        return Engine(session, address, ports.engine_key)
+
+    async def look(_address: str) -> None:
+        """Nobody needs to know."""
+
+    bases, metrics = [read_base(path) for path in models], Metrics(CollectorRegistry())
+    shelf = Shelf(ports.home, ports.artifacts, bases, 16)
+    preparation = Preparation(ports.database, shelf, ports.settings.serving, engine_at, look, metrics)
+    known = [Fingerprints(ports.artifacts, base.revision) for base in bases]
+    return Checkup(ports.database, known, preparation, engine_at, 0.01, metrics)
+
+
+async def test_settings_that_move_over_to_the_next_base_change_nothing_for_its_alias(
+    tmp_path: Path, model: Path, following: Path, own: ControlEngine, other: ControlEngine
+) -> None:
+    other.base_off = 0.5
+    listed = with_list(tmp_path, own, other)
+    given = {**listed, "THUMBWHEEL_SERVING__REPLICAS": "0"}
+    ports = make_home(tmp_path, model, own, other, **given)
+    write_list(tmp_path, own)
+    async with controlling(ports):
+        await eventually(lambda: is_ready(ports, name(own)), "the old one was taken at its word")
+    ports.close()
+    ports = make_home(tmp_path, model, own, other, THUMBWHEEL_SERVING__NEXT_MODEL=str(following), **given)
+    write_list(tmp_path, own, other)
+    async with controlling(ports):
+        await eventually(lambda: is_ready(ports, name(other)), "the new one too, for the other base")
+        version = accept(ports, make_adapter(tmp_path / "new", following))
+        rollout_id = promote(ports, version)
+        await eventually(lambda: rollout_state(ports, rollout_id) == "done", "the alias is on the next base")
+    before = routing(ports)
+    ports.close()
+    moved = make_home(tmp_path, following, own, other, **given)
+    async with controlling(moved):
+        await eventually(lambda: set(rows(moved)[name(other)].versions) == {"base", version}, "it is current")
+        await eventually(lambda: not is_ready(moved, name(own)), "the old one is out")
+        late = promote(moved, accept(moved, make_adapter(tmp_path / "late", model, seed=1)))
+        await eventually(lambda: rollout_state(moved, late) == "failed", "the old base's adapters stay away")
+    after = routing(moved)
+    assert before is not None
+    assert after is not None
+    assert (after.aliases, adapter_state(moved, version)) == (before.aliases, "champion")
+    with moved.database.reading() as session:
+        error = rollouts.get(session, late).error or ""
+    moved.close()
+    assert f"trained on base {base_revision(model)}, assistant is on {base_revision(following)}" in error

@@ -32,7 +32,7 @@ def ports(tmp_path: Path) -> Iterator[Ports]:
 
 @pytest.fixture
 def shelf(ports: Ports, model: Path) -> Shelf:
-    return Shelf(ports.home, ports.artifacts, read_base(model), max_rank=16)
+    return Shelf(ports.home, ports.artifacts, [read_base(model)], max_rank=16)
 
 
 @pytest.fixture

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
+from infra.base_model import base_revision
 from infra.contracts.routing import ReplicaState
 from infra.ports import Ports
 from infra.registry import fleet
@@ -103,6 +105,15 @@ def test_a_replica_registers_where_it_will_listen_before_it_becomes_the_engine(p
     assert (announced["pid"], announced["address"]) == (os.getpid(), row.address)
 
 
+def test_one_of_the_next_model_serves_that_and_says_which_base_it_has(ports: Ports, tmp_path: Path) -> None:
+    following = make_tiny_model(tmp_path / "following", seed=1)
+    moving = ports.settings.serving.model_copy(update={"next_model": str(following)})
+    found = replica.prepare(Ports(ports.settings.model_copy(update={"serving": moving})), "replica-1", is_next=True)
+    with ports.database.reading() as session:
+        [row] = fleet.replicas(session)
+    assert (option(found, "model"), row.base_revision) == (str(following), base_revision(following))
+
+
 def test_without_vllm_it_says_what_to_install(ports: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replica, "this_machine", lambda: Machine(None, cpus=2))
     with pytest.raises(CannotStart, match="vLLM is not installed"):
@@ -114,6 +125,10 @@ def test_without_a_model_it_names_the_setting(tmp_path: Path) -> None:
         replica.check_directory(ServingSettings())
     with pytest.raises(CannotStart, match=r"serving\.model: "):
         replica.check_directory(ServingSettings(model=str(tmp_path)))
+    with pytest.raises(CannotStart, match=r"serving\.next_model: "):
+        replica.check_directory(ServingSettings(next_model=str(tmp_path)), is_next=True)
+    with pytest.raises(ValidationError, match="with next_replicas next_model must be set"):
+        ServingSettings(next_replicas=1)
 
 
 def test_too_little_memory_is_refused_with_what_is_needed(tmp_path: Path) -> None:

@@ -164,3 +164,18 @@ def test_with_nothing_under_way_there_is_nothing_to_steer(ports: Ports, word: st
 def test_the_list_says_at_which_step_each_is(ports: Ports) -> None:
     begin(ports)
     assert "2/2 canary 25%" in run("rollout", "list").stdout
+
+
+def test_the_next_base_is_started_by_its_name_for_the_gateways_alias_or_another(ports: Ports) -> None:
+    with ports.database.transaction() as session:
+        lease = leases.acquire(session, "controller", "test", 10)
+        assert lease
+        following = make_replica(name="n", base_revision="fedcba987654", versions=["base-fedcba987654"])
+        aliases = {alias: make_route(V1, alias=alias) for alias in ("assistant", "helper")}
+        replicas = [make_replica(versions=["base", V1]), following]
+        fleet.publish_routing(session, lease, make_table(2, aliases=aliases, replicas=replicas))
+    for alias, words in (("assistant", ()), ("helper", ("--alias", "helper"))):
+        started = run_json("rollout", "start", "base-fedcba987654", *words, *WHY)
+        assert (started["alias"], started["from_version"]) == (alias, V1)
+    [first, _] = run_json("rollout", "status")["rollouts"]
+    assert first["warning"] is None, "half of the replicas bear a tenth of the traffic"

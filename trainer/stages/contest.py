@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.cases import Case
-from infra.contracts.routing import BASE_VERSION
+from infra.contracts.routing import is_base
 from trainer.data import Prompt
 from trainer.sampling import Sampled
 from trainer.stages.material import Material
@@ -40,7 +40,7 @@ ANSWERS: Words[list[Answers]] = words(list[Answers])
 
 def champion_side(material: Material) -> Side:
     version = material.champion()
-    return Side("champion", version, None if version == BASE_VERSION else material.adapter_files(version))
+    return Side("champion", version, None if is_base(version) else material.adapter_files(version))
 
 
 def ask(

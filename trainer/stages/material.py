@@ -8,7 +8,7 @@ from pathlib import Path
 import structlog
 
 from infra.contracts.manifests import DatasetManifest
-from infra.contracts.routing import BASE_VERSION, Replica
+from infra.contracts.routing import BASE_VERSION, Replica, is_base
 from infra.database.tables import CycleRow
 from infra.ports import Ports
 from infra.registry import adapters, fleet
@@ -102,10 +102,10 @@ class Material:
         if self.settings.sampler == "transformers":
             return []
         found = self.world.led(lambda: ready_replicas(self.ports.database), REPLICAS)
-        wrong = [replica.name for replica in found if replica.base_revision != self.base.revision]
-        if wrong:
-            raise StageFailed(f"{wrong[0]} serves another base than serving.model ({self.base.revision})")
-        return found
+        ours = [replica for replica in found if replica.base_revision == self.base.revision]
+        if found and not ours:
+            raise StageFailed(f"{found[0].name} serves another base than serving.model ({self.base.revision})")
+        return ours
 
     @cached_property
     def sampler(self) -> Sampler:
@@ -134,14 +134,15 @@ class Material:
         return found
 
     def champion(self) -> str:
-        """What the alias serves now, `base` where it never served anything else."""
-        return self.world.led(self._champion, VERSION)
+        """What the alias serves now; `base` where it never served anything else, or serves on another base by now."""
+        revision = self.base.revision
+        return self.world.led(lambda: self._champion(revision), VERSION)
 
-    def _champion(self) -> str:
+    def _champion(self, base_revision: str) -> str:
         with self.ports.database.reading() as session:
             table = fleet.routing_table(session)
         route = table.aliases.get(self.row.alias) if table else None
-        return route.champion if route else BASE_VERSION
+        return route.champion if route and route.base_revision == base_revision else BASE_VERSION
 
     def adapter_files(self, version: str) -> Path:
         """A checked copy of a published adapter."""
@@ -163,7 +164,7 @@ class Material:
         return Teacher(found, files)
 
     def _reward_of(self, version: str) -> str | None:
-        if version == BASE_VERSION:
+        if is_base(version):
             return None
         with self.ports.database.reading() as session:
             manifest = adapters.manifest_of(adapters.get(session, version))

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet
 
 from infra.contracts.manifests import DatasetManifest
-from infra.contracts.routing import BASE_VERSION
+from infra.contracts.routing import BASE_VERSION, is_base
 from infra.registry import adapters
 from trainer.data import read_table
 from trainer.errors import StageFailed
@@ -46,7 +46,7 @@ class Seen:
 
 def start_of(material: Material) -> Start:
     champion = material.champion() if material.settings.init == "champion" else BASE_VERSION
-    return Start(None if champion == BASE_VERSION else champion)
+    return Start(None if is_base(champion) else champion)
 
 
 def unseen_rows(material: Material, start: Start, table: str) -> Rows:

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from infra.contracts.rollouts import Step, StepKind
-from infra.contracts.routing import AliasRoute, Replica, ReplicaState, RoutingTable
+from infra.contracts.routing import AliasRoute, Replica, ReplicaState, RoutingTable, base_version
 from infra.database.engine import Database
 from infra.database.tables import RolloutRow
 from infra.ports import Ports
@@ -317,3 +317,80 @@ def test_another_tenants_rollout_does_not_exist(database: Database, wish: Any) -
 def test_every_state_but_the_final_ones_can_be_left_and_traffic_can_always_be_aborted() -> None:
     assert {state for state, targets in TRANSITIONS.items() if not targets} == rollouts.FINAL_STATES
     assert all(R.ABORTED in TRANSITIONS[state] for state in ON_TRAFFIC)
+
+
+OLD, NEW = "0123456789ab", "fedcba987654"
+NEXT, LAST = base_version(NEW), base_version(OLD)
+NEW_REPLICA = make_replica(name="replica-n", base_revision=NEW, versions=[NEXT])
+
+
+def both() -> list[Replica]:
+    return [make_replica(versions=["base", V1, V2, V3]), NEW_REPLICA]
+
+
+def start_base(database: Database, version: str = NEXT, *, alias: str = "assistant", force: bool = False) -> str:
+    with database.transaction() as session:
+        wish = Wish(version, V1, "ada", "a newer base", "default", force, alias)
+        return wishes.start(session, wish, STEPS).rollout_id
+
+
+def test_a_base_that_a_replica_has_may_be_rolled_out_like_any_version(database: Database) -> None:
+    publish(database, make_route(V1), both())
+    rollout_id = start_base(database)
+    with database.reading() as session:
+        row = rollouts.get(session, rollout_id)
+        assert (row.alias, row.version, row.from_version, row.state) == ("assistant", NEXT, V1, R.REQUESTED)
+        assert wishes.alias_of(session, NEXT, None, "helper") == "helper"
+        assert wishes.alias_of(session, V2, None, "helper") == "assistant"
+
+
+def test_a_base_that_no_replica_has_is_not_found_and_those_that_are_there_are_named(database: Database) -> None:
+    with pytest.raises(NotFound, match=f"no replica has {NEXT}; there are {LAST}"):
+        start_base(database)
+    with pytest.raises(NotFound, match="helper is not served"):
+        start_base(database, LAST, alias="helper")
+
+
+def test_a_base_that_was_taken_back_is_offered_again_only_by_force(database: Database) -> None:
+    publish(database, make_route(V1), both())
+    rollout_id = start_base(database)
+    with database.transaction() as session:
+        lease = controller(session)
+        rollouts.advance(session, lease, rollout_id, R.LOADING)
+        rollouts.advance(session, lease, rollout_id, R.RUNNING, step=0)
+        wishes.abort(session, rollout_id, tenant="default", actor="ada", reason="it lies")
+    with pytest.raises(IllegalTransition, match=r"was taken back \(ada: it lies\)"):
+        start_base(database)
+    start_base(database, force=True)
+
+
+def test_a_base_that_was_rolled_back_is_offered_again_only_by_force(database: Database) -> None:
+    publish(database, make_route("base").flipped(NEXT, "r0", NEW), both())
+    with database.transaction() as session:
+        wishes.rollback(session, Wish(LAST, NEXT, "ada", "it lies"), tenant="default", alias="assistant")
+    publish(database, make_route(LAST), both())
+    with pytest.raises(IllegalTransition, match=r"was taken back \(it lies\)"):
+        start_base(database)
+
+
+@pytest.mark.parametrize("target", [V1, LAST])
+def test_a_rollback_across_bases_moves_the_table_at_once_by_the_replicas_of_that_base_alone(
+    database: Database, target: str
+) -> None:
+    with database.transaction() as session:
+        adapters.move(session, V1, AdapterState.RETIRED)
+    publish(database, make_route(V1).flipped(NEXT, "r0", NEW), both())
+    with database.transaction() as session:
+        row = wishes.rollback(session, Wish(target, NEXT, "ada", "it lies"), tenant="default", alias="assistant")
+        assert (row.state, row.from_version) == (R.DRAINING, NEXT)
+        table = fleet.routing_table(session)
+    assert table is not None
+    route = table.aliases["assistant"]
+    assert (route.champion, route.base_revision, route.previous[0]) == (target, OLD, NEXT)
+
+
+def test_what_a_rollback_left_on_another_base_is_remembered_by_a_name_that_lasts(database: Database) -> None:
+    publish(database, make_route("base"), both())
+    with database.transaction() as session:
+        row = wishes.rollback(session, Wish(NEXT, "base", "ada", "back"), tenant="default", alias="assistant")
+        assert (row.state, row.from_version) == (R.DRAINING, LAST)

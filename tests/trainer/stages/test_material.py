@@ -14,7 +14,7 @@ from infra.registry import adapters, fleet, leases
 from tests.support.cycles import hold, make_cycle
 from tests.support.datasets import make_snapshotted_cycle, make_tables
 from tests.support.home import make_ports
-from tests.support.routing import make_replica, make_table
+from tests.support.routing import make_replica, make_route, make_table
 from tests.support.tiny_training import tiny_environment
 from trainer.cycle import Holding
 from trainer.engine_sampler import EngineSampler
@@ -101,10 +101,12 @@ def test_a_setting_keeps_samples_in_memory_though_an_engine_is_up(opened: Open) 
 
 def test_an_engine_of_another_base_is_never_asked(opened: Open) -> None:
     ports = opened(sampler="engine")
-    report(ports)
     report(ports, name="replica-1", base_revision="0123456789ab")
+    cycle_id = make_cycle(ports)
     with pytest.raises(StageFailed, match="replica-1 serves another base"):
-        _ = material_of(ports, make_cycle(ports)).sampler
+        _ = material_of(ports, cycle_id).sampler
+    report(ports)
+    assert [replica.name for replica in material_of(ports, cycle_id).replicas] == ["replica-0"]
 
 
 def test_an_engine_that_starts_is_not_taken_for_one_that_is_ready(opened: Open) -> None:
@@ -121,8 +123,19 @@ def test_the_champion_is_what_the_routing_table_says_and_else_the_base(opened: O
     with ports.database.transaction() as session:
         lease = leases.acquire(session, "controller", "serving", 60)
         assert lease is not None
-        fleet.publish_routing(session, lease, make_table(champion="assistant-1-0badcafe"))
+        revision = base_revision(Path(ports.settings.serving.model))
+        route = make_route("assistant-1-0badcafe", base_revision=revision)
+        fleet.publish_routing(session, lease, make_table(aliases={"assistant": route}))
     assert material.champion() == "assistant-1-0badcafe"
+
+
+def test_a_champion_on_another_base_is_nothing_to_train_from(opened: Open) -> None:
+    ports = opened()
+    with ports.database.transaction() as session:
+        lease = leases.acquire(session, "controller", "serving", 60)
+        assert lease is not None
+        fleet.publish_routing(session, lease, make_table(champion="assistant-1-0badcafe"))
+    assert material_of(ports, make_cycle(ports)).champion() == "base"
 
 
 def test_every_attempt_at_a_cycle_has_sample_names_of_its_own(opened: Open) -> None:
