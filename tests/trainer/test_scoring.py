@@ -63,6 +63,16 @@ def test_scores_are_written_in_the_order_of_the_conversations(ports: Ports, tmp_
 
 
 @pytest.mark.training
+def test_what_lies_in_the_artifact_store_is_scored_there(ports: Ports, tmp_path: Path) -> None:
+    """As another room asks, from a machine that shares nothing else."""
+    register(ports, load_base(Path(ports.settings.serving.model)), tmp_path / "reward")
+    ports.artifacts.write("lent/asked.json", json.dumps(CONVERSATIONS).encode())
+    written = score_in_child(ports, NAME, "lent/asked.json", threading.Event())
+    assert written == "lent/asked.json.scores.json"
+    assert len(json.loads(ports.artifacts.read(written))) == 2
+
+
+@pytest.mark.training
 def test_the_child_itself_runs_in_one_process_too(ports: Ports, tmp_path: Path) -> None:
     register(ports, load_base(Path(ports.settings.serving.model)), tmp_path / "reward")
     path = tmp_path / "conversations.json"

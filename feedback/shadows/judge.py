@@ -1,0 +1,90 @@
+"""Has mirrored answers judged beside the shown ones: one batch at a time, and never twice.
+
+One process at a time asks, under a lease. Whatever keeps a batch from being scored is counted by its kind, makes no
+evidence, and is tried again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from feedback.errors import NotScored
+from feedback.holding import alone
+from feedback.lending import clear_lent, lent
+from feedback.metrics import Metrics
+from feedback.shadows.comparison import Comparison, wins_of
+from feedback.shadows.verdicts import all_stand, store
+from feedback.shadows.waiting import Waiting
+from feedback.tallying.trials import Trial, on_traffic
+from infra.artifacts import ArtifactStore
+from infra.contracts.rollouts import StepKind
+from infra.database.engine import Database
+from infra.registry import judges, leases, rollouts
+from infra.registry.leases import Lease
+
+LEASE = "shadow-judge"
+BATCH = 200  # requests that are judged together: each batch loads the judge
+Score = Callable[[str, str, int], list[float]]  # of a judge, a file and how many; raises NotScored, or Stopping
+log = structlog.get_logger()
+
+
+@dataclass
+class ShadowJudge:
+    database: Database
+    artifacts: ArtifactStore
+    waiting: Waiting
+    score: Score
+    metrics: Metrics
+    lease_ttl_s: float
+    _cleared: bool = field(default=False, init=False)
+
+    def turn(self) -> int:
+        """A batch of each rollout that has, or had, a shadow step; returns how many were judged. Raises Stopping."""
+        with self.database.reading() as session:
+            trials = [trial for trial in on_traffic(session) if any(s.kind is StepKind.SHADOW for s in trial.steps)]
+        if self._cleared and not trials:
+            return 0
+        judged = 0
+        with alone(self.database, LEASE, self.lease_ttl_s) as lease:
+            if lease is not None:
+                clear_lent(self.artifacts)  # nobody else is under way: what lies there was left
+                self._cleared = True
+                judged = sum(self._judge(lease, trial) for trial in trials)
+        return judged
+
+    def _judge(self, lease: Lease, trial: Trial) -> int:
+        with self.database.reading() as session:
+            judge = judges.judge_of(session, rollouts.get(session, trial.rollout_id))
+        if judge is None:
+            return 0
+        batch = self.waiting.batch(trial, BATCH)
+        wins: dict[str, float | None] = dict.fromkeys(batch.refused)
+        judged = self._ask(trial, judge, batch.comparisons) if batch.comparisons else {}
+        if wins or judged:
+            with self.database.transaction() as session:
+                leases.fence(session, lease)
+                store(session, trial, judge, wins | judged)
+        return len(judged)
+
+    def _ask(self, trial: Trial, judge: str, comparisons: list[Comparison]) -> dict[str, float]:
+        try:
+            wins = wins_of(comparisons, self._scores(trial, judge, comparisons))
+        except NotScored as error:
+            log.warning("shadow_batch_not_scored", rollout_id=trial.rollout_id, judge=judge, reason=error.kind)
+            self.metrics.shadow_batches.labels(error.kind).inc()
+            return {}
+        log.info("shadow_batch_scored", rollout_id=trial.rollout_id, judge=judge, answers=len(wins))
+        self.metrics.shadow_batches.labels("scored").inc()
+        return wins
+
+    def _scores(self, trial: Trial, judge: str, comparisons: list[Comparison]) -> list[float]:
+        """An erasure blanks the rows first and then clears what is lent: what stands once it is written is in no danger
+        of outliving one.
+        """
+        conversations = [said for one in comparisons for said in one.conversations()]
+        with lent(self.artifacts, conversations) as path:
+            with self.database.reading() as session:
+                if not all_stand(session, trial, comparisons):
+                    raise NotScored("erased")
+            return self.score(judge, path, len(conversations))
