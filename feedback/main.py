@@ -32,7 +32,6 @@ from feedback.tallying.reading import Reader
 from feedback.tallying.tallier import Tallier
 from feedback.tracing.tracing import Tracing
 from feedback.tracing.wishes import Tracer
-from infra.celery_app import make_celery
 from infra.database.schema import SchemaMismatch, await_schema
 from infra.http import Health
 from infra.logs import configure_logging
@@ -167,7 +166,7 @@ def make_shadow_judge(
     redactor = Redactor(settings.feedback.redact_region or None) if settings.feedback.redact_pii else None
     return ShadowJudge(
         ports.database, ports.artifacts, Waiting(ports.database, ports.sealer, redactor),
-        Scorer(make_celery(settings), ports.artifacts, stop, wait_s).scores, metrics, settings.infra.lease_ttl_s,
+        Scorer(settings, ports.artifacts, stop, wait_s).scores, metrics, settings.infra.lease_ttl_s,
     )  # fmt: skip
 
 

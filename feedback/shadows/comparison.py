@@ -28,8 +28,12 @@ class Comparison:
                 yield {"prompt": list(self.prompt), "completion": text}
 
     def win(self, scores: Sequence[float]) -> float:
-        """The share of pairs whose mirrored text has the higher score, ties half; scores as of `conversations`."""
-        gaps = [mirrored - shown for shown, mirrored in zip(scores[::2], scores[1::2], strict=True)]
+        """The share of pairs whose mirrored text has the higher score, ties half; scores as of `conversations`.
+
+        The same text is a tie, though its two scores may differ in their last digit: they were not computed together.
+        """
+        pairs = zip(self.texts, scores[::2], scores[1::2], strict=True)
+        gaps = [0.0 if texts[0] == texts[1] else mirrored - shown for texts, shown, mirrored in pairs]
         return math.fsum(0.5 + 0.5 * ((gap > 0) - (gap < 0)) for gap in gaps) / len(gaps)
 
 

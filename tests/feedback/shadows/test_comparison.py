@@ -47,6 +47,10 @@ def test_the_higher_score_wins_and_a_tie_is_a_half(scores: tuple[float, float], 
     assert texts("theirs", "ours").win(scores) == win
 
 
+def test_the_same_text_is_a_tie_whatever_the_last_digit_of_its_scores() -> None:
+    assert texts("alike", "alike").win((0.2, 0.1999999)) == 0.5
+
+
 def test_of_several_choices_each_is_compared_with_the_one_in_its_place() -> None:
     found = made(ours={"texts": ["a", "b", "c"]}, theirs={"texts": ["d", "e"]})
     assert found is not None

@@ -13,7 +13,6 @@ import pytest
 from feedback.errors import NotScored, Stopping
 from feedback.lending import lent
 from feedback.shadows.scoring import Scorer
-from infra.celery_app import make_celery
 from infra.ports import Ports
 from infra.services.redis import Redis
 from tests.support.home import make_ports
@@ -59,7 +58,7 @@ def worker(ports: Ports) -> Iterator[None]:
 
 
 def ask(ports: Ports, judge: str = "judge", *, wait_s: float = PATIENCE_S, size: int = len(ASKED)) -> list[float]:
-    scorer = Scorer(make_celery(ports.settings), ports.artifacts, threading.Event(), wait_s)
+    scorer = Scorer(ports.settings, ports.artifacts, threading.Event(), wait_s)
     with lent(ports.artifacts, ASKED) as path:
         return scorer.scores(judge, path, size)
 
@@ -94,7 +93,7 @@ def test_a_process_that_is_to_end_waits_no_longer(tmp_path: Path) -> None:
     ports, stop = make_ports(tmp_path / "home"), threading.Event()
     stop.set()
     with pytest.raises(Stopping):
-        Scorer(make_celery(ports.settings), ports.artifacts, stop, PATIENCE_S).scores("judge", "lent/0.json", 0)
+        Scorer(ports.settings, ports.artifacts, stop, PATIENCE_S).scores("judge", "lent/0.json", 0)
     ports.close()
 
 
