@@ -24,7 +24,7 @@ def lent(artifacts: ArtifactStore, value: Any) -> Iterator[str]:
 
 
 def clear_lent(artifacts: ArtifactStore) -> None:
-    """What a killed process has left; an erasure clears all of it, and who is reading asks again without the person."""
+    """What a killed process has left. An erasure clears all of it: who was reading asks again, without the person."""
     _delete(artifacts, "")
 
 

@@ -8,14 +8,16 @@ from sqlalchemy import update
 
 from feedback.errors import NotScored, Stopping
 from feedback.intake.expiry import drop_older
+from feedback.rights.portrait import Portrait
 from infra.clock import now
 from infra.contracts.events import Consent
 from infra.database.tables import RolloutRow
 from infra.registry import leases
 from infra.registry.tallies import Tally
-from tests.support.events import moment
+from tests.support.events import TENANT, moment
 from tests.support.feedback import Room
 from tests.support.mirroring import (
+    JUDGE,
     LongerIsBetter,
     both,
     judged,
@@ -208,6 +210,13 @@ def test_who_is_erased_before_the_judge_is_asked_is_not_shown_to_it(
     monkeypatch.undo()
     assert judge.turn() == 1
     assert verdicts(room) == {"r2": 1.0}
+
+
+def test_an_export_has_the_verdicts_on_its_persons_answers_alone(room: Room) -> None:
+    judged(room, *both("r1"), *both("r2", rater="rater-2"))
+    lines = Portrait(room.database, room.sealer, room.artifacts, TENANT, "rater-1").lines()
+    (line,) = [one for one in lines if one["kind"] == "shadow_verdict"]
+    assert (line["response_id"], line["judge"], line["win"]) == ("r1-shadow", JUDGE, 1.0)
 
 
 def test_the_verdicts_on_who_is_erased_go(room: Room) -> None:

@@ -14,6 +14,7 @@ from feedback.errors import NotScored, Stopping
 from feedback.lending import lent
 from feedback.shadows.scoring import Scorer
 from infra.ports import Ports
+from infra.processes import group_members, kill
 from infra.services.redis import Redis
 from tests.support.home import make_ports
 
@@ -104,4 +105,19 @@ def test_without_a_broker_it_is_away(tmp_path: Path) -> None:
         ask(ports)
     assert raised.value.kind == "broker_away"
     assert ports.artifacts.names("lent") == []
+    ports.close()
+
+
+def test_a_broker_that_comes_back_is_asked_again(redis: Redis, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    ports = make_ports(home, **on_redis(home, redis.url))
+    scorer = Scorer(ports.settings, ports.artifacts, threading.Event(), PATIENCE_S)
+    assert redis.record is not None
+    with lent(ports.artifacts, ASKED) as path:
+        kill(group_members(redis.record))
+        with pytest.raises(NotScored):
+            scorer.scores("judge", path, len(ASKED))
+        redis.start()
+        with worker(ports):
+            assert scorer.scores("judge", path, len(ASKED)) == [3.0, 5.0, 0.0]
     ports.close()
