@@ -38,6 +38,8 @@ class ShadowJudge:
     metrics: Metrics
     lease_ttl_s: float
     _cleared: bool = field(default=False, init=False)
+    _most: int = field(default=BATCH, init=False)
+    _passed_over: set[str] = field(default_factory=set, init=False)
 
     def turn(self) -> int:
         """A batch of each rollout that has, or had, a shadow step; returns how many were judged. Raises Stopping."""
@@ -58,9 +60,10 @@ class ShadowJudge:
             judge = judges.judge_of(session, rollouts.get(session, trial.rollout_id))
         if judge is None:
             return 0
-        batch = self.waiting.batch(trial, BATCH)
+        batch = self.waiting.batch(trial, BATCH + len(self._passed_over))
         wins: dict[str, float | None] = dict.fromkeys(batch.refused)
-        judged = self._ask(trial, judge, batch.comparisons) if batch.comparisons else {}
+        comparisons = [one for one in batch.comparisons if one.mirrored not in self._passed_over]
+        judged = self._ask(trial, judge, comparisons[: self._most]) if comparisons else {}
         if wins or judged:
             with self.database.transaction() as session:
                 leases.fence(session, lease)
@@ -73,15 +76,22 @@ class ShadowJudge:
         except NotScored as error:
             log.warning("shadow_batch_not_scored", rollout_id=trial.rollout_id, judge=judge, reason=error.kind)
             self.metrics.shadow_batches.labels(error.kind).inc()
+            if error.kind == "failed":
+                self._narrow(comparisons)
             return {}
+        self._most = BATCH
         log.info("shadow_batch_scored", rollout_id=trial.rollout_id, judge=judge, answers=len(wins))
         self.metrics.shadow_batches.labels("scored").inc()
         return wins
 
+    def _narrow(self, comparisons: list[Comparison]) -> None:
+        """One of them may be what breaks the judge: half as many next; what breaks it alone is left until a restart."""
+        self._most = max(1, len(comparisons) // 2)
+        if len(comparisons) == 1:
+            self._passed_over.add(comparisons[0].mirrored)
+
     def _scores(self, trial: Trial, judge: str, comparisons: list[Comparison]) -> list[float]:
-        """An erasure blanks the rows first and then clears what is lent: what stands once it is written is in no danger
-        of outliving one.
-        """
+        """An erasure blanks rows first and then clears what is lent: a look once it is written leaves no gap."""
         conversations = [said for one in comparisons for said in one.conversations()]
         with lent(self.artifacts, conversations) as path:
             with self.database.reading() as session:

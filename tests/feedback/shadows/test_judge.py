@@ -276,6 +276,24 @@ def test_many_are_judged_batch_by_batch(room: Room, monkeypatch: pytest.MonkeyPa
     assert [make_shadow_judge(room).turn() for _ in range(4)] == [4, 3, 0, 0]
 
 
+def test_one_conversation_that_breaks_the_judge_keeps_no_other_from_being_judged(room: Room) -> None:
+    happen(
+        room, *(event for number in range(6) for event in both(f"r{number}", "Poison." if number == 0 else "Short."))
+    )
+    reader = LongerIsBetter(room.artifacts)
+
+    def score(judge: str, path: str, size: int) -> list[float]:
+        scores = reader(judge, path, size)
+        if "Poison." in reader.asked[-1]:
+            raise NotScored("failed")
+        return scores
+
+    judge = make_shadow_judge(room, score)
+    assert [judge.turn() for _ in range(5)] == [0, 0, 0, 1, 4]
+    assert [len(texts) // 2 for texts in reader.asked] == [6, 3, 1, 1, 4]
+    assert verdicts(room).keys() == {f"r{number}" for number in range(1, 6)}
+
+
 def test_an_answer_older_than_is_kept_takes_its_verdict_along(room: Room) -> None:
     judged(room, *both("r1"), *both("r2", at=100))
     with room.database.transaction() as session:
