@@ -33,5 +33,13 @@ class ErasedMeanwhile(FeedbackError):
     """What was being made may hold what a person wrote who has been erased since it was begun."""
 
 
+class NotScored(FeedbackError):
+    """The judge was not reached or said nothing that counts. `kind` is what is counted: no text of anybody is in it."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+
 class HelperLost(FeedbackError):
     """A process that did part of the work was killed, or could not go on."""

@@ -26,6 +26,9 @@ from feedback.intake.decode import TOPICS
 from feedback.metrics import Metrics
 from feedback.rights.eraser import Eraser
 from feedback.rights.exporter import Exporter
+from feedback.shadows.judge import ShadowJudge
+from feedback.shadows.scoring import Scorer
+from feedback.shadows.waiting import Waiting
 from feedback.tallying.reading import Reader
 from feedback.tallying.tallier import Tallier
 from feedback.tracing.tracing import Tracing
@@ -41,6 +44,8 @@ log = structlog.get_logger()
 HOUSEKEEPING_S = 5.0
 BUILDER_S = 0.2
 TALLY_S = 1.0  # between two looks for news of a rollout
+SHADOWS_S = 20.0  # between two batches for the judge of mirrored answers: each of them loads it
+JUDGE_WAIT_S = 600.0  # then a batch is given up, and tried again
 TRACER_S = 0.2  # somebody waits for the answer
 CASES_S = 0.5  # between two looks for an answer to make a regression case of
 RIGHTS_S = 0.5  # between two looks for somebody to erase, or to export
@@ -113,6 +118,7 @@ def serve(ports: Ports, settings: Settings, stop: threading.Event, name: str) ->
         Repeater("eraser", make_eraser(ports, settings).turn, RIGHTS_S, stop),
         Repeater("exporter", make_exporter(ports, settings).turn, RIGHTS_S, stop),
         Repeater("tallier", make_tallier(ports, settings, stop).turn, TALLY_S, stop),
+        Repeater("shadows", make_shadow_judge(ports, settings, metrics, stop).turn, SHADOWS_S, stop),
         Repeater("tracer", make_tracer(ports, settings).turn, TRACER_S, stop),
         Repeater("cases", make_case_maker(ports, settings).turn, CASES_S, stop),
     ]
@@ -155,6 +161,16 @@ def make_exporter(ports: Ports, settings: Settings) -> Exporter:
 def make_tallier(ports: Ports, settings: Settings, stop: threading.Event) -> Tallier:
     reader = Reader(ports.database, ports.sealer)
     return Tallier(ports.database, reader, ports.artifacts, settings.infra.lease_ttl_s, stop)
+
+
+def make_shadow_judge(
+    ports: Ports, settings: Settings, metrics: Metrics, stop: threading.Event, wait_s: float = JUDGE_WAIT_S
+) -> ShadowJudge:
+    redactor = Redactor(settings.feedback.redact_region or None) if settings.feedback.redact_pii else None
+    return ShadowJudge(
+        ports.database, ports.artifacts, Waiting(ports.database, ports.sealer, redactor),
+        Scorer(settings, ports.artifacts, stop, wait_s).scores, metrics, settings.infra.lease_ttl_s,
+    )  # fmt: skip
 
 
 def make_tracer(ports: Ports, settings: Settings) -> Tracer:

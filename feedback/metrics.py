@@ -22,6 +22,7 @@ class Metrics:
     oldest_unjoined: Gauge = field(init=False)
     batch_seconds: Histogram = field(init=False)
     snapshots: Counter = field(init=False)
+    shadow_batches: Counter = field(init=False)
 
     def __post_init__(self) -> None:
         made = {
@@ -60,6 +61,10 @@ class Metrics:
             "snapshots": Counter(
                 "thumbwheel_feedback_snapshots_total", "Datasets built, by outcome.", ["outcome"],
                 registry=self.registry,
+            ),
+            "shadow_batches": Counter(
+                "thumbwheel_feedback_shadow_batches_total", "Batches of mirrored answers put before a judge.",
+                ["outcome"], registry=self.registry,
             ),
         }  # fmt: skip
         for name, metric in made.items():

@@ -103,6 +103,18 @@ class ChoiceRow(Base):
     finish_reason: Mapped[str | None] = mapped_column(String(40))
 
 
+class ShadowVerdictRow(Base):
+    """Of one mirrored answer: did the judge score it above the one that was shown? Null: it can't be asked that."""
+
+    __tablename__ = "shadow_verdicts"
+    tenant: Mapped[str] = mapped_column(String(100), primary_key=True)
+    response_id: Mapped[str] = mapped_column(String(200), primary_key=True)  # the mirrored one's
+    rollout_id: Mapped[str] = mapped_column(String(40))
+    judge: Mapped[str] = mapped_column(String(200))
+    win: Mapped[float | None]  # 1 above, 0 below, 0.5 alike; of several choices the mean
+    judged_at: Mapped[datetime]
+
+
 class VoteEventRow(EventColumns, Base):
     """Every vote that was ever cast: the history behind `votes`."""
 

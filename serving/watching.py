@@ -8,7 +8,7 @@ import structlog
 from infra.clock import now
 from infra.database.engine import Database
 from infra.database.tables import RolloutRow
-from infra.registry import rollouts, tallies
+from infra.registry import judges, rollouts, tallies
 from infra.registry.leases import Lease
 from infra.registry.rollouts import ON_TRAFFIC
 from serving.metrics import Metrics
@@ -42,7 +42,8 @@ class Watching:
         began = time.monotonic()
         with self._database.reading() as session:
             found = tallies.of_rollout(session, row.tenant, row.rollout_id)
-        seen = look(rollouts.steps_of(row), row.step, found, self._limits, now())
+            judge = judges.judge_of(session, row)
+        seen = look(rollouts.steps_of(row), row.step, found, self._limits, now(), judge)
         with self._database.transaction() as session:
             rollouts.store_look(session, lease, row.rollout_id, seen)
         self._looked_at[_key(row)] = time.monotonic()

@@ -20,8 +20,9 @@ POLL_S = 0.5
 def score_in_child(ports: Ports, reward_model: str, path: str, stop: threading.Event) -> str:
     """Writes `<path>.scores.json`, numbers in the order of `path`'s conversations, and returns its path.
 
-    `path` holds a JSON list of `{"prompt": [message, ...], "completion": text}`, or of `{"messages": [message, ...]}`
-    for the score of a whole conversation. Raises StageFailed.
+    `path` is of a file, or where it is relative of the artifact store, which every machine reaches. It holds a JSON
+    list of `{"prompt": [message, ...], "completion": text}`, or of `{"messages": [message, ...]}` for the score of a
+    whole conversation. Raises StageFailed.
     """
     log_file = ports.home / "logs" / "score.log"
     log_file.parent.mkdir(parents=True, exist_ok=True)
@@ -45,11 +46,22 @@ def main(arguments: list[str] | None = None) -> int:
         with ports.database.reading() as session:
             stored = adapters.get_reward_model(session, options.reward).path
         directory = ports.artifacts.fetch(stored, ports.home / "cycles" / "rewards" / options.reward)
-        scores = _score(settings, directory, json.loads(options.path.read_text()))
+        scores = _score(settings, directory, json.loads(_read(ports, options.path)))
+        _write(ports, Path(f"{options.path}.scores.json"), json.dumps(scores).encode())
     finally:
         ports.close()
-    Path(f"{options.path}.scores.json").write_text(json.dumps(scores))
     return 0
+
+
+def _read(ports: Ports, path: Path) -> bytes:
+    return path.read_bytes() if path.is_absolute() else ports.artifacts.read(path.as_posix())
+
+
+def _write(ports: Ports, path: Path, data: bytes) -> None:
+    if path.is_absolute():
+        path.write_bytes(data)
+    else:
+        ports.artifacts.write(path.as_posix(), data)
 
 
 def _score(settings: Settings, reward: Path, asked: list[dict[str, Any]]) -> list[float]:

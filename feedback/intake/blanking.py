@@ -56,6 +56,10 @@ TARGETS_GONE = text(
     "DELETE FROM vote_targets WHERE (tenant, vote_id) IN (SELECT tenant, vote_id FROM gone_votes) AND NOT EXISTS"
     " (SELECT 1 FROM votes v WHERE v.tenant = vote_targets.tenant AND v.vote_id = vote_targets.vote_id) RETURNING 1"
 )
+VERDICTS_GONE = text(
+    "DELETE FROM shadow_verdicts WHERE (tenant, response_id) IN (SELECT tenant, response_id FROM gone_inferences)"
+    " RETURNING 1"
+)
 BLANK = (
     "sealed = :nothing, session_id = NULL, segment = NULL, consent_train = false, consent_explicit = true,"
     " erased_at = coalesce(erased_at, :at), erasure_id = :erasure_id"
@@ -111,6 +115,7 @@ def _blank(session: Session, artifacts: ArtifactStore, erasure_id: str | None) -
     for table, statement in BLANKED.items():
         whose = ", rater = NULL" if erasure_id else ""
         done[table] = len(session.execute(_bound(statement.format(rater=whose), at, erasure_id)).all())
+    done["shadow_verdicts"] = len(session.execute(VERDICTS_GONE).all())
     matching.match_chosen(session, VOTES_ON_THEM)
     return +done
 

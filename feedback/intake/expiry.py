@@ -14,6 +14,7 @@ OLD_ANSWERS, OLD_VOTES = (
 )
 STATEMENTS = (
     f"DELETE FROM choices WHERE (tenant, response_id) IN ({OLD_ANSWERS})",
+    f"DELETE FROM shadow_verdicts WHERE (tenant, response_id) IN ({OLD_ANSWERS})",
     f"DELETE FROM inferences WHERE (tenant, response_id) IN ({OLD_ANSWERS})",
     "DELETE FROM vote_targets WHERE (tenant, vote_id) IN ("
     f" SELECT tenant, vote_id FROM votes WHERE (tenant, event_id) IN ({OLD_VOTES}))",

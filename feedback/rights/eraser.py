@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from feedback.datasets.scratch import clear_scratch
 from feedback.datasets.snapshot import dataset_path
 from feedback.holding import alone
+from feedback.lending import clear_lent
 from feedback.rights.evidence import Evidences
 from feedback.rights.traces import Traces, erased_traces
 from infra.artifacts import ArtifactStore, MissingArtifact, dump_json
@@ -109,6 +110,7 @@ class _Work:
         keys = eraser.sealer.forget(row.tenant, row.rater, row.up_to)
         self.note(ErasureState.ERASING, keys=len(keys))
         clear_scratch(eraser.scratch)
+        clear_lent(eraser.artifacts)
         oldest = now() - timedelta(days=min(eraser.settings.keep_days, LIFETIME_DAYS))
         with eraser.database.reading() as session:
             traces = erased_traces(session, row, oldest.date() + timedelta(days=1))

@@ -12,7 +12,7 @@ from feedback.datasets.rows import Table
 from feedback.datasets.snapshot import dataset_path
 from feedback.datasets.standing import chunks
 from feedback.rights.traces import known_traces
-from feedback.tables import ChoiceRow, InferenceRow, VoteEventRow, VoteRow, VoteTargetRow
+from feedback.tables import ChoiceRow, InferenceRow, ShadowVerdictRow, VoteEventRow, VoteRow, VoteTargetRow
 from infra.artifacts import ArtifactStore
 from infra.cases import open_case
 from infra.clock import now
@@ -72,6 +72,8 @@ class Portrait:
         for ids in chunks(responses):
             for row in self._all(ChoiceRow, ChoiceRow.response_id.in_(ids), ChoiceRow.response_id, ChoiceRow.index):
                 yield {"kind": "choice", **_columns(row)}
+            for row in self._all(ShadowVerdictRow, ShadowVerdictRow.response_id.in_(ids), ShadowVerdictRow.response_id):
+                yield {"kind": "shadow_verdict", **_columns(row)}
 
     def _votes(self) -> Iterator[Line]:
         for row in self._all(VoteRow, VoteRow.rater == self.rater, VoteRow.occurred_at, VoteRow.vote_id):

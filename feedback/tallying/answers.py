@@ -17,7 +17,10 @@ ALONE = PAIR | {TallyArm.SHADOW}
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`arms` are those of its choices, by index. `propensity` is that of the arm that answered."""
+    """`arms` are those of its choices, by index. `propensity` is that of the arm that answered.
+
+    `judgeable` is what nobody was shown and a judge may read: its content is kept, and consent allows it.
+    """
 
     response_id: str
     unit: Unit
@@ -32,6 +35,7 @@ class Answer:
     tokens: int
     seconds: float
     refuses: bool
+    judgeable: bool
 
     @property
     def order(self) -> tuple[datetime, str]:
@@ -59,6 +63,7 @@ def answer_of(event: Answered) -> Answer | None:
         tokens=_tokens(body),
         seconds=(body.ended_at - body.started_at).total_seconds(),
         refuses=any(refuses(_text(choice)) for choice in body.choices),
+        judgeable=not (shown or failed) and body.stored and envelope.consent.train,
     )
 
 

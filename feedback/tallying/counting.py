@@ -12,16 +12,17 @@ from infra.contracts.events import Source
 from infra.registry.tallies import Tally, TallyArm
 
 DIGITS = 12  # 1 - 0.9 is the share 0.1
+Wins = Mapping[str, float | None]  # by mirrored answer, what the judge says of it; None where it can't be asked
 THUMBS = {Verdict.GOOD: True, Verdict.BAD: False}
 
 
-def count(trial: Trial, answers: Iterable[Answer], votes: Iterable[Vote], trust: Trust) -> list[Tally]:
+def count(trial: Trial, answers: Iterable[Answer], votes: Iterable[Vote], wins: Wins, trust: Trust) -> list[Tally]:
     """One tally for each unit, step and arm; a step that the rollout does not have counts for nothing."""
     cast, groups = _by_target(votes), defaultdict[tuple[object, ...], list[Answer]](list)
     for answer in answers:
         if 0 <= answer.step < len(trial.steps):
             groups[answer.unit, answer.step, answer.arm].append(answer)
-    return [_tally(trial, sorted(group, key=lambda one: one.order), cast, trust) for group in groups.values()]
+    return [_tally(trial, sorted(group, key=lambda one: one.order), cast, wins, trust) for group in groups.values()]
 
 
 def thumb(vote: Vote, answer: Answer) -> bool | None:
@@ -56,12 +57,16 @@ def _by_target(votes: Iterable[Vote]) -> Mapping[str, Sequence[Vote]]:
     return found
 
 
-def _tally(trial: Trial, answers: Sequence[Answer], cast: Mapping[str, Sequence[Vote]], trust: Trust) -> Tally:
+def _tally(
+    trial: Trial, answers: Sequence[Answer], cast: Mapping[str, Sequence[Vote]], wins: Wins, trust: Trust
+) -> Tally:
     """Of one unit under one arm in one step; answers in their order."""
     first = answers[0]
     votes = [(vote, answer) for answer in answers for vote in cast.get(answer.response_id, ())]
     thumbs = [(vote, up) for vote, answer in votes if (up := thumb(vote, answer)) is not None]
     choices = [(vote, won) for vote, answer in votes if (won := win(vote, answer)) is not None]
+    said = [wins[answer.response_id] for answer in answers if answer.response_id in wins]
+    judged = [won for won in said if won is not None]
     return Tally(
         rollout_id=trial.rollout_id,
         step=first.step,
@@ -81,6 +86,9 @@ def _tally(trial: Trial, answers: Sequence[Answer], cast: Mapping[str, Sequence[
         ups=sum(up for _, up in thumbs),
         choices=len(choices),
         wins=sum(won for _, won in choices),
+        judgeable=sum(answer.judgeable for answer in answers) - (len(said) - len(judged)),
+        judged=len(judged),
+        judge_wins=sum(judged),
         voted_at=min((vote.envelope.occurred_at for vote, _ in (*thumbs, *choices)), default=None),
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import bindparam, func, select, text
 
 from feedback.datasets.archive import ENVELOPE, UNREADABLE, envelope_of
-from feedback.tables import InferenceRow, VoteEventRow, VoteRow
+from feedback.tables import InferenceRow, ShadowVerdictRow, VoteEventRow, VoteRow
 from feedback.tallying.answers import Answer, answer_of
 from feedback.tallying.trials import Trial
 from feedback.tallying.units import KINDS, Kind, Unit
@@ -49,6 +49,16 @@ class Reader:
         ids = [answer.response_id for answer in answers]
         rows = {row.event_id: row for at in range(0, len(ids), OPEN) for row in self._cast(trial, ids[at : at + OPEN])}
         return [vote for row in rows.values() if (vote := self._vote(row)) is not None]
+
+    def wins(self, trial: Trial, answers: Sequence[Answer]) -> dict[str, float | None]:
+        """What the judge said of those that were mirrored, as far as it was asked."""
+        ids, verdict = [answer.response_id for answer in answers if answer.judgeable], ShadowVerdictRow
+        found = dict[str, float | None]()
+        for at in range(0, len(ids), OPEN):
+            these = (verdict.tenant == trial.tenant, verdict.response_id.in_(ids[at : at + OPEN]))
+            with self.database.reading() as session:
+                found |= {row.response_id: row.win for row in session.scalars(select(verdict).where(*these))}
+        return found
 
     def _of(self, trial: Trial, kind: Kind, names: Sequence[str]) -> Iterable[Answer]:
         """By the index of raters or sessions: an expression has none, or SQLite would read the whole rollout."""

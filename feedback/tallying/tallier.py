@@ -94,7 +94,8 @@ class Tallier:
     def _recount(self, lease: Lease, book: Book, units: list[Unit]) -> None:
         trial = book.trial
         answers = self.reader.answers(trial, units)
-        counted = count(trial, answers, self.reader.votes(trial, answers), book.trust)
+        votes, wins = self.reader.votes(trial, answers), self.reader.wins(trial, answers)
+        counted = count(trial, answers, votes, wins, book.trust)
         with self.database.transaction() as session:
             leases.heartbeat(session, lease, self.lease_ttl_s)
             tallies.replace(session, trial.tenant, trial.rollout_id, [unit.name for unit in units], counted)

@@ -158,6 +158,9 @@ class TallyRow(Base):
     ups: Mapped[int]
     choices: Mapped[int]
     wins: Mapped[float]
+    judgeable: Mapped[int] = mapped_column(default=0)
+    judged: Mapped[int] = mapped_column(default=0)
+    judge_wins: Mapped[float] = mapped_column(default=0.0)
     voted_at: Mapped[datetime | None]
 
 

@@ -23,7 +23,9 @@ class Tally:
     """`unit` is who the assignment sticks to: a rater, else a session, else one request.
 
     `share` is the challenger's, in that step. Sums are over answers (`failed`, `tokens`, `seconds`, `refusals`) or over
-    votes (`ups`); `wins` of `choices` between the arms were the challenger's, a tie counting half.
+    votes (`ups`); `wins` of `choices` between the arms were the challenger's, a tie counting half. What a reward model
+    says of mirrored answers is no vote: of those that it may be asked about (`judgeable`) it has seen `judged`, and
+    preferred `judge_wins` to the answers that were shown.
     """
 
     rollout_id: str
@@ -44,6 +46,9 @@ class Tally:
     ups: int = 0
     choices: int = 0
     wins: float = 0.0
+    judgeable: int = 0
+    judged: int = 0
+    judge_wins: float = 0.0
     voted_at: datetime | None = None  # the first of those that stand
 
 

@@ -69,7 +69,9 @@ class ServingSettings(Section):
         {"refusal": 0.15, "repetition": 0.15},
         description="Behaviour probes with a limit of their own, as refusal=0.15.",
     )
-    judge_margin: float = Field(0.45, gt=0, lt=1, description="The judge's win rate must not be below this.")
+    judge_margin: float = Field(
+        0.45, gt=0, lt=1, description="The judge's win rate must not be below this, at the gates and in the shadow."
+    )
     judge_controlled_margin: float = Field(
         0.35, gt=0, lt=1, description="Nor its win rate at equal lengths below this."
     )

@@ -39,6 +39,9 @@ class Columns:
     ups_R: Floats
     choices_R: Floats
     wins_R: Floats
+    judgeable_R: Floats
+    judged_R: Floats
+    judge_wins_R: Floats
 
     @classmethod
     def of(cls, tallies: Sequence[Tally]) -> Self:

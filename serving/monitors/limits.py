@@ -7,14 +7,15 @@ from infra.settings import ServingSettings
 
 GUARDS = ("errors", "latency", "length", "refusals", "thumbs_down")
 CHECKS = ("assignment", "voting")
+OTHERS = (*CHECKS, "shadow_judge", *GUARDS)
 PREFIX = "rollout_"
 # Users' verdicts get most of it: false aborts come from them, while the others stay far from their limits.
-PARTS = {"vote_rate": 1 / 2, "pairs": 1 / 4, **dict.fromkeys((*CHECKS, *GUARDS), 1 / 4 / len((*CHECKS, *GUARDS)))}
+PARTS = {"vote_rate": 1 / 2, "pairs": 1 / 4, **dict.fromkeys(OTHERS, 1 / 4 / len(OTHERS))}
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """As the settings `serving.rollout_...` of the same names say, which explain them."""
+    """As the settings `serving.rollout_...` of the same names say, which explain them; `judge_margin` is the gate's."""
 
     alpha: float
     min_raters: int
@@ -25,10 +26,12 @@ class Limits:
     refusal_rise: float
     thumbs_down_rise: float
     voting_odds: float
+    judge_margin: float
 
     @classmethod
     def of(cls, settings: ServingSettings) -> Self:
-        return cls(**{field.name: getattr(settings, PREFIX + field.name) for field in fields(cls)})
+        own = [field.name for field in fields(cls) if field.name != "judge_margin"]
+        return cls(**{name: getattr(settings, PREFIX + name) for name in own}, judge_margin=settings.judge_margin)
 
     def alpha_of(self, monitor: str) -> float:
         """The chance that this one aborts falsely, at all looks together."""

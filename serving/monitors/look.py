@@ -6,7 +6,7 @@ from datetime import datetime
 from infra.contracts.manifests import Verdict
 from infra.contracts.rollouts import Finding, Look, Step
 from infra.registry.tallies import Tally
-from serving.monitors import guards, pairs, sample_ratio, vote_rate
+from serving.monitors import guards, pairs, sample_ratio, shadow_judge, vote_rate
 from serving.monitors.columns import CHALLENGER, PAIR, SHADOW, Columns
 from serving.monitors.limits import Limits
 from serving.monitors.planning import smallest_drop
@@ -17,20 +17,26 @@ MONITORS: tuple[Monitor, ...] = (
     pairs.check,
     sample_ratio.check_assignment,
     sample_ratio.check_voting,
+    shadow_judge.check,
     *guards.MONITORS,
 )
 
 
-def look(steps: Sequence[Step], step: int, tallies: Sequence[Tally], limits: Limits, at: datetime) -> Look:
-    """FAIL where any monitor fails; PASS where the step's margin is ruled out. Tallies come in order of `first_at`."""
-    return examine(Subject(steps, step, Columns.of(tallies), limits), at)
+def look(
+    steps: Sequence[Step], step: int, tallies: Sequence[Tally], limits: Limits, at: datetime, judge: str | None = None
+) -> Look:
+    """FAIL where any monitor fails; PASS where the step's margin is ruled out, and a shadow's answers are judged.
+
+    Tallies come in order of `first_at`.
+    """
+    return examine(Subject(steps, step, Columns.of(tallies), limits, judge), at)
 
 
 def examine(subject: Subject, at: datetime) -> Look:
     """The same of columns."""
     findings = [monitor(subject) for monitor in MONITORS]
     here = subject.rows.where(subject.rows.step_R == subject.step)
-    verdict, reason = _verdict(findings)
+    verdict, reason = _verdict(subject, findings)
     return Look(
         at=at,
         step=subject.step,
@@ -43,8 +49,12 @@ def examine(subject: Subject, at: datetime) -> Look:
     )
 
 
-def _verdict(findings: Sequence[Finding]) -> tuple[Verdict, str]:
-    """The vote rate says whether to go on; anything may say stop."""
+def _verdict(subject: Subject, findings: Sequence[Finding]) -> tuple[Verdict, str]:
+    """The vote rate says whether to go on, in the shadow once the judge has spoken; anything may say stop."""
     votes, *_ = findings
     failed = [f"{finding.name}: {finding.reason}" for finding in findings if finding.verdict is Verdict.FAIL]
-    return (Verdict.FAIL, "; ".join(failed)) if failed else (votes.verdict, f"{votes.name}: {votes.reason}")
+    if failed:
+        return Verdict.FAIL, "; ".join(failed)
+    if awaited := shadow_judge.awaited(subject):
+        return Verdict.INCONCLUSIVE, f"{shadow_judge.NAME}: {awaited}"
+    return votes.verdict, f"{votes.name}: {votes.reason}"

@@ -32,6 +32,12 @@ def guard_rho(steps: Sequence[Step], alpha: float, spread: float) -> float:
     return tuned(max(planned_votes(steps, answers_too=True), LEAST_RATERS) * spread**2, alpha)
 
 
+def shadow_rho(steps: Sequence[Step], alpha: float) -> float:
+    """Narrowest when the shadow's planned answers are judged, one a rater."""
+    planned = sum(step.min_answers for step in steps if step.kind is StepKind.SHADOW)
+    return tuned(max(planned, LEAST_RATERS) * WORST_RATE * (1 - WORST_RATE), alpha)
+
+
 def smallest_drop(
     steps: Sequence[Step], limits: Limits, *, rate: float = WORST_RATE, votes_per_rater: float = 1, power: float = POWER
 ) -> float:

@@ -15,12 +15,17 @@ from serving.monitors.scores import Sums
 
 @dataclass(frozen=True)
 class Subject:
-    """A rollout in its step number `step`, and all that it has seen so far."""
+    """A rollout in its step number `step`, and all that it has seen so far. `judge` is who reads mirrored answers."""
 
     steps: Sequence[Step]
     step: int
     rows: Columns
     limits: Limits
+    judge: str | None = None
+
+    @property
+    def is_shadow(self) -> bool:
+        return self.steps[self.step].kind is StepKind.SHADOW
 
     @cached_property
     def canary(self) -> Columns:

@@ -18,6 +18,6 @@ def test_the_tenant_leads_every_primary_key_of_the_room() -> None:
     ours = [
         mapper.local_table for mapper in Base.registry.mappers if mapper.class_.__module__ == InferenceRow.__module__
     ]
-    assert len(ours) == 7
+    assert len(ours) == 8
     for table in ours:
         assert next(iter(table.primary_key.columns)).name == "tenant"

@@ -32,6 +32,7 @@ from tests.support.controllers import (
     routing,
 )
 from tests.support.home import make_ports
+from tests.support.mirroring import JUDGE, put_judge
 from tests.support.tiny_model import make_tiny_model
 
 STEPS = (
@@ -139,6 +140,54 @@ async def test_a_worse_version_loses_its_traffic_by_itself_and_is_marked(tmp_pat
     assert "vote_rate" in row.error
     assert row.look is not None
     assert row.look["verdict"] == "fail"
+
+
+def judge(ports: Ports, rollout_id: str, *, judged: int, wins: float) -> None:
+    """What feedback would have counted of a shadow step whose every answer may be judged, ten of each rater."""
+    found = [
+        Tally(
+            rollout_id=rollout_id, step=0, arm=TallyArm.SHADOW, unit=f"rater-{number}", share=0.5,
+            first_at=now() + timedelta(milliseconds=number), answers=10, tokens=200, seconds=10.0,
+            judgeable=10, judged=judged, judge_wins=wins,
+        )
+        for number in range(60)
+    ]  # fmt: skip
+    with ports.database.transaction() as session:
+        tallies.store(session, "default", found)
+
+
+async def test_a_shadow_step_goes_on_only_when_its_answers_are_judged(tmp_path: Path, model: Path) -> None:
+    async with serving(tmp_path / "home", model) as ports, controlling(ports):
+        made = make_adapter(tmp_path / "made", model, settings={"judge_share": 0.3})
+        put_judge(ports.database, at=now(), base_revision=base_revision(model))
+        rollout_id = start(ports, accept(ports, made))
+        await eventually(lambda: at_step(ports, rollout_id, 0), "it came to its shadow step")
+        judge(ports, rollout_id, judged=0, wins=0)
+        await eventually(lambda: _told(ports, rollout_id).startswith("shadow_judge: 0 of 20"), "it waits")
+        assert at_step(ports, rollout_id, 0)
+        judge(ports, rollout_id, judged=1, wins=0.5)
+        await eventually(lambda: at_step(ports, rollout_id, 1), "it came to its first canary")
+
+
+async def test_a_version_that_the_judge_dislikes_is_taken_back_before_anybody_met_it(
+    tmp_path: Path, model: Path
+) -> None:
+    async with serving(tmp_path / "home", model) as ports, controlling(ports):
+        made = make_adapter(tmp_path / "made", model, settings={"judge_share": 0.3})
+        put_judge(ports.database, at=now(), base_revision=base_revision(model))
+        rollout_id = start(ports, accept(ports, made))
+        await eventually(lambda: at_step(ports, rollout_id, 0), "it came to its shadow step")
+        judge(ports, rollout_id, judged=10, wins=1)
+        await eventually(lambda: rollout_state(ports, rollout_id) == "aborted", "it was aborted")
+        row = row_of(ports, rollout_id)
+        assert row.step == 0
+        assert (row.error or "").startswith("shadow_judge: ")
+        assert f"judged by {JUDGE}" in (row.error or "")
+
+
+def _told(ports: Ports, rollout_id: str) -> str:
+    look = row_of(ports, rollout_id).look
+    return look["reason"] if look else ""
 
 
 async def test_a_controller_that_comes_after_a_kill_goes_on_at_the_same_step(tmp_path: Path, model: Path) -> None:

@@ -27,6 +27,7 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 LIMITS = Limits.of(ServingSettings())
 COUNTED = (
     "answers", "failed", "rateable", "tokens", "seconds", "refusals", "votes", "ups", "choices", "wins",
+    "judgeable", "judged", "judge_wins",
 )  # fmt: skip
 
 

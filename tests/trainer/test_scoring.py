@@ -6,17 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from infra.clock import now
-from infra.contracts.manifests import RewardManifest
 from infra.ports import Ports
-from infra.registry import adapters
-from infra.settings import TrainerSettings
-from tests.support.datasets import make_tables
 from tests.support.home import make_ports
+from tests.support.reward_models import register_reward_model
 from tests.support.tiny_training import tiny_environment
-from trainer.data import preferences
 from trainer.errors import StageFailed
-from trainer.methods import reward
 from trainer.model import Base, load_base
 from trainer.rewarding import RewardModel
 from trainer.scoring import main, score_in_child
@@ -38,18 +32,7 @@ def ports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ports:
 
 
 def register(ports: Ports, base: Base, directory: Path) -> RewardModel:
-    settings = TrainerSettings(reward_rank=4, reward_learning_rate=1e-3, reward_features=True)
-    pairs = preferences(make_tables(pairs=24)["preference"]["train"])
-    model = reward.train(base, pairs, [], name="reward", settings=settings, seed=0, features=True)
-    sha256 = model.save(directory)
-    ports.artifacts.publish(f"rewards/{NAME}", directory)
-    manifest = RewardManifest(
-        name=NAME, base_revision=base.revision, dataset_sha256=["0" * 64], sha256=sha256, features=True, seed=0,
-        created_at=now(),
-    )  # fmt: skip
-    with ports.database.transaction() as session:
-        adapters.register_reward_model(session, "default", manifest, f"rewards/{NAME}", "1")
-    return model
+    return register_reward_model(ports, base, directory, NAME)
 
 
 @pytest.mark.training
@@ -60,6 +43,16 @@ def test_scores_are_written_in_the_order_of_the_conversations(ports: Ports, tmp_
     written = score_in_child(ports, NAME, str(path), threading.Event())
     expected = model.score([(item["prompt"], item["completion"]) for item in CONVERSATIONS])  # type: ignore[misc]
     assert json.loads(Path(written).read_text()) == pytest.approx(expected.tolist(), rel=1e-4)
+
+
+@pytest.mark.training
+def test_what_lies_in_the_artifact_store_is_scored_there(ports: Ports, tmp_path: Path) -> None:
+    """As another room asks, from a machine that shares nothing else."""
+    register(ports, load_base(Path(ports.settings.serving.model)), tmp_path / "reward")
+    ports.artifacts.write("lent/asked.json", json.dumps(CONVERSATIONS).encode())
+    written = score_in_child(ports, NAME, "lent/asked.json", threading.Event())
+    assert written == "lent/asked.json.scores.json"
+    assert len(json.loads(ports.artifacts.read(written))) == 2
 
 
 @pytest.mark.training
