@@ -6,7 +6,7 @@ from typing import Self
 from infra.settings import ServingSettings
 
 GUARDS = ("errors", "latency", "length", "refusals", "thumbs_down")
-CHECKS = ("assignment", "voting")
+CHECKS = ("segments", "assignment", "voting")
 PREFIX = "rollout_"
 # Users' verdicts get most of it: false aborts come from them, while the others stay far from their limits.
 PARTS = {"vote_rate": 1 / 2, "pairs": 1 / 4, **dict.fromkeys((*CHECKS, *GUARDS), 1 / 4 / len((*CHECKS, *GUARDS)))}
@@ -25,6 +25,7 @@ class Limits:
     refusal_rise: float
     thumbs_down_rise: float
     voting_odds: float
+    segment_drop: float
 
     @classmethod
     def of(cls, settings: ServingSettings) -> Self:

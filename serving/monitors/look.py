@@ -6,7 +6,7 @@ from datetime import datetime
 from infra.contracts.manifests import Verdict
 from infra.contracts.rollouts import Finding, Look, Step
 from infra.registry.tallies import Tally
-from serving.monitors import guards, pairs, sample_ratio, vote_rate
+from serving.monitors import guards, pairs, sample_ratio, segments, vote_rate
 from serving.monitors.columns import CHALLENGER, PAIR, SHADOW, Columns
 from serving.monitors.limits import Limits
 from serving.monitors.planning import smallest_drop
@@ -15,6 +15,7 @@ from serving.monitors.subject import Monitor, Subject
 MONITORS: tuple[Monitor, ...] = (
     vote_rate.check,
     pairs.check,
+    segments.check,
     sample_ratio.check_assignment,
     sample_ratio.check_voting,
     *guards.MONITORS,
@@ -23,7 +24,8 @@ MONITORS: tuple[Monitor, ...] = (
 
 def look(steps: Sequence[Step], step: int, tallies: Sequence[Tally], limits: Limits, at: datetime) -> Look:
     """FAIL where any monitor fails; PASS where the step's margin is ruled out. Tallies come in order of `first_at`."""
-    return examine(Subject(steps, step, Columns.of(tallies), limits), at)
+    named = tuple(dict.fromkeys(tally.segment for tally in tallies))
+    return examine(Subject(steps, step, Columns.of(tallies), limits, named), at)
 
 
 def examine(subject: Subject, at: datetime) -> Look:

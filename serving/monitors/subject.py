@@ -15,12 +15,16 @@ from serving.monitors.scores import Sums
 
 @dataclass(frozen=True)
 class Subject:
-    """A rollout in its step number `step`, and all that it has seen so far."""
+    """A rollout in its step number `step`, and all that it has seen so far. `segments` are the names of the codes."""
 
     steps: Sequence[Step]
     step: int
     rows: Columns
     limits: Limits
+    segments: Sequence[str] = ()
+
+    def segment(self, code: int) -> str:
+        return repr(self.segments[code]) if code < len(self.segments) else f"number {code}"
 
     @cached_property
     def canary(self) -> Columns:

@@ -49,7 +49,7 @@ STEPS = (
     Step(kind=StepKind.SHADOW, share=0.3, min_answers=60, max_s=STEP_S, on_inconclusive=Inconclusive.ADVANCE),
     Step(share=0.05, pairs=0.5, min_votes=20, max_s=STEP_S, on_inconclusive=Inconclusive.ADVANCE),
     Step(share=0.25, pairs=0.5, min_votes=100, max_s=STEP_S, margin=0.25),
-    Step(share=0.5, pairs=0.5, min_votes=200, max_s=STEP_S, margin=0.1),
+    Step(share=0.5, pairs=0.5, min_votes=200, max_s=1.5 * STEP_S, margin=0.1),
 )
 COLUMNS = (
     "candidate", "gate", "ended as", "stopped by", "at step", "votes", "answers", "s with users", "s after look", "s",
