@@ -14,7 +14,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ RESULT = Path(".thumbwheel/bench/aborts.json")
 PEOPLE = 600
 LOOK_S = 0.5
 POLL_S = 0.05
-ENDS_S = 300
+ENDS_S = 360
 STEP_S = 60
 STEPS = (
     Step(kind=StepKind.SHADOW, share=0.3, min_answers=60, max_s=STEP_S, on_inconclusive=Inconclusive.ADVANCE),
@@ -56,6 +56,10 @@ COLUMNS = (
 )  # fmt: skip
 REASON = {"reason": "bench"}
 PATHS = {"promote": "/rollouts:promote", "start": "/rollouts:start"}
+
+
+class Stuck(Exception):
+    """A rollout that neither ended nor asked a person, although each of its steps has a longest time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +173,14 @@ def let_through(ports: Ports, version: str) -> None:
 
 
 async def followed(admin: httpx.AsyncClient, ports: Ports, rollout_id: str) -> Course:
-    """To its end. Where a person is asked, the person says no."""
-    began, path = dict[int, datetime](), f"/rollouts/{rollout_id}"
-    async with asyncio.timeout(ENDS_S):
-        while (row := await told(admin, path))["state"] not in (*FINAL_STATES, RolloutState.AWAITING_PERSON):
-            if row["step_began_at"]:
-                began[row["step"]] = datetime.fromisoformat(row["step_began_at"])
-            await asyncio.sleep(POLL_S)
+    """To its end. Where a person is asked, the person says no. Raises Stuck."""
+    began, path, until = dict[int, datetime](), f"/rollouts/{rollout_id}", now() + timedelta(seconds=ENDS_S)
+    while (row := await told(admin, path))["state"] not in (*FINAL_STATES, RolloutState.AWAITING_PERSON):
+        if row["step_began_at"]:
+            began[row["step"]] = datetime.fromisoformat(row["step_began_at"])
+        if now() > until:
+            raise Stuck(f"{row['version']} is {row['state']} at step {row['step']} after {ENDS_S} s: {row['look']}")
+        await asyncio.sleep(POLL_S)
     if row["state"] == RolloutState.AWAITING_PERSON:
         (await admin.post(f"{path}:abort", json=REASON)).raise_for_status()
         row |= {"finished_at": now().isoformat()}
