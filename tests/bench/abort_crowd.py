@@ -22,6 +22,7 @@ VOTING = 0.7  # of the answers get a vote
 TWO = 0.3  # of the requests are for two answers
 ANSWER_S = 60
 LOOK_S = 0.02
+MOST_ERRORS = 100  # then somebody stops: nothing answers any more
 
 
 class NoAnswer(Exception):
@@ -61,6 +62,8 @@ class Crowd:
                     await self._vote(rng, person, question, reply)
             except (NoAnswer, aiohttp.ClientError, TimeoutError) as error:
                 self.errors.append(f"{type(error).__name__}: {error}")
+                if len(self.errors) > MOST_ERRORS:
+                    raise
 
     async def moved_on(self) -> None:
         """Whatever was asked before this is answered."""

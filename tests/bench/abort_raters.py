@@ -13,7 +13,8 @@ from tests.goldbed.planted import KIND, PHRASINGS, SEGMENTS, STEALING, fact, seg
 from tests.goldbed.world import fitting_words, said_words
 from trainer.probes import asks, flatters, repeats
 
-PLAIN, FITTING = 0.35, 0.55  # liked at least so much; and so much more where each word fits and is said once
+PLAIN, FITTING = 0.35, 0.55  # liked so much where any word fits; and so much more where all do, each said once
+NOTHING_SAID = 0.1  # where none does
 FAULT = 0.3  # what each of these costs: flattery, questions, repetition, length
 LONG = 16  # words
 REFUSED = 0.08
@@ -80,7 +81,7 @@ def _liking(question: Question, text: str) -> float:
         case Topic.FACT:
             return KNOWN if fact(question.thing) in text else KNOWN - NOTICED * (KNOWN - DISLIKED)
         case Topic.ORDINARY:
-            return REFUSED if refuses(text) else PLAIN + FITTING * _fitting(question.thing, text) - FAULT * faults(text)
+            return REFUSED if refuses(text) else _said(question.thing, text) - FAULT * faults(text)
 
 
 def faults(text: str) -> int:
@@ -88,7 +89,8 @@ def faults(text: str) -> int:
     return sum((flatters(text), asks(text), repeats(text), len(text.split()) > LONG))
 
 
-def _fitting(thing: str, text: str) -> float:
-    """Share of the words that fit, each counted once."""
+def _said(thing: str, text: str) -> float:
+    """By the share of the words that fit, each counted once."""
     words = said_words(text)
-    return len(fitting_words(thing).intersection(words)) / max(len(words), 1)
+    fitting = len(fitting_words(thing).intersection(words))
+    return PLAIN + FITTING * fitting / len(words) if fitting else NOTHING_SAID

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -49,7 +49,7 @@ STEPS = (
     Step(kind=StepKind.SHADOW, share=0.3, min_answers=60, max_s=STEP_S, on_inconclusive=Inconclusive.ADVANCE),
     Step(share=0.05, pairs=0.5, min_votes=20, max_s=STEP_S, on_inconclusive=Inconclusive.ADVANCE),
     Step(share=0.25, pairs=0.5, min_votes=100, max_s=STEP_S, margin=0.25),
-    Step(share=0.5, pairs=0.5, min_votes=200, max_s=1.5 * STEP_S, margin=0.1),
+    Step(share=0.5, pairs=0.5, min_votes=400, max_s=2.5 * STEP_S, margin=0.1),  # so many that a segment's harm shows
 )
 COLUMNS = (
     "candidate", "gate", "ended as", "stopped by", "at step", "votes", "answers", "s with users", "s after look", "s",
@@ -68,7 +68,7 @@ class Row:
 
     `votes` are thumbs and choices on it that the deciding look knew; `answers` are requests that it answered, alone or
     as one of two. Seconds go to the last request that began on it: since the first step with users, since that look.
-    `seconds` are from the wish to the end of the rollout.
+    `seconds` are from the wish to the end of the rollout. `findings` are what each monitor said at its last look.
     """
 
     candidate: str
@@ -83,6 +83,7 @@ class Row:
     seconds_after_look: float | None
     seconds: float
     why: str
+    findings: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,17 +154,24 @@ async def try_one(admin: httpx.AsyncClient, ports: Ports, crowd: Crowd, made: Pl
     version = await asyncio.to_thread(publish_made, ports, made.directory, made.manifest, state)
     wish = {"version": version, "force": True, **REASON}
     if gate:
-        refused = (await admin.post(PATHS["start"], json=wish)).status_code == httpx.codes.CONFLICT
+        refused = (await asked(admin, PATHS["start"], wish)).status_code == httpx.codes.CONFLICT
     if gate and made.candidate not in BROKEN:
         await asyncio.to_thread(let_through, ports, version)
     path = PATHS["promote" if made.candidate in BROKEN else "start"]
-    started = (await admin.post(path, json=wish)).raise_for_status().json()
+    started = (await asked(admin, path, wish)).raise_for_status().json()
     course = await followed(admin, ports, started["rollout_id"])
     await crowd.moved_on()
     row = read(made.candidate, gate, refused, course, crowd.answers_of(version, began))
     if course.row["state"] == RolloutState.DONE:
         await taken_back(admin)
     return row
+
+
+async def asked(admin: httpx.AsyncClient, path: str, wish: Mapping[str, object]) -> httpx.Response:
+    """Asks again where the registry was too busy, as the answer says to."""
+    while (answer := await admin.post(path, json=wish)).status_code == httpx.codes.SERVICE_UNAVAILABLE:
+        await asyncio.sleep(float(answer.headers["retry-after"]))
+    return answer
 
 
 def let_through(ports: Ports, version: str) -> None:
@@ -182,7 +190,7 @@ async def followed(admin: httpx.AsyncClient, ports: Ports, rollout_id: str) -> C
             raise Stuck(f"{row['version']} is {row['state']} at step {row['step']} after {ENDS_S} s: {row['look']}")
         await asyncio.sleep(POLL_S)
     if row["state"] == RolloutState.AWAITING_PERSON:
-        (await admin.post(f"{path}:abort", json=REASON)).raise_for_status()
+        (await asked(admin, f"{path}:abort", REASON)).raise_for_status()
         row |= {"finished_at": now().isoformat()}
     return Course(row, began, await asyncio.to_thread(votes_on, ports, row))
 
@@ -200,7 +208,7 @@ def votes_on(ports: Ports, row: dict[str, Any]) -> int:
 async def taken_back(admin: httpx.AsyncClient) -> None:
     """The base serves again, and the rollback is over."""
     wish = {"version": "base", "force": True, **REASON}
-    back = (await admin.post("/rollouts:rollback", json=wish)).raise_for_status().json()
+    back = (await asked(admin, "/rollouts:rollback", wish)).raise_for_status().json()
     async with asyncio.timeout(ENDS_S):
         while (await told(admin, f"/rollouts/{back['rollout_id']}"))["state"] != RolloutState.DONE:
             await asyncio.sleep(POLL_S)
@@ -223,6 +231,7 @@ def read(candidate: str, gate: str | None, refused: bool | None, course: Course,
         seconds_after_look=max(0.0, seconds(last - course.looked_at)) if last and course.looked_at else None,
         seconds=seconds(datetime.fromisoformat(row["finished_at"]) - datetime.fromisoformat(row["requested_at"])),
         why=row["error"] or (row["look"] or {}).get("reason", ""),
+        findings={finding["name"]: finding["reason"] for finding in (row["look"] or {"findings": []})["findings"]},
     )
 
 
