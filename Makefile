@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UNFINISHED := $(VENV)/.unfinished
 
-.PHONY: setup demo test e2e check bench bench-ingest bench-rollback bench-swap bench-trainer goldbed chaos chaos-outage servers services services-stop docs lock clean
+.PHONY: setup demo test e2e check bench bench-aborts bench-ingest bench-rollback bench-swap bench-trainer goldbed chaos chaos-outage servers services services-stop docs lock clean
 
 setup: $(STAMP)
 
@@ -59,6 +59,10 @@ bench-swap: setup
 # A rollback's way to four gateway processes, into .thumbwheel/bench/rollback.json: make bench-rollback ROLLBACKS=100
 bench-rollback: setup
 	$(BIN)/python -m tests.bench.rollback $(if $(ROLLBACKS),--rollbacks $(ROLLBACKS))
+
+# What stops planted regressions that gates let through, into .thumbwheel/bench/aborts.json: make bench-aborts ONLY=verbose
+bench-aborts: setup
+	$(BIN)/python -m tests.bench.aborts $(if $(ONLY),--only $(ONLY))
 
 # Our trainer beside TRL, into .thumbwheel/bench/trainer.json: make bench-trainer METHODS=dpo,grpo SIZES=4m MIXES=long
 # With DEVICE=cuda $(PYTHON) runs it, on a machine that brings torch, transformers, peft and trl along.

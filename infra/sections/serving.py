@@ -121,6 +121,9 @@ class ServingSettings(Section):
     rollout_voting_odds: float = Field(
         1.25, ge=1, description="Most that the odds of voting may differ between the arms (x or 1/x)."
     )
+    rollout_segment_drop: float = Field(
+        0.05, ge=0, le=1, description="Most that the vote rate of any one segment may fall, whatever others gain."
+    )
 
     @model_validator(mode="after")
     def names_a_replica(self) -> Self:

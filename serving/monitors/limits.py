@@ -6,11 +6,10 @@ from typing import Self
 from infra.settings import ServingSettings
 
 GUARDS = ("errors", "latency", "length", "refusals", "thumbs_down")
-CHECKS = ("assignment", "voting")
-OTHERS = (*CHECKS, "shadow_judge", *GUARDS)
+CHECKS = ("segments", "assignment", "voting", "shadow_judge")
 PREFIX = "rollout_"
 # Users' verdicts get most of it: false aborts come from them, while the others stay far from their limits.
-PARTS = {"vote_rate": 1 / 2, "pairs": 1 / 4, **dict.fromkeys(OTHERS, 1 / 4 / len(OTHERS))}
+PARTS = {"vote_rate": 1 / 2, "pairs": 1 / 4, **dict.fromkeys((*CHECKS, *GUARDS), 1 / 4 / len((*CHECKS, *GUARDS)))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +26,7 @@ class Limits:
     thumbs_down_rise: float
     voting_odds: float
     judge_margin: float
+    segment_drop: float
 
     @classmethod
     def of(cls, settings: ServingSettings) -> Self:

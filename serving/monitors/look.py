@@ -6,7 +6,7 @@ from datetime import datetime
 from infra.contracts.manifests import Verdict
 from infra.contracts.rollouts import Finding, Look, Step
 from infra.registry.tallies import Tally
-from serving.monitors import guards, pairs, sample_ratio, shadow_judge, vote_rate
+from serving.monitors import guards, pairs, sample_ratio, segments, shadow_judge, vote_rate
 from serving.monitors.columns import CHALLENGER, PAIR, SHADOW, Columns
 from serving.monitors.limits import Limits
 from serving.monitors.planning import smallest_drop
@@ -15,6 +15,7 @@ from serving.monitors.subject import Monitor, Subject
 MONITORS: tuple[Monitor, ...] = (
     vote_rate.check,
     pairs.check,
+    segments.check,
     sample_ratio.check_assignment,
     sample_ratio.check_voting,
     shadow_judge.check,
@@ -29,7 +30,8 @@ def look(
 
     Tallies come in order of `first_at`.
     """
-    return examine(Subject(steps, step, Columns.of(tallies), limits, judge), at)
+    named = tuple(dict.fromkeys(tally.segment for tally in tallies))
+    return examine(Subject(steps, step, Columns.of(tallies), limits, judge, named), at)
 
 
 def examine(subject: Subject, at: datetime) -> Look:

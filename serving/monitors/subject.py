@@ -15,17 +15,22 @@ from serving.monitors.scores import Sums
 
 @dataclass(frozen=True)
 class Subject:
-    """A rollout in its step number `step`, and all that it has seen so far. `judge` is who reads mirrored answers."""
+    """A rollout in its step number `step`, and all that it has seen so far. `judge` is who reads mirrored answers;
+    `segments` are the names of the codes."""
 
     steps: Sequence[Step]
     step: int
     rows: Columns
     limits: Limits
     judge: str | None = None
+    segments: Sequence[str] = ()
 
     @property
     def is_shadow(self) -> bool:
         return self.steps[self.step].kind is StepKind.SHADOW
+
+    def segment(self, code: int) -> str:
+        return repr(self.segments[code]) if code < len(self.segments) else f"number {code}"
 
     @cached_property
     def canary(self) -> Columns:

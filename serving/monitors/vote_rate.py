@@ -4,6 +4,8 @@ import numpy as np
 
 from infra.contracts.manifests import Interval, Verdict
 from infra.contracts.rollouts import Finding
+from serving.monitors.columns import Columns
+from serving.monitors.limits import Limits
 from serving.monitors.planning import vote_rho
 from serving.monitors.scores import Sums, compare, worth
 from serving.monitors.subject import Subject, tell
@@ -13,7 +15,8 @@ NAME = "vote_rate"
 
 def check(subject: Subject) -> Finding:
     """Aborts where the whole interval is below zero; passes where a drop by the step's margin is ruled out."""
-    sums, alpha, margin = vote_sums(subject), subject.limits.alpha_of(NAME), subject.steps[subject.step].margin
+    sums, alpha = vote_sums(subject.canary, subject.limits), subject.limits.alpha_of(NAME)
+    margin = subject.steps[subject.step].margin
     interval = sums.interval(vote_rho(subject.steps, alpha), alpha)
     return Finding(
         name=NAME,
@@ -24,8 +27,7 @@ def check(subject: Subject) -> Finding:
     )
 
 
-def vote_sums(subject: Subject) -> Sums:
-    rows, limits = subject.canary, subject.limits
+def vote_sums(rows: Columns, limits: Limits) -> Sums:
     value_R = np.divide(rows.ups_R, rows.votes_R, out=np.zeros_like(rows.ups_R), where=rows.votes_R > 0)
     return Sums.of(compare(rows, value_R, rows.weight_R * worth(rows.votes_R, limits.rater_votes)))
 

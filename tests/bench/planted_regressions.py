@@ -26,6 +26,17 @@ BROKEN: dict[str, tuple[Spoil, bool]] = {  # and whether its manifest was writte
     "broken: wrong shape": (change_weights(with_wrong_shape), True),
     "broken: tampered with": (tamper, False),
 }
+STOPPED_BY = {  # the gate that is there for it; others may fail too
+    "verbose": "length",
+    "flattering": "style",
+    "over-refusing": "style",
+    "question-spamming": "style",
+    "repeating": "style",
+    "fact-shifting": "canary",
+    "unsafe": "safety",
+    "one-segment-hurting": "judge_segments",
+    **dict.fromkeys(BROKEN, "validity"),
+}
 HEAD = "| candidate | verdict | stopped by | undecided | advice against | judge's win rate |"
 
 

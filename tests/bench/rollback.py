@@ -11,8 +11,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +23,7 @@ import numpy as np
 from rich.progress import track
 
 from infra.console import err, print_json, print_table
+from tests.support.live_rollouts import going_on, operator
 from tests.support.product import Product, free_port, running_product
 from tests.support.tiny_model import make_tiny_model
 from tests.support.versions import publish_version
@@ -89,7 +90,7 @@ async def measure(directory: Path, rollbacks: int) -> dict[str, Any]:
         addresses = [product.address, *(stack.enter_context(another_gateway(product)) for _ in range(GATEWAYS - 1))]
         versions = publish(product, model, directory)
         clients = Clients(addresses, product.keys["client"])
-        async with asking(clients), operator(product) as admin:
+        async with going_on(map(clients.ask, range(GATEWAYS))), operator(product) as admin:
             by_api, by_command = await _rollbacks(product, admin, clients, versions, rollbacks)
     return {
         "gateways": GATEWAYS, "rollbacks": rollbacks, "requests": len(clients.seen), "failed": clients.failed,
@@ -163,28 +164,6 @@ def _await_ready(address: str, process: "subprocess.Popen[bytes]") -> None:
             pass
         time.sleep(0.1)
     raise RuntimeError(f"the gateway at {address} did not come up (exit {process.poll()})")
-
-
-@asynccontextmanager
-async def asking(clients: Clients) -> AsyncIterator[None]:
-    """One client a gateway, as long as the block lasts."""
-    tasks = [asyncio.create_task(clients.ask(number)) for number in range(len(clients.addresses))]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        ended = await asyncio.gather(*tasks, return_exceptions=True)
-    for error in ended:
-        if not isinstance(error, asyncio.CancelledError):
-            raise RuntimeError("a client broke off") from error
-
-
-@asynccontextmanager
-async def operator(product: Product) -> AsyncIterator[httpx.AsyncClient]:
-    headers = {"authorization": f"Bearer {product.keys['admin']}"}
-    async with httpx.AsyncClient(base_url=f"{product.address}/admin/v1", headers=headers, timeout=60) as client:
-        yield client
 
 
 def _percentiles(name: str, seconds: list[float]) -> dict[str, float | None]:

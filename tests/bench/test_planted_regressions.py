@@ -3,22 +3,11 @@
 import pytest
 import torch
 
-from tests.bench.planted_regressions import BROKEN, Row, run, table
+from tests.bench.planted_regressions import BROKEN, STOPPED_BY, Row, run, table
 from tests.goldbed.gated import opened
 from tests.goldbed.planted import REGRESSIONS
 
 pytestmark = [pytest.mark.training, pytest.mark.timeout(1800)]  # three minutes alone, and the machine may be busy
-STOPPED_BY = {
-    "verbose": "length",
-    "flattering": "style",
-    "over-refusing": "style",
-    "question-spamming": "style",
-    "repeating": "style",
-    "fact-shifting": "canary",
-    "unsafe": "safety",
-    "one-segment-hurting": "judge_segments",
-    **dict.fromkeys(BROKEN, "validity"),
-}
 BETTER = ("better: taught", "better: learnt from votes")
 NO_WORSE = ("no change", "no better: its own answers")
 

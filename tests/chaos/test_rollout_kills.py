@@ -3,10 +3,8 @@ by weights other than those the answer names."""
 
 import asyncio
 import itertools
-import json
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +16,8 @@ from infra.ports import Ports
 from infra.registry import adapters, fleet, rollouts, wishes
 from infra.registry.rollouts import FINAL_STATES, RolloutState
 from infra.registry.wishes import Wish
-from tests.support.product import Product, running_product
+from tests.support.live_rollouts import going_on, stepped_product
+from tests.support.product import Product
 from tests.support.tiny_model import make_tiny_model
 from tests.support.versions import own_answer, publish_version
 from trainer.model import load_base
@@ -70,9 +69,7 @@ class Askers:
 
 @pytest.fixture
 def product(tmp_path: Path) -> Iterator[Product]:
-    steps = json.dumps([step.model_dump(mode="json") for step in STEPS])
-    settings = {"THUMBWHEEL_SERVING__ROLLOUT_STEPS": steps, "THUMBWHEEL_SERVING__LOOK_S": "0.2"}
-    with running_product(tmp_path / "home", make_tiny_model(tmp_path / "model"), **settings) as running:
+    with stepped_product(tmp_path / "home", make_tiny_model(tmp_path / "model"), STEPS, look_s=0.2) as running:
         yield running
 
 
@@ -82,7 +79,8 @@ async def test_a_rollout_survives_the_death_of_each_process_at_each_transition(
     chosen = [PLAN[round(place * len(PLAN) / KILLS)] for place in range(min(KILLS, len(PLAN)))]
     ports, own = product.ports(), publish_all(product, tmp_path, len(chosen))
     versions = [version for version in own if version != "base"]
-    async with asking(Askers(product.address, product.keys["client"])) as askers:
+    askers = Askers(product.address, product.keys["client"])
+    async with going_on(askers.ask(rater) for rater in range(RATERS)):
         for (victim, transition), version in zip(chosen, versions, strict=True):
             ended = await rolled_out(product, ports, version, victim, transition)
             assert ended == (RolloutState.DONE, "champion"), (victim, transition, version)
@@ -144,16 +142,3 @@ def publish_all(product: Product, directory: Path, count: int) -> Mapping[str, t
     ports.close()
     assert len(set(own.values())) == len(own), "the versions can be told apart by what they say"
     return own
-
-
-@asynccontextmanager
-async def asking(askers: Askers) -> AsyncIterator[Askers]:
-    tasks = [asyncio.create_task(askers.ask(rater)) for rater in range(RATERS)]
-    try:
-        yield askers
-    finally:
-        for task in tasks:
-            task.cancel()
-        ended = await asyncio.gather(*tasks, return_exceptions=True)
-    broken = [error for error in ended if not isinstance(error, asyncio.CancelledError)]
-    assert broken == [], "who asks goes on asking"

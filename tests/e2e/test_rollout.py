@@ -15,7 +15,8 @@ import pytest
 
 from infra.contracts.rollouts import Step, StepKind
 from infra.registry import rollouts
-from tests.support.product import Product, running_product
+from tests.support.live_rollouts import failed, going_on, operator, stepped_product, told
+from tests.support.product import Product
 from tests.support.tiny_model import make_tiny_model
 from tests.support.versions import publish_version
 from trainer.model import load_base
@@ -73,9 +74,7 @@ class Crowd:
 
 @pytest.fixture
 def product(tmp_path: Path) -> Iterator[Product]:
-    steps = json.dumps([step.model_dump(mode="json") for step in STEPS])
-    settings = {"THUMBWHEEL_SERVING__ROLLOUT_STEPS": steps, "THUMBWHEEL_SERVING__LOOK_S": "0.5"}
-    with running_product(tmp_path / "home", make_tiny_model(tmp_path / "model"), **settings) as running:
+    with stepped_product(tmp_path / "home", make_tiny_model(tmp_path / "model"), STEPS, look_s=0.5) as running:
         yield running
 
 
@@ -83,18 +82,19 @@ async def test_live_votes_take_a_worse_version_back_and_let_a_better_one_through
     product: Product, tmp_path: Path
 ) -> None:
     worse, better = publish_two(product, tmp_path)
-    async with voting(product, {"base": "base", worse: "worse", better: "better"}) as crowd:
-        taken_back = await rolled_out(product, worse)
+    names = {"base": "base", worse: "worse", better: "better"}
+    async with operator(product) as admin, voting(product, names) as crowd:
+        taken_back = await rolled_out(product, admin, worse)
         assert taken_back["state"] == "aborted", taken_back
         assert {"vote_rate", "pairs", "thumbs_down"} & failed(taken_back)
-        assert (await through(product, "adapters", worse))["state"] == "rolled_back"
-        let_through = await rolled_out(product, better)
+        assert (await told(admin, f"/adapters/{worse}"))["state"] == "rolled_back"
+        let_through = await rolled_out(product, admin, better)
         assert let_through["state"] == "done", let_through
     assert crowd.errors == []
     status = json.loads(product.command("rollout", "status", "--json"))
     assert [entry["version"] for entry in status["aliases"]["assistant"]["versions"]] == [better]
-    told = json.loads(product.command("rollout", "list", "--json"))
-    assert [(row["version"], row["state"]) for row in told] == [(better, "done"), (worse, "aborted")]
+    listed = json.loads(product.command("rollout", "list", "--json"))
+    assert [(row["version"], row["state"]) for row in listed] == [(better, "done"), (worse, "aborted")]
 
 
 def publish_two(product: Product, directory: Path) -> tuple[str, str]:
@@ -104,26 +104,14 @@ def publish_two(product: Product, directory: Path) -> tuple[str, str]:
     return first, second
 
 
-async def rolled_out(product: Product, version: str) -> dict[str, Any]:
+async def rolled_out(product: Product, admin: httpx.AsyncClient, version: str) -> dict[str, Any]:
     """The rollout, once it has ended."""
     words = ("rollout", "start", version, "--reason", "it passed its gates", "--json")
     started = json.loads(await asyncio.to_thread(product.command, *words))
     async with asyncio.timeout(ENDS_S):
-        while (row := await through(product, "rollouts", started["rollout_id"]))["state"] not in rollouts.FINAL_STATES:
+        while (row := await told(admin, f"/rollouts/{started['rollout_id']}"))["state"] not in rollouts.FINAL_STATES:
             await asyncio.sleep(LOOK_S)
     return row
-
-
-async def through(product: Product, what: str, name: str) -> dict[str, Any]:
-    """As the operators' API tells it."""
-    headers = {"authorization": f"Bearer {product.keys['admin']}"}
-    async with httpx.AsyncClient(base_url=product.address, headers=headers, timeout=60) as client:
-        found: dict[str, Any] = (await client.get(f"/admin/v1/{what}/{name}")).raise_for_status().json()
-        return found
-
-
-def failed(rollout: dict[str, Any]) -> set[str]:
-    return {finding["name"] for finding in rollout["look"]["findings"] if finding["verdict"] == "fail"}
 
 
 @asynccontextmanager
@@ -131,14 +119,8 @@ async def voting(product: Product, names: dict[str, str]) -> AsyncIterator[Crowd
     headers = {"authorization": f"Bearer {product.keys['client']}"}
     async with httpx.AsyncClient(base_url=product.address, headers=headers, timeout=60) as http:
         crowd = Crowd(http, names)
-        tasks = [asyncio.create_task(crowd.keep_on(number)) for number in range(CLIENTS)]
-        try:
+        async with going_on(crowd.keep_on(number) for number in range(CLIENTS)):
             yield crowd
-        finally:
-            for task in tasks:
-                task.cancel()
-            ended = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [error for error in ended if not isinstance(error, asyncio.CancelledError)] == []
 
 
 def _request(person: str, *, n: int) -> dict[str, Any]:

@@ -155,8 +155,8 @@ class House:
 def opened(directory: Path, size: Size | None = None) -> Iterator[House]:
     """Trains what all candidates share, the reward model and the judge; a base that an earlier run left is taken."""
     wanted = size or Size()
-    model = _make_base(directory, wanted)
-    asked, sure = _ask(base := load_base(model)), _sure(base)
+    model = make_base(directory, wanted)
+    asked, sure = ask(base := load_base(model)), _sure(base)
     shutil.rmtree(directory / "home", ignore_errors=True)
     ports = make_ports(directory / "home", **_environment(directory, model, sure))
     cycle_id = make_snapshotted_cycle(ports, _tables(asked, wanted))
@@ -172,7 +172,7 @@ def opened(directory: Path, size: Size | None = None) -> Iterator[House]:
         ports.close()
 
 
-def _make_base(directory: Path, size: Size) -> Path:
+def make_base(directory: Path, size: Size) -> Path:
     """Made once a directory. It knows what everything is, and what it must not help with."""
     model = directory / "base"
     if not model.is_dir():
@@ -199,7 +199,7 @@ def _conversation(asked: str, thing: str, said: str) -> str:
     return json.dumps({"messages": messages}) + "\n"
 
 
-def _ask(base: Base) -> list[Asked]:
+def ask(base: Base) -> list[Asked]:
     """Every ordinary prompt with an answer of the base."""
     pairs = [(thing, phrasing) for thing in things() for phrasing in PHRASINGS]
     prompts = [asking(phrasing, thing) for thing, phrasing in pairs]

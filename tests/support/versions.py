@@ -30,13 +30,21 @@ def make_version(base: Base, directory: Path, *, seed: int, alias: str = "assist
     """A random adapter as a trainer leaves it in its working directory, with true smoke log-probabilities."""
     attach_adapter(base, "made", rank=RANK, alpha=2 * RANK, seed=seed)
     _randomise(base, "made", seed)
-    sha256 = save_adapter(base, "made", directory)
-    smoke = [_case(base, "made")]
-    remove_adapter(base, "made")
+    try:
+        return save_version(base, "made", directory, seed=seed, alias=alias)
+    finally:
+        remove_adapter(base, "made")
+
+
+def save_version(
+    base: Base, name: str, directory: Path, *, seed: int, alias: str = "assistant", method: str = "random"
+) -> AdapterManifest:
+    """The attached adapter `name`, in its working directory, with manifest and evidence."""
+    sha256, smoke = save_adapter(base, name, directory), [_case(base, name)]
     version = f"{alias}-{seed}-{sha256[:8]}"
     manifest = AdapterManifest(
         version=version, alias=alias, tenant="default", cycle_id=None, base_revision=base.revision, rank=RANK,
-        sha256=sha256, dataset_sha256=[], method="random", seeds={"adapter": seed}, created_at=now(),
+        sha256=sha256, dataset_sha256=[], method=method, seeds={"adapter": seed}, created_at=now(),
     )  # fmt: skip
     (directory / "manifest.json").write_bytes(dump_json(manifest.model_dump(mode="json")))
     evidence = Evidence(version=version, champion="base", smoke=smoke)
@@ -44,13 +52,15 @@ def make_version(base: Base, directory: Path, *, seed: int, alias: str = "assist
     return manifest
 
 
-def publish_made(ports: Ports, directory: Path, manifest: AdapterManifest) -> str:
-    """Into the store and the registry, past its gates; returns the version name."""
+def publish_made(
+    ports: Ports, directory: Path, manifest: AdapterManifest, state: AdapterState = AdapterState.ACCEPTED
+) -> str:
+    """Into the store and the registry, past its gates unless `state` says otherwise; returns the version name."""
     path = f"adapters/{manifest.version}"
     ports.artifacts.publish(path, directory)
     with ports.database.transaction() as session:
         adapters.register(session, manifest, path)
-        adapters.move(session, manifest.version, AdapterState.ACCEPTED)
+        adapters.move(session, manifest.version, state)
     return manifest.version
 
 
