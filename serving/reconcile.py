@@ -120,7 +120,7 @@ def _moves(rollout: RolloutView, world: World, replicas: Sequence[Replica], at: 
         case RolloutState.REQUESTED | RolloutState.LOADING:
             yield from _loaded(rollout, world, replicas)
         case RolloutState.RUNNING | RolloutState.PAUSED | RolloutState.AWAITING_PERSON:
-            yield from _stepped(rollout, world, at)
+            yield from _stepped(rollout, world, replicas, at)
         case RolloutState.DRAINING if rollout.overdue or _drained(rollout, world):
             yield Move(rollout.rollout_id, RolloutState.DONE)
 
@@ -163,10 +163,13 @@ def _loaded(rollout: RolloutView, world: World, replicas: Sequence[Replica]) -> 
         yield Move(rollout.rollout_id, RolloutState.DRAINING)
 
 
-def _stepped(rollout: RolloutView, world: World, at: datetime) -> Iterator[Move]:
+def _stepped(rollout: RolloutView, world: World, replicas: Sequence[Replica], at: datetime) -> Iterator[Move]:
+    """The last step lasts until the version is everywhere again: a flip to what no replica has would answer nobody."""
     if reason := world.refused.get(rollout.version):
         yield Move(rollout.rollout_id, RolloutState.ABORTED, reason)
     elif turn := next_turn(rollout, at, may_promote=world.may_promote):
+        if turn.target is RolloutState.DRAINING and not _has_arrived(rollout, world, replicas):
+            return
         step = rollout.step + 1 if turn.target is RolloutState.RUNNING else None
         yield Move(rollout.rollout_id, turn.target, turn.reason, step)
 

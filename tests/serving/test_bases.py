@@ -125,6 +125,13 @@ def test_the_flip_moves_the_alias_to_the_next_base_and_names_what_it_left_for_go
     assert route_after(make_both("v1", rollouts=[rollout])).previous == ["v1"]
 
 
+def test_the_flip_waits_for_a_replica_of_the_next_base_whatever_the_evidence_says() -> None:
+    look = Look(at=now(), step=1, verdict=Verdict.PASS, reason="as good")
+    rollout = make_rollout(NEXT, R.RUNNING, steps=STEPS, step=1, began_at=now(), look=look)
+    down = replace(new_view(), loaded=None)
+    assert planned(make_both(views=[make_view(verified=["v1"]), down], rollouts=[rollout])).moves == []
+
+
 def test_failing_evidence_leaves_the_alias_on_its_base() -> None:
     look = Look(at=now(), step=1, verdict=Verdict.FAIL, reason="votes fell")
     rollout = make_rollout(NEXT, R.RUNNING, steps=STEPS, step=1, began_at=now(), look=look)
@@ -223,13 +230,14 @@ VIEWS = st.builds(
     st.integers(0, 9),
 )
 ROLLOUTS = st.builds(
-    lambda version, state, step, back: make_rollout(
-        version, state, steps=STEPS, step=step, began_at=now(), is_rollback=back
+    lambda version, state, step, back, look: make_rollout(
+        version, state, steps=STEPS, step=step, began_at=now(), is_rollback=back, look=look
     ),
     st.sampled_from(["v1", "v2", "n1", "base", NEXT, LAST]),
     st.sampled_from(sorted(set(RolloutState) - FINAL_STATES)),
     st.integers(0, 1),
     st.booleans(),
+    st.sampled_from([None, Look(at=now(), step=0, verdict=Verdict.PASS, reason="as good")]),
 )
 ROUTES = st.sampled_from(
     [
@@ -265,6 +273,8 @@ def test_whatever_is_so_nothing_is_asked_of_a_base_that_it_was_not_made_for(
     for routed_now in published.aliases.values():
         assert routed_now.base_revision in world.bases
         assert world.base_of(routed_now.champion) == routed_now.base_revision
+        moved = route.base_revision in world.bases and routed_now.base_revision != route.base_revision
+        assert not moved or any(replica.has(routed_now.champion) for replica in published.replicas)
 
 
 def check_holds_its_own(world: World, replica: Replica) -> None:
