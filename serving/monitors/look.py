@@ -46,7 +46,11 @@ def examine(subject: Subject, at: datetime) -> Look:
 
 
 def _verdict(findings: Sequence[Finding]) -> tuple[Verdict, str]:
-    """The vote rate says whether to go on; anything may say stop."""
-    votes, *_ = findings
+    """The vote rate says whether to go on, of all and of each segment; anything may say stop."""
+    votes = findings[0]
+    by_segment = next(finding for finding in findings if finding.name == segments.NAME)
     failed = [f"{finding.name}: {finding.reason}" for finding in findings if finding.verdict is Verdict.FAIL]
-    return (Verdict.FAIL, "; ".join(failed)) if failed else (votes.verdict, f"{votes.name}: {votes.reason}")
+    if failed:
+        return Verdict.FAIL, "; ".join(failed)
+    deciding = by_segment if votes.verdict is Verdict.PASS and by_segment.verdict is not Verdict.PASS else votes
+    return deciding.verdict, f"{deciding.name}: {deciding.reason}"
