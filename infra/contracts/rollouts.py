@@ -36,6 +36,9 @@ class Step(Contract):
     min_s: float = Field(0, ge=0, description="Shortest time, so that it sees more than one hour of the day.")
     max_s: float = Field(7 * DAY_S, gt=0, description="Then `on_inconclusive` says how it goes on.")
     margin: float = Field(1, ge=0, le=1, description="Largest drop of the vote rate that must be ruled out to pass.")
+    segment_margin: float = Field(
+        1, ge=0, le=1, description="The same of each segment by itself, once enough of its raters were met."
+    )
     on_inconclusive: Inconclusive = Inconclusive.ASK
 
     @property

@@ -52,11 +52,14 @@ def examine(subject: Subject, at: datetime) -> Look:
 
 
 def _verdict(subject: Subject, findings: Sequence[Finding]) -> tuple[Verdict, str]:
-    """The vote rate says whether to go on, in the shadow once the judge has spoken; anything may say stop."""
-    votes, *_ = findings
+    """The vote rate says whether to go on, of all and of each segment, in the shadow once the judge has spoken; anything
+    may say stop."""
+    votes = findings[0]
+    by_segment = next(finding for finding in findings if finding.name == segments.NAME)
     failed = [f"{finding.name}: {finding.reason}" for finding in findings if finding.verdict is Verdict.FAIL]
     if failed:
         return Verdict.FAIL, "; ".join(failed)
     if awaited := shadow_judge.awaited(subject):
         return Verdict.INCONCLUSIVE, f"{shadow_judge.NAME}: {awaited}"
-    return votes.verdict, f"{votes.name}: {votes.reason}"
+    deciding = by_segment if votes.verdict is Verdict.PASS and by_segment.verdict is not Verdict.PASS else votes
+    return deciding.verdict, f"{deciding.name}: {deciding.reason}"

@@ -4,34 +4,44 @@ How many segments clients will name is not known beforehand: the k-th to come ge
 false abort, which sums to all of it however many there are.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from infra.contracts.manifests import Interval, Verdict
 from infra.contracts.rollouts import Finding
-from serving.gates.subject import below
 from serving.monitors.planning import vote_rho
 from serving.monitors.subject import Subject, tell
 from serving.monitors.vote_rate import vote_sums
 
 NAME = "segments"
-WORST_FIRST = (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS)
 
 
 def check(subject: Subject) -> Finding:
-    """Aborts where a segment's whole interval is beyond the limit, passes where all are inside; tells the worst."""
+    """Aborts where a segment's whole interval is beyond the limit; passes where a fall by the step's margin is ruled
+    out in each that can be judged, so that small ones hold nothing up. Tells the worst."""
     limit, falls = subject.limits.segment_drop, list(_falls(subject))
     code, worst = max(falls, key=lambda fall: fall[1].lo, default=(None, None))
-    verdicts = {below(fall, limit) for _, fall in falls} or {Verdict.INCONCLUSIVE}
+    margin = subject.steps[subject.step].segment_margin
     named = "" if code is None else f"segment {subject.segment(code)}: "
     return Finding(
         name=NAME,
-        verdict=min(verdicts, key=WORST_FIRST.index),
+        verdict=_verdict([fall for _, fall in falls], limit, margin),
         interval=worst,
         threshold=limit,
-        reason=named + tell(worst, f"the vote rate of no segment may fall by more than {limit:g}"),
+        reason=named + tell(worst, _wish(limit, margin)),
     )
+
+
+def _verdict(falls: Sequence[Interval], limit: float, margin: float) -> Verdict:
+    if any(fall.lo > limit for fall in falls):
+        return Verdict.FAIL
+    return Verdict.PASS if margin >= 1 or all(fall.hi < margin for fall in falls) else Verdict.INCONCLUSIVE
+
+
+def _wish(limit: float, margin: float) -> str:
+    allowed = f"in no segment may the vote rate fall by more than {limit:g} for certain"
+    return allowed if margin >= 1 else f"{allowed}, and a fall of {margin:g} must be ruled out"
 
 
 def _falls(subject: Subject) -> Iterator[tuple[int, Interval]]:

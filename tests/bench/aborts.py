@@ -49,7 +49,7 @@ STEPS = (
     Step(kind=StepKind.SHADOW, share=0.3, min_answers=60, max_s=STEP_S, on_inconclusive=Inconclusive.ADVANCE),
     Step(share=0.05, pairs=0.5, min_votes=20, max_s=STEP_S, on_inconclusive=Inconclusive.ADVANCE),
     Step(share=0.25, pairs=0.5, min_votes=100, max_s=STEP_S, margin=0.25),
-    Step(share=0.5, pairs=0.5, min_votes=400, max_s=2.5 * STEP_S, margin=0.1),  # so many that a segment's harm shows
+    Step(share=0.5, pairs=0.5, min_votes=400, max_s=2 * STEP_S, margin=0.1, segment_margin=0.3),
 )
 COLUMNS = (
     "candidate", "gate", "ended as", "stopped by", "at step", "votes", "answers", "s with users", "s after look", "s",

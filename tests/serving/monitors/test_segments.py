@@ -40,8 +40,18 @@ def test_the_segment_is_told_by_its_name() -> None:
 
 
 def test_segments_that_lose_nothing_pass_once_that_is_certain() -> None:
-    assert check(make_subject(everyone(60, dict.fromkeys(SEGMENTS, MIXED)))).verdict is Verdict.INCONCLUSIVE
-    assert check(make_subject(everyone(4_000, dict.fromkeys(SEGMENTS[:2], GOOD)))).verdict is Verdict.PASS
+    step = Step(share=0.5, segment_margin=0.2)
+    assert check(make_subject(everyone(60, dict.fromkeys(SEGMENTS, MIXED)), step)).verdict is Verdict.INCONCLUSIVE
+    assert check(make_subject(everyone(800, dict.fromkeys(SEGMENTS, MIXED)), step)).verdict is Verdict.PASS
+
+
+def test_what_is_certain_of_all_waits_until_it_is_certain_of_each_segment() -> None:
+    tallies = everyone(100, {segment: BAD if segment == "road" else GOOD for segment in SEGMENTS})
+    without, wanted = Step(share=0.5, margin=0.1), Step(share=0.5, margin=0.1, segment_margin=0.3)
+    assert look([without], 0, tallies, LIMITS, BEGAN).verdict is Verdict.PASS
+    waiting = look([wanted], 0, tallies, LIMITS, BEGAN)
+    assert waiting.verdict is Verdict.INCONCLUSIVE
+    assert waiting.reason.startswith("segments: segment 'road': ")
 
 
 def test_a_fall_within_the_limit_stops_nothing_however_certain() -> None:
@@ -51,8 +61,8 @@ def test_a_fall_within_the_limit_stops_nothing_however_certain() -> None:
 
 def test_a_segment_of_a_few_raters_concludes_nothing() -> None:
     few = alternating(voters(CHAMPION, 9, (1,), segment="rare"), voters(CHALLENGER, 9, (0,), segment="rare"))
-    found = check(make_subject([*few, *everyone(60, {"garden": MIXED})]))
-    assert found.verdict is Verdict.INCONCLUSIVE
+    found = check(make_subject([*few, *everyone(800, {"garden": MIXED})], Step(share=0.5, segment_margin=0.2)))
+    assert found.verdict is Verdict.PASS
     assert found.reason.startswith("segment number 1: ")
 
 
