@@ -51,7 +51,7 @@ STEPS = (
     Step(share=0.01, min_answers=50, min_s=HOUR_S, max_s=DAY_S, on_inconclusive=Inconclusive.ADVANCE),
     Step(share=0.05, pairs=0.5, min_votes=20, min_s=HOUR_S),
     Step(share=0.25, pairs=0.5, min_votes=100, min_s=HOUR_S, margin=0.15),
-    Step(share=0.5, pairs=0.5, min_votes=200, min_s=HOUR_S, margin=0.05),
+    Step(share=0.5, pairs=0.5, min_votes=200, min_s=HOUR_S, margin=0.05, segment_margin=0.3),
 )
 
 
