@@ -52,7 +52,7 @@ def examine(subject: Subject, at: datetime) -> Look:
 
 
 def _verdict(subject: Subject, findings: Sequence[Finding]) -> tuple[Verdict, str]:
-    """The vote rate says whether to go on, of all and of each segment, in the shadow also the judge; any may stop it."""
+    """The vote rate says whether to go on, of all and of each segment, in the shadow also the judge; any may stop."""
     votes = findings[0]
     by_segment = next(finding for finding in findings if finding.name == segments.NAME)
     failed = [f"{finding.name}: {finding.reason}" for finding in findings if finding.verdict is Verdict.FAIL]
