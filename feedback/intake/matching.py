@@ -30,17 +30,20 @@ USABLE = f"""
 i.stored AND i.status = '{InferenceStatus.COMPLETED}'
 AND NOT (i.consent_explicit AND NOT i.consent_train) AND NOT (v.consent_explicit AND NOT v.consent_train)
 AND CASE WHEN i.rater = v.rater THEN i.consent_train OR v.consent_train ELSE i.consent_train AND v.consent_train END"""
+# SQLite would read all votes in the order of the grouping, and all answers in that of the minimum: a cross join keeps
+# its order, and of an expression there is none.
 FOUND = f"""
 SELECT v.tenant, v.vote_id, v.counted, v.counted_thumbs, min(i.alias),
   min(CASE WHEN t.target NOT LIKE '{SESSION}%' AND {USABLE} THEN v.pairs ELSE 0 END),
   min(CASE WHEN {USABLE} THEN v.thumbs ELSE 0 END)
 FROM matched_votes m
-JOIN votes v ON v.tenant = m.tenant AND v.vote_id = m.vote_id
+CROSS JOIN votes v
 JOIN vote_targets t ON t.tenant = v.tenant AND t.vote_id = v.vote_id
 LEFT JOIN inferences i ON i.tenant = t.tenant AND i.response_id = (
   CASE WHEN t.target NOT LIKE '{SESSION}%' THEN t.target ELSE (
-    SELECT min(s.response_id) FROM inferences s
+    SELECT min(s.response_id || '') FROM inferences s
     WHERE s.tenant = t.tenant AND s.session_id = substr(t.target, {len(SESSION) + 1})) END)
+WHERE v.tenant = m.tenant AND v.vote_id = m.vote_id
 GROUP BY v.tenant, v.vote_id, v.counted, v.counted_thumbs HAVING count(i.response_id) = count(*)"""
 LOCKED = text(
     "SELECT 1 FROM votes WHERE (tenant, vote_id) IN (SELECT tenant, vote_id FROM matched_votes)"

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import bindparam, func, select, text
+from sqlalchemy import func, select
 
 from feedback.datasets.archive import ENVELOPE, UNREADABLE, envelope_of
-from feedback.tables import InferenceRow, ShadowVerdictRow, VoteEventRow, VoteRow
+from feedback.tables import InferenceRow, ShadowVerdictRow, VoteEventRow, VoteRow, VoteTargetRow
 from feedback.tallying.answers import Answer, answer_of
 from feedback.tallying.trials import Trial
 from feedback.tallying.units import KINDS, Kind, Unit
@@ -20,35 +20,36 @@ from infra.envelopes import Sealer
 from infra.eventlog.base import Position
 
 OPEN = 1000  # sealed bodies in memory at one time
-KNOWN = 50_000  # answers that need not be opened again: about 25 MB
+KNOWN = 50_000  # answers, and as many votes, that need not be opened again: about 100 MB
 JUDGING = ("thumbs", "rating", "comparison")
-POINTING = "SELECT vote_id FROM vote_targets{} WHERE tenant = :tenant AND target IN :targets"
-# SQLite would sooner read all targets of the tenant in an index that has every column than use the one by target.
-BY_TARGET = {"sqlite": " INDEXED BY vote_targets_target", "postgresql": ""}
 Asked, Cast = InferenceRow.__table__.c, VoteEventRow.__table__.c  # as they are: nothing is mapped
 
 
 @dataclass(frozen=True)
 class Reader:
-    """`known` has answers by their event ids: a person who has many is not opened anew with each vote."""
+    """`known` and `cast` have answers and votes by their event ids: a person who has many is not opened anew with each
+    vote."""
 
     database: Database
     sealer: Sealer
     known: dict[str, Answer | None] = field(default_factory=dict)
+    cast: dict[str, Vote] = field(default_factory=dict)
 
     def answers(self, trial: Trial, units: Sequence[Unit]) -> list[Answer]:
         """All that are counted of these units; what was erased or can't be opened is not."""
         found = [
             answer for kind in KINDS for answer in self._of(trial, kind, [u.name for u in units if u.kind == kind])
         ]
-        self._forget_some()
+        _forget_some(self.known)
         return found
 
     def votes(self, trial: Trial, answers: Sequence[Answer]) -> list[Vote]:
         """The current values of what people say of these answers."""
         ids = [answer.response_id for answer in answers]
         rows = {row.event_id: row for at in range(0, len(ids), OPEN) for row in self._cast(trial, ids[at : at + OPEN])}
-        return [vote for row in rows.values() if (vote := self._vote(row)) is not None]
+        votes = [vote for row in rows.values() if (vote := self._vote(row)) is not None]
+        _forget_some(self.cast)
+        return votes
 
     def wins(self, trial: Trial, answers: Sequence[Answer]) -> dict[str, float | None]:
         """What the judge said of those that were mirrored, as far as it was asked."""
@@ -59,6 +60,11 @@ class Reader:
             with self.database.reading() as session:
                 found |= {row.response_id: row.win for row in session.scalars(select(verdict).where(*these))}
         return found
+
+    def forget(self) -> None:
+        """Nobody counts here any more."""
+        self.known.clear()
+        self.cast.clear()
 
     def _of(self, trial: Trial, kind: Kind, names: Sequence[str]) -> Iterable[Answer]:
         """By the index of raters or sessions: an expression has none, or SQLite would read the whole rollout."""
@@ -93,20 +99,24 @@ class Reader:
 
     def _pointing_at(self, trial: Trial, response_ids: Sequence[str]) -> Sequence[str]:
         with self.database.reading() as session:
-            query = text(POINTING.format(BY_TARGET[session.connection().dialect.name]))
-            query = query.bindparams(bindparam("targets", expanding=True))
-            return session.scalars(query, {"tenant": trial.tenant, "targets": response_ids}).all()
+            these = (VoteTargetRow.tenant == trial.tenant, VoteTargetRow.target.in_(response_ids))
+            return session.scalars(select(VoteTargetRow.vote_id).where(*these)).all()
 
     def _vote(self, row: Any) -> Vote | None:
+        if row.event_id in self.cast:
+            return self.cast[row.event_id]
         envelope = envelope_of(row)
         try:
             body = self.sealer.open(envelope, Feedback)
         except UNREADABLE:
             return None
-        return Vote(envelope, body, Position(FEEDBACK_TOPIC, row.log_partition, row.log_offset))
+        vote = Vote(envelope, body, Position(FEEDBACK_TOPIC, row.log_partition, row.log_offset))
+        self.cast[row.event_id] = vote
+        return vote
 
-    def _forget_some(self) -> None:
-        """The older half, where there are too many."""
-        if len(self.known) > KNOWN:
-            for event_id in list(islice(self.known, len(self.known) - KNOWN // 2)):
-                del self.known[event_id]
+
+def _forget_some(known: dict[str, Any]) -> None:
+    """The older half, where there are too many."""
+    if len(known) > KNOWN:
+        for event_id in list(islice(known, len(known) - KNOWN // 2)):
+            del known[event_id]

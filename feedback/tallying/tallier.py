@@ -56,7 +56,7 @@ class Tallier:
         lease = self._lease() if trials else None
         if lease is None:
             self._books.clear()
-            self.reader.known.clear()
+            self.reader.forget()
             return 0
         self._books = {trial.rollout_id: self._book(trial) for trial in trials}
         try:
