@@ -48,6 +48,7 @@ class Housekeeping:
         with self.database.transaction() as session:
             matching.match_waiting(session, now() - timedelta(seconds=LATELY_S))
             orphans = repository.orphan(session, self.settings.feedback.orphan_after_s)
+        with self.database.reading() as session:
             self._count(session)
             self.metrics.dead_letters_open.set(open_letters(session))
             self.metrics.oldest_unjoined.set(repository.oldest_pending_s(session))

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from feedback.cells import PROMPTS, VOTES
 from feedback.intake import matching, stale
+from feedback.intake.joins import as_written
 from infra.artifacts import ArtifactStore
 from infra.clock import now
 from infra.database.tables import ErasureRow, UtcDateTime
@@ -75,7 +76,7 @@ VOTED_ON = text(
     "UPDATE inferences SET received_at = :at WHERE rollout_id IS NOT NULL AND (tenant, response_id) IN ("
     " SELECT t.tenant, t.target FROM gone_votes g JOIN vote_targets t ON t.tenant = g.tenant AND t.vote_id = g.vote_id)"
 )
-VOTES_ON_THEM = text(
+VOTES_ON_THEM = (
     "INSERT INTO matched_votes SELECT DISTINCT t.tenant, t.vote_id FROM gone_inferences g"
     " JOIN vote_targets t ON t.tenant = g.tenant AND t.target = g.response_id"
 )
@@ -84,30 +85,35 @@ VOTES_ON_THEM = text(
 def blank_person(session: Session, artifacts: ArtifactStore, tombstone: ErasureRow) -> Counter[str]:
     """Everything of one person up to a moment; returns how many rows that were, by table."""
     values = {"tenant": tombstone.tenant, "rater": tombstone.rater, "up_to": tombstone.up_to}
-    _choose(session, PERSON, values)
-    return _blank(session, artifacts, tombstone.erasure_id)
+    chosen = _choose(session, PERSON, values)
+    return _blank(session, artifacts, tombstone.erasure_id) if chosen else Counter()
 
 
 def blank_expired(session: Session, artifacts: ArtifactStore, most: int) -> Counter[str]:
     """At most so many events of each kind whose `retain_until` has passed. Whose they were stays known by the hash."""
-    _choose(session, EXPIRED, {"now": now(), "most": most})
-    return _blank(session, artifacts, None)
+    chosen = _choose(session, EXPIRED, {"now": now(), "most": most})
+    return _blank(session, artifacts, None) if chosen else Counter()
 
 
-def _choose(session: Session, which: str, values: Mapping[str, Any]) -> None:
+def _choose(session: Session, which: str, values: Mapping[str, Any]) -> int:
+    """Returns how many events that are."""
+    found = 0
     times = [bindparam(name, type_=UtcDateTime()) for name in ("up_to", "now") if name in values]
     for name, columns in SCRATCH.items():
         session.execute(text(f"CREATE TEMP TABLE IF NOT EXISTS {name} ({columns})"))
         session.execute(text(f"DELETE FROM {name}"))
         chosen = text(f"INSERT INTO {name} SELECT {SOURCES[name]} WHERE {which}").bindparams(*times)
-        session.execute(chosen, dict(values))
+        found += session.connection().execute(chosen, dict(values)).rowcount
+    return found
 
 
 def _blank(session: Session, artifacts: ArtifactStore, erasure_id: str | None) -> Counter[str]:
     at = now()
     stale.put(session, VOTES, stale.cells_of(session, VOTE_CELLS), at)
     stale.put(session, PROMPTS, stale.cells_of(session, PROMPT_CELLS), at)
-    bodies = session.execute(text(BODIES).bindparams(bindparam("reference", REFERENCE, LargeBinary)))
+    bodies = session.execute(
+        text(as_written(session, BODIES)).bindparams(bindparam("reference", REFERENCE, LargeBinary))
+    )
     artifacts.delete([path for (sealed,) in bodies.all() if (path := stored_at(bytes(sealed)))])
     done = Counter({"votes": _take_votes(session)})
     session.execute(VOTED_ON.bindparams(bindparam("at", at, UtcDateTime())))
@@ -116,7 +122,7 @@ def _blank(session: Session, artifacts: ArtifactStore, erasure_id: str | None) -
         whose = ", rater = NULL" if erasure_id else ""
         done[table] = len(session.execute(_bound(statement.format(rater=whose), at, erasure_id)).all())
     done["shadow_verdicts"] = len(session.execute(VERDICTS_GONE).all())
-    matching.match_chosen(session, VOTES_ON_THEM)
+    matching.match_chosen(session, text(as_written(session, VOTES_ON_THEM)))
     return +done
 
 

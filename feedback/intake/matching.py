@@ -9,6 +9,7 @@ from datetime import datetime
 from sqlalchemy import TextClause, bindparam, text
 from sqlalchemy.orm import Session
 
+from feedback.intake.joins import as_written
 from feedback.intake.staging import PREFIX
 from feedback.tables import VoteStatus
 from feedback.votes import SESSION
@@ -30,20 +31,18 @@ USABLE = f"""
 i.stored AND i.status = '{InferenceStatus.COMPLETED}'
 AND NOT (i.consent_explicit AND NOT i.consent_train) AND NOT (v.consent_explicit AND NOT v.consent_train)
 AND CASE WHEN i.rater = v.rater THEN i.consent_train OR v.consent_train ELSE i.consent_train AND v.consent_train END"""
-# SQLite would read all votes in the order of the grouping, and all answers in that of the minimum: a cross join keeps
-# its order, and of an expression there is none.
+# Of an expression SQLite sees no order: for the minimum of a column it would read all answers of a tenant in theirs.
 FOUND = f"""
 SELECT v.tenant, v.vote_id, v.counted, v.counted_thumbs, min(i.alias),
   min(CASE WHEN t.target NOT LIKE '{SESSION}%' AND {USABLE} THEN v.pairs ELSE 0 END),
   min(CASE WHEN {USABLE} THEN v.thumbs ELSE 0 END)
 FROM matched_votes m
-CROSS JOIN votes v
+JOIN votes v ON v.tenant = m.tenant AND v.vote_id = m.vote_id
 JOIN vote_targets t ON t.tenant = v.tenant AND t.vote_id = v.vote_id
 LEFT JOIN inferences i ON i.tenant = t.tenant AND i.response_id = (
   CASE WHEN t.target NOT LIKE '{SESSION}%' THEN t.target ELSE (
     SELECT min(s.response_id || '') FROM inferences s
     WHERE s.tenant = t.tenant AND s.session_id = substr(t.target, {len(SESSION) + 1})) END)
-WHERE v.tenant = m.tenant AND v.vote_id = m.vote_id
 GROUP BY v.tenant, v.vote_id, v.counted, v.counted_thumbs HAVING count(i.response_id) = count(*)"""
 LOCKED = text(
     "SELECT 1 FROM votes WHERE (tenant, vote_id) IN (SELECT tenant, vote_id FROM matched_votes)"
@@ -69,7 +68,7 @@ SCRATCH = {
 
 def match_batch(session: Session) -> None:
     """Joins what is staged with what is there."""
-    _match(session, text(f"INSERT INTO matched_votes {TOUCHED}"))
+    _match(session, text(f"INSERT INTO matched_votes {as_written(session, TOUCHED)}"))
 
 
 def match_waiting(session: Session, since: datetime) -> None:
@@ -89,7 +88,7 @@ def _match(session: Session, touched: TextClause) -> None:
     session.execute(touched)
     if session.connection().dialect.name == "postgresql":  # what they counted before is read under the lock
         session.execute(LOCKED)
-    session.execute(text(f"INSERT INTO found_votes {FOUND}"))
+    session.execute(text(f"INSERT INTO found_votes {as_written(session, FOUND)}"))
     session.execute(JOINED)
     for tenant, alias, pairs, thumbs in session.execute(GAINED).all():
         if pairs or thumbs:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from feedback.cells import PROMPTS, VOTES
 from feedback.intake import stale, statistics
+from feedback.intake.joins import as_written
 from feedback.intake.staging import COLUMNS, PREFIX
 from feedback.tables import VoteStatus
 from infra.database.tables import UtcDateTime
@@ -58,7 +59,7 @@ TARGETS_OF_NOTHING = text(
 )
 EARLIER_ANSWER = "(excluded.occurred_at, excluded.event_id) < (inferences.occurred_at, inferences.event_id)"
 # Of two events of one response the earlier one stays, in any order; its choices go with it.
-REPLACED_CHOICES = text(
+REPLACED_CHOICES = (
     "DELETE FROM choices WHERE (tenant, response_id) IN ("
     f" SELECT n.tenant, n.response_id FROM {PREFIX}inferences n"
     "  JOIN inferences o ON o.tenant = n.tenant AND o.response_id = n.response_id"
@@ -82,7 +83,7 @@ UNION SELECT e.tenant, e.occurred_at, e.bucket FROM {EARLIER_VOTE}
   JOIN inferences i ON i.tenant = m.tenant AND i.response_id = m.target {stale.TO_CONVERSATIONS}""",
 }
 ANSWERS = _upsert("inferences", _incoming("inferences"), COLUMNS["inferences"], EARLIER_ANSWER)
-CHOICES = text(
+CHOICES = (
     f"INSERT INTO choices ({_quoted(COLUMNS['choices'])})"
     f" SELECT {_quoted(COLUMNS['choices'], 'c.')} FROM {PREFIX}choices c"
     f" JOIN {PREFIX}inferences n ON n.tenant = c.tenant AND n.response_id = c.response_id"
@@ -100,9 +101,10 @@ TARGETS = text(
 # The current value is the latest event of the history. It only ever goes back where its own event turned out earlier.
 LATEST = (
     f"SELECT {_quoted(VOTE)}, '{VoteStatus.PENDING}', 0, 0, :now FROM ("
-    "  SELECT e.*, row_number() OVER (PARTITION BY tenant, vote_id ORDER BY occurred_at DESC, event_id DESC) AS place"
-    "  FROM vote_events e WHERE e.erasure_id IS NULL"
-    f"  AND (tenant, vote_id) IN (SELECT tenant, vote_id FROM {PREFIX}vote_events)"
+    "  SELECT e.*,"
+    "   row_number() OVER (PARTITION BY e.tenant, e.vote_id ORDER BY occurred_at DESC, event_id DESC) AS place"
+    f"  FROM (SELECT DISTINCT tenant, vote_id FROM {PREFIX}vote_events) n"
+    "  JOIN vote_events e ON e.tenant = n.tenant AND e.vote_id = n.vote_id WHERE e.erasure_id IS NULL"
     " ) latest WHERE place = 1"
 )
 CURRENT = _upsert(
@@ -134,12 +136,12 @@ def merge(session: Session, at: datetime) -> int:
     """Stores what is staged; returns how many events were new."""
     for kind, query in LEFT.items():
         stale.put(session, kind, stale.cells_of(session, query), at)
-    session.execute(REPLACED_CHOICES)
+    session.execute(text(as_written(session, REPLACED_CHOICES)))
     fresh = len(session.execute(ANSWERS).all())
     statistics.refresh(session, "inferences")
-    session.execute(CHOICES)
+    session.execute(text(as_written(session, CHOICES)))
     fresh += len(session.execute(HISTORY).all())
     session.execute(TARGETS)
-    session.execute(CURRENT.bindparams(bindparam("now", at, UtcDateTime())))
+    session.execute(text(as_written(session, CURRENT.text)).bindparams(bindparam("now", at, UtcDateTime())))
     statistics.refresh(session, "votes", "vote_targets")
     return fresh

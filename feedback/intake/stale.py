@@ -10,6 +10,7 @@ from sqlalchemy import Date, Integer, bindparam, column, select, text
 from sqlalchemy.orm import Session
 
 from feedback.cells import Cell
+from feedback.intake.joins import as_written
 from feedback.tables import StaleCellRow
 from feedback.votes import SESSION
 from infra.database.tables import UtcDateTime
@@ -27,7 +28,9 @@ PUT = text(
 
 def cells_of(session: Session, query: str) -> list[Owned]:
     """`query` gives the tenant, the moment and the bucket of events."""
-    typed = text(query).columns(column("tenant"), column("occurred_at", UtcDateTime()), column("bucket", Integer))
+    typed = text(as_written(session, query)).columns(
+        column("tenant"), column("occurred_at", UtcDateTime()), column("bucket", Integer)
+    )
     return [(tenant, Cell.of(occurred_at, bucket)) for tenant, occurred_at, bucket in session.execute(typed)]
 
 

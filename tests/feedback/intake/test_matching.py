@@ -4,10 +4,9 @@ import random
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select, text, update
-from sqlalchemy.orm import Session
+from sqlalchemy import select, update
 
-from feedback.intake import matching, repository, staging
+from feedback.intake import matching, repository
 from feedback.tables import VoteRow, VoteStatus
 from infra.clock import now
 from infra.contracts.events import Consent, Feedback, Inference
@@ -16,7 +15,6 @@ from tests.support.events import TENANT, make_comparison, make_feedback, make_in
 from tests.support.feedback import ALIAS, Event, Room, a_days_events
 
 R1, R2 = (Event(make_inference(name), f"inference {name}") for name in ("r1", "r2"))
-STAGED = ("incoming_vote_events", "n", "m")  # the batch itself
 CHOICE = Event(make_comparison("r1", "r2"), "choice")
 
 
@@ -203,21 +201,3 @@ def test_thumbs_without_consent_and_thumbs_of_models_are_not_counted(room: Room)
     silent = {"rater": "rater-2", "consent": Consent(train=False)}
     happen(room, R1, Event(make_feedback("r1"), "silent", silent), Event(make_feedback("r1"), "ai", {"source": "ai"}))
     assert thumbs(room) == 0
-
-
-def plan(session: Session, query: str) -> list[str]:
-    return [row.detail for row in session.execute(text(f"EXPLAIN QUERY PLAN {query}"))]
-
-
-@pytest.mark.parametrize("query", [matching.TOUCHED, matching.FOUND], ids=["touched", "found"])
-def test_a_batch_reads_what_it_touches_and_not_all_of_a_tenants(room: Room, query: str) -> None:
-    """SQLite knows nothing of its tables here, as in a product that has just begun."""
-    happen(room, R1, R2, CHOICE)
-    with room.database.transaction() as session:
-        staging.stage(session, {"vote_events": [], "inferences": []})
-        matching.match_batch(session)
-        found = plan(session, query)
-    read = [step for step in found if step.startswith(("SCAN", "SEARCH"))]
-    assert [step for step in read if step.startswith("SCAN") and step.split()[1] not in STAGED] == []
-    assert [step for step in read if "(tenant=?)" in step] == []
-    assert len(read) >= 3
