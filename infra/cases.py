@@ -4,7 +4,7 @@ answer: then body and checks are sealed with the data key of whoever asked, sinc
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints, model_validator
 from uuid6 import uuid7
 
 from infra.clock import now
@@ -51,7 +51,7 @@ class Wanted(Checks):
     contains_all: Parts = Field([], description="Exact strings that must all be in the answer.")
     contains_any: Parts = Field([], description="Exact strings of which one must be in the answer.")
     contains_none: Parts = Field([], description="Exact strings of which none may be in the answer.")
-    refuses: bool | None = Field(None, description="Whether the answer must be a refusal, or must be none.")
+    refuses: StrictBool | None = Field(None, description="Whether the answer must be a refusal, or must be none.")
 
     @model_validator(mode="after")
     def asks_something(self) -> Self:

@@ -38,6 +38,7 @@ no-shrink = true
 [[operations]]
 include-path = [
     "/v1/chat/completions", "/v1/feedback", "/v1/comparisons", "/v1/rankings", "/admin/v1/checks", "/admin/v1/traces",
+    "/admin/v1/gates/cases",
 ]
 checks.positive_data_acceptance.enabled = false
 
@@ -126,7 +127,12 @@ def narrowed(document: dict[str, Any], names: dict[str, list[str]]) -> dict[str,
         for parameter in (p for operation in operations.values() for p in operation.get("parameters", ())):
             if parameter["in"] == "path" and parameter["name"] in limit:
                 parameter["schema"] = limit[parameter["name"]]
-    for model, field in (("AnswerRef", "response_id"), ("ChatRequest", "model"), ("Wished", "version")):
+    for model, field in (
+        ("AnswerRef", "response_id"),
+        ("ChatRequest", "model"),
+        ("Wished", "version"),
+        ("CaseBody", "response_id"),
+    ):
         schemas[model]["properties"][field] = limit[field]
     schemas["FeedbackBody"]["properties"]["response_id"] = {"anyOf": [limit["response_id"], {"type": "null"}]}
     return document
