@@ -11,7 +11,7 @@ from infra.registry import adapters, cycles, fleet, leases
 from infra.registry.cycles import CycleState
 from tests.support.cycles import cycle_row, hold
 from tests.support.home import make_ports
-from tests.support.routing import make_table
+from tests.support.routing import make_route, make_table
 from tests.support.tiny_training import tiny_environment
 from trainer.cycle import Holding, Stage, run_stages
 from trainer.stages.material import Material
@@ -56,7 +56,9 @@ def serve(ports: Ports, version: str) -> None:
     with ports.database.transaction() as session:
         lease = leases.acquire(session, "controller", "serving", 60)
         assert lease is not None
-        fleet.publish_routing(session, lease, make_table(champion=version))
+        base_revision = adapters.manifest_of(adapters.get(session, version)).base_revision
+        route = make_route(version, base_revision=base_revision)
+        fleet.publish_routing(session, lease, make_table(aliases={"assistant": route}))
 
 
 def published(ports: Ports, cycle_id: str) -> AdapterRow:
