@@ -1,9 +1,9 @@
 """What stops a regression that its gates let through, in how many votes and seconds: `make bench-aborts`.
 
 The adapters are those that the gates are tried on (`tests.bench.planted_regressions`). The product runs with a real
-engine; simulated users stream answers by HTTP and vote on what they read. Each version is blocked at first, and asked
-for all the same: nothing starts. Then it is accepted by hand, as gates that saw nothing would have done, and goes by
-the steps. What is broken is promoted by force, past gates and steps.
+engine; simulated users stream answers by HTTP and vote on what they read. Each version is blocked, as its gates would
+have it, and asked for all the same: nothing starts. Then a person forces it, and it goes by the steps. What is broken
+is promoted by force, past gates and steps.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from infra.clock import now
 from infra.console import err, print_table
 from infra.contracts.rollouts import Inconclusive, Step, StepKind
 from infra.ports import Ports
-from infra.registry import adapters, tallies
+from infra.registry import tallies
 from infra.registry.adapters import AdapterState
 from infra.registry.rollouts import FINAL_STATES, RolloutState
 from infra.registry.tallies import TallyArm
@@ -152,13 +152,11 @@ async def try_one(admin: httpx.AsyncClient, ports: Ports, crowd: Crowd, made: Pl
     gate, began, refused = STOPPED_BY.get(made.candidate), now(), None
     state = AdapterState.BLOCKED if gate else AdapterState.ACCEPTED
     version = await asyncio.to_thread(publish_made, ports, made.directory, made.manifest, state)
-    wish = {"version": version, "force": True, **REASON}
+    wish = {"version": version, **REASON}
     if gate:
         refused = (await asked(admin, PATHS["start"], wish)).status_code == httpx.codes.CONFLICT
-    if gate and made.candidate not in BROKEN:
-        await asyncio.to_thread(let_through, ports, version)
     path = PATHS["promote" if made.candidate in BROKEN else "start"]
-    started = (await asked(admin, path, wish)).raise_for_status().json()
+    started = (await asked(admin, path, {**wish, "force": True})).raise_for_status().json()
     course = await followed(admin, ports, started["rollout_id"])
     await crowd.moved_on()
     row = read(made.candidate, gate, refused, course, crowd.answers_of(version, began))
@@ -172,12 +170,6 @@ async def asked(admin: httpx.AsyncClient, path: str, wish: Mapping[str, object])
     while (answer := await admin.post(path, json=wish)).status_code == httpx.codes.SERVICE_UNAVAILABLE:
         await asyncio.sleep(float(answer.headers["retry-after"]))
     return answer
-
-
-def let_through(ports: Ports, version: str) -> None:
-    """What no command does: a blocked version has no way into the steps."""
-    with ports.database.transaction() as session:
-        adapters.move(session, version, AdapterState.ACCEPTED, reason="bench: gates that saw nothing")
 
 
 async def followed(admin: httpx.AsyncClient, ports: Ports, rollout_id: str) -> Course:
