@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,10 +15,13 @@ import openai
 import pytest
 import structlog
 
+from infra.contracts.routing import BASE_VERSION
 from infra.ports import Ports
 from infra.registry import adapters, rollouts
 from infra.registry.adapters import AdapterState
 from serving.engine import Engine, smoke
+from serving.errors import EngineRefused
+from serving.fingerprint import take
 from tests.support.adapters import BAD, make_adapter, make_bad_adapter, publish, tamper
 from tests.support.controllers import (
     bring_to_gates,
@@ -155,6 +158,32 @@ async def test_what_the_trainer_records_is_what_the_engine_computes_and_only_for
     assert agrees < 1e-3
     assert differs is not None
     assert differs > 0.1
+
+
+async def test_the_base_answers_as_itself_beside_adapters_once_every_slot_was_taken(world: World) -> None:
+    first, made = world.versions[0], world.directory / "made-1"
+    await becomes_champion(world, first)
+    async with aiohttp.ClientSession() as session:
+        engine = Engine(session, replica(world.ports).address, world.ports.engine_key)
+        for number in range(world.ports.settings.serving.max_loras + 1):
+            await take_slot(engine, f"slot-{number}", made)
+        cases = [
+            case.model_copy(update={"logprobs": sequence_logprobs(world.base, case.token_ids, None)})
+            for case in await take(engine, BASE_VERSION)
+        ]
+        beside = [engine.top_logprobs(first, case.token_ids) for case in cases for _ in range(10)]
+        difference, *_ = await asyncio.gather(smoke(engine, BASE_VERSION, cases), *beside)
+    assert difference is not None
+    assert difference < 1e-3
+
+
+async def take_slot(engine: Engine, name: str, directory: Path) -> None:
+    """The controller unloads what it does not know, maybe before it was asked for anything; the slot stays taken."""
+    while True:
+        await engine.load(name, directory)
+        with suppress(EngineRefused):
+            await engine.top_logprobs(name, [5, 17, 33])
+            return
 
 
 async def test_bad_adapters_are_refused_each_with_its_reason_while_answers_go_on(world: World) -> None:
