@@ -6,7 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from infra.contracts.manifests import AdapterManifest, RewardManifest
-from infra.contracts.routing import BASE_VERSION
+from infra.contracts.routing import is_base
 from infra.database.tables import RewardModelRow, RolloutRow
 from infra.registry import adapters
 
@@ -16,8 +16,8 @@ def judge_of(session: Session, rollout: RolloutRow) -> str | None:
 
     None where no judge is independent of both versions.
     """
-    versions = {rollout.version, rollout.from_version} - {BASE_VERSION}
-    compared = [adapters.manifest_of(adapters.get(session, version)) for version in versions]
+    trained = [version for version in (rollout.version, rollout.from_version) if not is_base(version)]
+    compared = [adapters.manifest_of(adapters.get(session, version)) for version in trained]
     mine = (RewardModelRow.tenant == rollout.tenant, RewardModelRow.created_at <= rollout.requested_at)
     query = select(RewardModelRow).where(*mine).order_by(RewardModelRow.created_at.desc(), RewardModelRow.name)
     for row in session.scalars(query):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from infra.contracts.routing import BASE_VERSION
+from infra.contracts.routing import BASE_VERSION, base_version
 from infra.registry import judges, rollouts
 from tests.support.events import moment
 from tests.support.feedback import Room, make_room
@@ -74,4 +74,11 @@ def test_the_base_learnt_from_nobody(room: Room) -> None:
     put_versions(room.database)
     put_judge(room.database)
     put_rollout(room, from_version=BASE_VERSION)
+    assert judge(room) == JUDGE
+
+
+def test_another_base_without_an_adapter_learnt_from_nobody_either(room: Room) -> None:
+    put_versions(room.database)
+    put_judge(room.database)
+    put_rollout(room, version=base_version("0123456789ab"))
     assert judge(room) == JUDGE
