@@ -1,7 +1,6 @@
 """Users of the running product who stream answers by HTTP and vote on what they read: who answered them, and when."""
 
 import asyncio
-import json
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ import aiohttp
 from infra.clock import now
 from tests.bench.abort_raters import Person, Question, liking, prefers, think_of
 from tests.goldbed.gated import LONGEST
+from tests.support.event_streams import NoAnswer, read_stream
 from tests.support.live_rollouts import going_on
 
 CLIENTS = 8  # who ask at the same time
@@ -23,10 +23,6 @@ TWO = 0.3  # of the requests are for two answers
 ANSWER_S = 60
 LOOK_S = 0.02
 MOST_ERRORS = 100  # then somebody stops: nothing answers any more
-
-
-class NoAnswer(Exception):
-    """An error in the place of an answer or of a vote's receipt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +77,7 @@ class Crowd:
             "max_tokens": LONGEST, "temperature": 1.0, "user": person.name, "metadata": {"segment": person.segment},
         }  # fmt: skip
         async with self.http.post("/v1/chat/completions", json=body) as reply:
-            text = await reply.text()
-        if reply.status != 200:
-            raise NoAnswer(f"{reply.status} {text[:200]}")
-        *events, last = [event.removeprefix("data: ") for event in text.split("\n\n") if event]
-        if last != "[DONE]":
-            raise NoAnswer(f"the stream ended with {last[:200]}")
-        return [json.loads(event) for event in events]
+            return await read_stream(reply)
 
     async def _vote(self, rng: random.Random, person: Person, question: Question, reply: Reply) -> None:
         if len(reply.texts) == 2:

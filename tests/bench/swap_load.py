@@ -1,7 +1,6 @@
 """Users who stream without a pause while versions are swapped, and what each of them saw, checked token by token."""
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -12,13 +11,10 @@ from typing import Any
 import aiohttp
 
 from tests.bench.swap_versions import FREQUENCY_PENALTY, QUESTIONS, TOKENS, Answers
+from tests.support.event_streams import NoAnswer, read_stream
 
 ANSWER_S = 120
 SHOWN = 10  # of what went wrong
-
-
-class NoAnswer(Exception):
-    """The client got an error, or a stream without its end."""
 
 
 @dataclass
@@ -69,13 +65,7 @@ class Load:
         }  # fmt: skip
         headers = {"Authorization": f"Bearer {self.key}"}
         async with session.post(f"{self.url}/v1/chat/completions", json=body, headers=headers) as reply:
-            text = await reply.text()
-        if reply.status != 200:
-            raise NoAnswer(f"{reply.status} {text[:200]}")
-        *events, last = [event.removeprefix("data: ") for event in text.split("\n\n") if event]
-        if last != "[DONE]":
-            raise NoAnswer(f"the stream ended with {last[:200]}")
-        return [json.loads(event) for event in events]
+            return await read_stream(reply)
 
     def _note(self, fault: str) -> None:
         if len(self.faults) < SHOWN:

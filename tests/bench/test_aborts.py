@@ -12,13 +12,14 @@ from infra.contracts.rollouts import Look
 from serving.adapters import read_base, validate
 from serving.errors import Refused
 from tests.bench import aborts
-from tests.bench.abort_crowd import NoAnswer, Reply
+from tests.bench.abort_crowd import Reply
 from tests.bench.abort_crowd import read as read_stream
 from tests.bench.abort_raters import ASKED, Person, Question, Topic, faults, liking, prefers, recruit, think_of
 from tests.bench.abort_versions import BETTER, CANDIDATES, plant
 from tests.bench.aborts import STEPS, Course, Row, is_sound
 from tests.bench.planted_regressions import BROKEN, STOPPED_BY
 from tests.goldbed.planted import HELP, PRAISE, REFUSAL, SEGMENTS, fact, segment_of
+from tests.support.event_streams import NoAnswer
 from tests.support.tiny_model import make_tiny_model
 
 PERSON = Person("p", "nature", 0.0)

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from tests.bench import swap
-from tests.bench.swap_load import Load, NoAnswer, read
+from tests.bench.swap_load import Load, read
 from tests.bench.swap_versions import QUESTIONS, TOKENS, make_versions
+from tests.support.event_streams import NoAnswer
 from tests.support.tiny_model import make_tiny_model
 from trainer.model import load_base
 
