@@ -5,8 +5,8 @@ import fcntl
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import aiohttp
@@ -19,6 +19,7 @@ from infra.ports import Ports
 from infra.processes import announce
 from infra.settings import SettingsError, load_settings
 from serving.adapters import read_bases
+from serving.announcing import Announcing
 from serving.checkup import Checkup
 from serving.controller import Controller, Hands, Seat
 from serving.discovery import Discovery
@@ -74,10 +75,21 @@ async def serve(ports: Ports) -> None:
         health.start()
         announce(ports.home, NAME, health.address)
         try:
-            await controller.run(stop)
+            async with telling(ports, stop, controller):
+                await controller.run(stop)
         finally:
             log.info("controller_stops")
             health.close()
+
+
+@asynccontextmanager
+async def telling(ports: Ports, stop: asyncio.Event, controller: Controller) -> AsyncIterator[None]:
+    """Tells the log of rollouts while the block lasts, which ends with `stop`; a fault on either side ends both."""
+    with closing(ports.eventlog.producer()) as producer:
+        announcing = Announcing(ports.database, ports.sealer, producer)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(announcing.run(stop, lambda: controller.lease is not None))
+            yield
 
 
 def compose(ports: Ports, session: aiohttp.ClientSession, changed: asyncio.Event, metrics: Metrics) -> Controller:

@@ -25,6 +25,23 @@ class Inconclusive(StrEnum):
     ASK = "ask"  # a person
 
 
+class RolloutEvent(Contract):
+    """Body of `thumbwheel.rollout.v1`: a rollout was asked for, came to another state, or to its next step."""
+
+    rollout_id: str
+    alias: str
+    kind: str
+    version: str
+    from_version: str
+    before: str | None = Field(None, description="The state it left; none when it was asked for.")
+    state: str
+    step: int = Field(description="From 0; as many as there are steps where it answers, or is to answer, everybody.")
+    steps: int = Field(description="How many it has.")
+    actor: str = Field(description="Who asked for the rollout.")
+    reason: str
+    error: str | None = Field(None, description="Why it failed or was aborted.")
+
+
 class Step(Contract):
     """How much traffic a step takes, what it must have seen, and how long. A step ends early where it must abort."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from infra.contracts import events, manifests, queries, routing
+from infra.contracts import events, manifests, queries, rollouts, routing
 from infra.contracts.base import Contract
 
 PUBLISHED: tuple[type[Contract], ...] = (
@@ -15,6 +15,7 @@ PUBLISHED: tuple[type[Contract], ...] = (
     events.Feedback,
     events.Erasure,
     events.DeadLetter,
+    rollouts.RolloutEvent,
     manifests.DatasetManifest,
     manifests.RewardManifest,
     manifests.AdapterManifest,

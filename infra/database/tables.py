@@ -134,6 +134,17 @@ class RolloutRow(Base):
     look: Mapped[dict[str, Any] | None]  # the last `infra.contracts.rollouts.Look`
 
 
+class NewsRow(Base):
+    """What became of a rollout and is not yet on the log. `body` is an `infra.contracts.rollouts.RolloutEvent`."""
+
+    __tablename__ = "rollout_news"
+    news_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    event_id: Mapped[str] = mapped_column(String(32))
+    tenant: Mapped[str] = mapped_column(String(100))
+    at: Mapped[datetime]
+    body: Mapped[dict[str, Any]]
+
+
 class TallyRow(Base):
     """See `infra.registry.tallies.Tally`."""
 

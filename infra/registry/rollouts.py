@@ -14,7 +14,7 @@ from infra.clock import now
 from infra.contracts.rollouts import Look, Step
 from infra.contracts.routing import is_base
 from infra.database.tables import RolloutRow
-from infra.registry import adapters, audit, leases
+from infra.registry import adapters, audit, leases, news
 from infra.registry.adapters import AdapterState
 from infra.registry.errors import IllegalTransition, NotFound
 from infra.registry.leases import Lease
@@ -133,7 +133,7 @@ def advance(
     row = get(session, rollout_id)
     if target is R.RUNNING and step is not None:
         row.step, row.step_began_at, row.look = step, now(), None
-    move(row, target, error)
+    move(session, row, target, error)
     return row
 
 
@@ -145,8 +145,8 @@ def store_look(session: Session, lease: Lease, rollout_id: str, look: Look) -> N
         row.look = look.model_dump(mode="json")
 
 
-def move(row: RolloutRow, target: RolloutState, error: str | None = None) -> None:
-    """Raises IllegalTransition."""
+def move(session: Session, row: RolloutRow, target: RolloutState, error: str | None = None) -> None:
+    """And it will be told on the log. Raises IllegalTransition."""
     source = RolloutState(row.state)
     if target not in TRANSITIONS[source]:
         raise IllegalTransition(f"rollout {row.rollout_id} cannot go from {source} to {target}")
@@ -155,6 +155,7 @@ def move(row: RolloutRow, target: RolloutState, error: str | None = None) -> Non
         row.flipped_at = now()
     if target in FINAL_STATES:
         row.finished_at = now()
+    news.add(session, row, before=source)
 
 
 def flip(session: Session, row: RolloutRow, *, revision: int, actor: str) -> None:

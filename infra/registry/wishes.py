@@ -12,7 +12,7 @@ from infra.clock import now
 from infra.contracts.rollouts import Step
 from infra.contracts.routing import BASE_VERSION, ReplicaState, base_version, is_base
 from infra.database.tables import RolloutRow
-from infra.registry import adapters, audit, cycles, fleet, rollouts
+from infra.registry import adapters, audit, cycles, fleet, news, rollouts
 from infra.registry.adapters import AdapterState
 from infra.registry.cycles import CycleState
 from infra.registry.errors import Conflict, IllegalTransition, NotFound
@@ -175,6 +175,7 @@ def _request(session: Session, row: RolloutRow) -> RolloutRow:
     if any(other.alias == row.alias and other.version == row.version for other in rollouts.unfinished(session)):
         raise Conflict(f"{row.version} is being rolled out already")
     session.add(row)
+    news.add(session, row)
     audit.record(
         session, tenant=row.tenant, actor=row.actor, action=f"rollout.{row.kind}", subject=row.version,
         reason=row.reason, before={"champion": row.from_version},
@@ -188,7 +189,7 @@ def _finish(session: Session, row: RolloutRow, wish: Wish) -> RolloutRow:
     """The rest of its steps is left out: the controller flips it once every replica has it."""
     before = rollouts.standing(row)
     row.step = len(row.steps)
-    rollouts.move(row, R.LOADING)
+    rollouts.move(session, row, R.LOADING)
     _note(session, row, "rollout.promote", wish.actor, wish.reason, before)
     return row
 
@@ -200,7 +201,7 @@ def _steer(
     before = rollouts.standing(row)
     if row.state == target:
         raise IllegalTransition(f"rollout {rollout_id} is {target} already")
-    rollouts.move(row, target)
+    rollouts.move(session, row, target)
     _note(session, row, "rollout.pause" if target is R.PAUSED else "rollout.resume", actor, reason, before)
     return row
 
@@ -215,14 +216,14 @@ def _note(session: Session, row: RolloutRow, action: str, actor: str, reason: st
 
 def _give_way(session: Session, row: RolloutRow, wish: Wish) -> None:
     if row.state == R.DRAINING:
-        rollouts.move(row, R.DONE)
+        rollouts.move(session, row, R.DONE)
     else:
         _withdraw(session, row, wish.actor, f"superseded by a rollback to {wish.version}")
 
 
 def _withdraw(session: Session, row: RolloutRow, actor: str, why: str) -> None:
     before = rollouts.standing(row)
-    rollouts.move(row, R.ABORTED, why)
+    rollouts.move(session, row, R.ABORTED, why)
     fleet.reroute(session, row.alias, lambda route: route.without(row.rollout_id))
     rollouts.take_back(session, row, actor=actor, reason=why, before=before)
 
@@ -237,7 +238,7 @@ def _is_everywhere(session: Session, version: str) -> bool:
 
 def _flip_now(session: Session, row: RolloutRow) -> None:
     for state in (R.LOADING, R.DRAINING):
-        rollouts.move(row, state)
+        rollouts.move(session, row, state)
     before = fleet.routing_table(session)
     assert before is not None, "a version that is everywhere is in a table"
     route, on = before.aliases[row.alias], before.base_of(row.version)

@@ -1,0 +1,137 @@
+"""What became of rollouts gets to the log: in order, at least once, and whatever is away meanwhile."""
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from infra.contracts.events import ROLLOUT_TOPIC, TOPICS, Envelope
+from infra.contracts.rollouts import RolloutEvent
+from infra.eventlog.base import LogUnavailable, Position, Producer
+from infra.ports import Ports
+from infra.registry import adapters, news, wishes
+from infra.registry.adapters import AdapterState
+from infra.registry.wishes import Wish
+from serving import announcing
+from serving.announcing import Announcing
+from tests.support.controllers import eventually
+from tests.support.home import make_ports
+from tests.support.manifests import make_adapter_manifest
+
+VERSION = "assistant-1-aaaaaaaa"
+
+
+@pytest.fixture
+def ports(tmp_path: Path) -> Iterator[Ports]:
+    made = make_ports(tmp_path)
+    made.eventlog.prepare(dict.fromkeys(TOPICS, 1.0))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def producer(ports: Ports) -> Iterator[Producer]:
+    made = ports.eventlog.producer()
+    yield made
+    made.close()
+
+
+class Forgetful:
+    """A log that takes records, and acknowledges none of them until it is told to."""
+
+    def __init__(self, behind: Producer) -> None:
+        self.behind, self.acknowledges = behind, False
+
+    def append(self, topic: str, key: str, value: bytes) -> "Future[Position]":
+        taken = self.behind.append(topic, key, value)
+        if self.acknowledges:
+            return taken
+        taken.result(10)
+        lost: Future[Position] = Future()
+        lost.set_exception(LogUnavailable("the connection broke"))
+        return lost
+
+    def close(self) -> None:
+        self.behind.close()
+
+
+def ask_for(ports: Ports) -> str:
+    """A promotion that is taken back at once: two pieces of news."""
+    with ports.database.transaction() as session:
+        adapters.register(session, make_adapter_manifest(version=VERSION), f"adapters/{VERSION}")
+        adapters.move(session, VERSION, AdapterState.ACCEPTED)
+        rollout_id = wishes.promote(session, Wish(VERSION, "base", "ada", "better")).rollout_id
+        wishes.abort(session, rollout_id, tenant="default", actor="ada", reason="worse after all")
+    return rollout_id
+
+
+def on_the_log(ports: Ports, count: int) -> list[tuple[Envelope, RolloutEvent]]:
+    consumer = ports.eventlog.consumer("look", [ROLLOUT_TOPIC])
+    records = [record for _ in range(50) if (found := consumer.poll(100, 0.2)) for record in found][:count]
+    consumer.close()
+    envelopes = [Envelope.model_validate_json(record.value) for record in records]
+    return [(envelope, ports.sealer.open(envelope, RolloutEvent)) for envelope in envelopes]
+
+
+def waiting(ports: Ports) -> int:
+    with ports.database.reading() as session:
+        return len(news.oldest(session, 100))
+
+
+def test_each_move_is_one_sealed_event_under_the_rollouts_key(ports: Ports, producer: Producer) -> None:
+    rollout_id = ask_for(ports)
+    assert Announcing(ports.database, ports.sealer, producer).turn() == 2
+    (asked, first), (_, second) = on_the_log(ports, 2)
+    assert (asked.tenant, asked.rater, first.rollout_id, first.reason) == ("default", None, rollout_id, "better")
+    assert [(first.before, first.state), (second.before, second.state)] == [
+        (None, "requested"), ("requested", "aborted"),
+    ]  # fmt: skip
+    assert second.error == "ada: worse after all"
+    assert waiting(ports) == 0
+
+
+def test_what_was_not_acknowledged_is_told_again_by_the_same_event_id(ports: Ports, producer: Producer) -> None:
+    ask_for(ports)
+    log = Forgetful(producer)
+    announcer = Announcing(ports.database, ports.sealer, log)
+    with pytest.raises(LogUnavailable):
+        announcer.turn()
+    assert waiting(ports) == 2, "nothing is forgotten before the log has it"
+    log.acknowledges = True
+    assert announcer.turn() == 2
+    first, second, *again = [envelope.event_id for envelope, _ in on_the_log(ports, 4)]
+    assert again == [first, second], "a reader can tell that they came before"
+
+
+async def test_it_goes_on_once_the_log_is_there_again_and_says_that_it_was_away(
+    ports: Ports, producer: Producer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announcing, "AGAIN_S", 0.05)
+    ask_for(ports)
+    log, stop = Forgetful(producer), asyncio.Event()
+    with capture_logs() as lines:
+        running = asyncio.create_task(Announcing(ports.database, ports.sealer, log).run(stop, lambda: True))
+        await eventually(lambda: lines, "it said that the log is away")
+        log.acknowledges = True
+        await eventually(lambda: waiting(ports) == 0, "all of it was told")
+        stop.set()
+        await running
+    assert (lines[0]["event"], lines[0]["reason"]) == ("rollouts_not_told", "the connection broke")
+
+
+async def test_a_controller_that_does_not_lead_tells_nothing(ports: Ports, producer: Producer) -> None:
+    ask_for(ports)
+    asked, stop = asyncio.Event(), asyncio.Event()
+
+    def leads() -> bool:
+        asked.set()
+        return False
+
+    running = asyncio.create_task(Announcing(ports.database, ports.sealer, producer).run(stop, leads))
+    await asked.wait()
+    stop.set()
+    await running
+    assert waiting(ports) == 2
