@@ -23,7 +23,7 @@ def check(subject: Subject) -> Finding:
     limit, falls = subject.limits.segment_drop, list(_falls(subject))
     code, worst = max(falls, key=lambda fall: fall[1].lo, default=(None, None))
     margin = subject.steps[subject.step].segment_margin
-    named = "" if code is None else f"segment {subject.segment(code)}: "
+    named = "" if code is None else f"fall in segment {subject.segment(code)}: "
     return Finding(
         name=NAME,
         verdict=_verdict([fall for _, fall in falls], limit, margin),

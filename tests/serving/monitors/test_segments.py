@@ -36,7 +36,7 @@ def test_one_segment_that_is_hurt_stops_what_three_others_gain_by() -> None:
 
 def test_the_segment_is_told_by_its_name() -> None:
     tallies = everyone(250, {segment: BAD if segment == "road" else GOOD for segment in SEGMENTS})
-    assert look([Step(share=0.5)], 0, tallies, LIMITS, BEGAN).reason.startswith("segments: segment 'road': ")
+    assert look([Step(share=0.5)], 0, tallies, LIMITS, BEGAN).reason.startswith("segments: fall in segment 'road': ")
 
 
 def test_segments_that_lose_nothing_pass_once_that_is_certain() -> None:
@@ -51,7 +51,7 @@ def test_what_is_certain_of_all_waits_until_it_is_certain_of_each_segment() -> N
     assert look([without], 0, tallies, LIMITS, BEGAN).verdict is Verdict.PASS
     waiting = look([wanted], 0, tallies, LIMITS, BEGAN)
     assert waiting.verdict is Verdict.INCONCLUSIVE
-    assert waiting.reason.startswith("segments: segment 'road': ")
+    assert waiting.reason.startswith("segments: fall in segment 'road': ")
 
 
 def test_a_fall_within_the_limit_stops_nothing_however_certain() -> None:
@@ -63,7 +63,7 @@ def test_a_segment_of_a_few_raters_concludes_nothing() -> None:
     few = alternating(voters(CHAMPION, 9, (1,), segment="rare"), voters(CHALLENGER, 9, (0,), segment="rare"))
     found = check(make_subject([*few, *everyone(800, {"garden": MIXED})], Step(share=0.5, segment_margin=0.2)))
     assert found.verdict is Verdict.PASS
-    assert found.reason.startswith("segment number 1: ")
+    assert found.reason.startswith("fall in segment number 1: ")
 
 
 def test_who_names_no_segment_is_one_too() -> None:
