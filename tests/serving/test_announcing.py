@@ -1,23 +1,28 @@
 """What became of rollouts gets to the log: in order, at least once, and whatever is away meanwhile."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
+from uuid6 import uuid7
 
-from infra.contracts.events import ROLLOUT_TOPIC, TOPICS, Envelope
+from infra.contracts.events import ROLLOUT_TOPIC, Envelope
 from infra.contracts.rollouts import RolloutEvent
-from infra.eventlog.base import LogUnavailable, Position, Producer
+from infra.eventlog.base import EventLog, LogUnavailable, Position, Producer, Record
+from infra.eventlog.kafka import Connection, KafkaEventLog
 from infra.ports import Ports
 from infra.registry import adapters, news, wishes
 from infra.registry.adapters import AdapterState
 from infra.registry.wishes import Wish
+from infra.services.kafka import Kafka
 from serving import announcing
 from serving.announcing import Announcing
-from tests.support.controllers import eventually
+from tests.support.controllers import PATIENCE_S, eventually
 from tests.support.home import make_ports
 from tests.support.manifests import make_adapter_manifest
 
@@ -27,14 +32,27 @@ VERSION = "assistant-1-aaaaaaaa"
 @pytest.fixture
 def ports(tmp_path: Path) -> Iterator[Ports]:
     made = make_ports(tmp_path)
-    made.eventlog.prepare(dict.fromkeys(TOPICS, 1.0))
     yield made
     made.close()
 
 
+@pytest.fixture(params=["sqlite", "kafka"])
+def eventlog(request: pytest.FixtureRequest, ports: Ports) -> Iterator[EventLog]:
+    made = open_kafka(request) if request.param == "kafka" else ports.eventlog
+    made.prepare({ROLLOUT_TOPIC: 1.0})
+    yield made
+    made.close()
+
+
+def open_kafka(request: pytest.FixtureRequest) -> EventLog:
+    """Its topics are this test's own."""
+    kafka: Kafka = request.getfixturevalue("kafka")
+    return KafkaEventLog(Connection([kafka.address], prefix=f"{uuid7().hex}."), 2)
+
+
 @pytest.fixture
-def producer(ports: Ports) -> Iterator[Producer]:
-    made = ports.eventlog.producer()
+def producer(eventlog: EventLog) -> Iterator[Producer]:
+    made = eventlog.producer()
     yield made
     made.close()
 
@@ -68,12 +86,17 @@ def ask_for(ports: Ports) -> str:
     return rollout_id
 
 
-def on_the_log(ports: Ports, count: int) -> list[tuple[Envelope, RolloutEvent]]:
-    consumer = ports.eventlog.consumer("look", [ROLLOUT_TOPIC])
-    records = [record for _ in range(50) if (found := consumer.poll(100, 0.2)) for record in found][:count]
-    consumer.close()
+def on_the_log(ports: Ports, eventlog: EventLog, count: int) -> list[tuple[Envelope, RolloutEvent]]:
+    records: list[Record] = []
+    deadline = time.monotonic() + PATIENCE_S
+    with closing(eventlog.consumer("look", [ROLLOUT_TOPIC])) as consumer:
+        while len(records) < count:
+            assert time.monotonic() < deadline, f"{len(records)} of {count} are on the log"
+            records += consumer.poll(100, 0.5)
     envelopes = [Envelope.model_validate_json(record.value) for record in records]
-    return [(envelope, ports.sealer.open(envelope, RolloutEvent)) for envelope in envelopes]
+    opened = [(envelope, ports.sealer.open(envelope, RolloutEvent)) for envelope in envelopes]
+    assert [record.key for record in records] == [event.rollout_id for _, event in opened]
+    return opened
 
 
 def waiting(ports: Ports) -> int:
@@ -81,10 +104,12 @@ def waiting(ports: Ports) -> int:
         return len(news.oldest(session, 100))
 
 
-def test_each_move_is_one_sealed_event_under_the_rollouts_key(ports: Ports, producer: Producer) -> None:
+def test_each_move_is_one_sealed_event_under_the_rollouts_key(
+    ports: Ports, eventlog: EventLog, producer: Producer
+) -> None:
     rollout_id = ask_for(ports)
     assert Announcing(ports.database, ports.sealer, producer).turn() == 2
-    (asked, first), (_, second) = on_the_log(ports, 2)
+    (asked, first), (_, second) = on_the_log(ports, eventlog, 2)
     assert (asked.tenant, asked.rater, first.rollout_id, first.reason) == ("default", None, rollout_id, "better")
     assert [(first.before, first.state), (second.before, second.state)] == [
         (None, "requested"), ("requested", "aborted"),
@@ -93,7 +118,9 @@ def test_each_move_is_one_sealed_event_under_the_rollouts_key(ports: Ports, prod
     assert waiting(ports) == 0
 
 
-def test_what_was_not_acknowledged_is_told_again_by_the_same_event_id(ports: Ports, producer: Producer) -> None:
+def test_what_was_not_acknowledged_is_told_again_by_the_same_event_id(
+    ports: Ports, eventlog: EventLog, producer: Producer
+) -> None:
     ask_for(ports)
     log = Forgetful(producer)
     announcer = Announcing(ports.database, ports.sealer, log)
@@ -102,7 +129,7 @@ def test_what_was_not_acknowledged_is_told_again_by_the_same_event_id(ports: Por
     assert waiting(ports) == 2, "nothing is forgotten before the log has it"
     log.acknowledges = True
     assert announcer.turn() == 2
-    first, second, *again = [envelope.event_id for envelope, _ in on_the_log(ports, 4)]
+    first, second, *again = [envelope.event_id for envelope, _ in on_the_log(ports, eventlog, 4)]
     assert again == [first, second], "a reader can tell that they came before"
 
 
