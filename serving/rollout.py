@@ -78,10 +78,11 @@ def _update_replica(session: Session, seen: Replica, replica: Replica) -> None:
 def _carry_out(session: Session, lease: Lease, world: World, move: Move) -> None:
     row = rollouts.get(session, move.rollout_id)
     before = rollouts.standing(row)
+    if move.target is RolloutState.DRAINING:
+        row.from_version = _champion(world, row)
     row = rollouts.advance(session, lease, move.rollout_id, move.target, error=move.reason, step=move.step)
     match move.target:
         case RolloutState.DRAINING:
-            row.from_version = _champion(world, row)
             if row.steps:
                 _note_step(session, row, move, before)
             rollouts.flip(session, row, revision=world.revision + 1, actor=ACTOR)

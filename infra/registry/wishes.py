@@ -237,12 +237,12 @@ def _is_everywhere(session: Session, version: str) -> bool:
 
 
 def _flip_now(session: Session, row: RolloutRow) -> None:
-    for state in (R.LOADING, R.DRAINING):
-        rollouts.move(session, row, state)
     before = fleet.routing_table(session)
     assert before is not None, "a version that is everywhere is in a table"
     route, on = before.aliases[row.alias], before.base_of(row.version)
     row.from_version = route.seen_from(row.from_version, on or route.base_revision)
+    for state in (R.LOADING, R.DRAINING):
+        rollouts.move(session, row, state)
     table = fleet.reroute(session, row.alias, lambda route: route.flipped(row.version, row.rollout_id, on))
     assert table is not None, "another champion is another table"
     rollouts.flip(session, row, revision=table.revision, actor=row.actor)

@@ -9,7 +9,7 @@ import pytest
 from infra.clock import now
 from infra.contracts.routing import Replica, ReplicaState
 from infra.ports import Ports
-from infra.registry import adapters, audit, fleet, leases, rollouts, wishes
+from infra.registry import adapters, audit, fleet, leases, news, rollouts, wishes
 from infra.registry.adapters import AdapterState
 from infra.registry.errors import Conflict, LeaseLost
 from infra.registry.leases import Lease
@@ -106,6 +106,19 @@ def test_a_flip_moves_table_adapters_and_rollout_together(ports: Ports, lease: L
     assert (table.aliases["assistant"].champion, states) == ("v2", ["retired", "champion"])
     assert (row.state, row.from_version, row.flipped_at is not None) == ("draining", "v1", True)
     assert (flip.action, flip.after["revision"]) == ("rollout.flip", table.revision)
+
+
+def test_news_of_a_flip_names_whom_it_replaced_whoever_served_when_it_was_asked_for(ports: Ports, lease: Lease) -> None:
+    register(ports, "v1")
+    register(ports, "v2")
+    serving(ports, lease, "v1", "v2")
+    rollout_id = ask_for(ports, "v2", champion="base")
+    carry_out(ports, lease, look(ports, "v1", "v2"))
+    with ports.database.reading() as session:
+        told = [row.body for row in news.oldest(session, 100) if row.body["rollout_id"] == rollout_id]
+    assert [(body["state"], body["from_version"]) for body in told] == [
+        ("requested", "base"), ("loading", "base"), ("draining", "v1"),
+    ]  # fmt: skip
 
 
 def test_who_lost_the_lease_changes_nothing(ports: Ports, lease: Lease) -> None:
