@@ -57,10 +57,9 @@ class Announcing:
         return len(rows)
 
     def _send(self, rows: Sequence[NewsRow]) -> None:
-        """Returns once the log has all of them."""
-        acknowledged = [self._producer.append(ROLLOUT_TOPIC, row.body["rollout_id"], self._encode(row)) for row in rows]
-        for each in acknowledged:
-            each.result(ACK_TIMEOUT_S)
+        """Returns once the log has all of them. One after the other: nothing overtakes what the log refused."""
+        for row in rows:
+            self._producer.append(ROLLOUT_TOPIC, row.body["rollout_id"], self._encode(row)).result(ACK_TIMEOUT_S)
 
     def _encode(self, row: NewsRow) -> bytes:
         header = Header(row.tenant, event_id=UUID(row.event_id), occurred_at=row.at)

@@ -92,12 +92,18 @@ def serving(ports: Ports, lease: Lease, *versions: str) -> None:
         assert rollouts.get(session, rollout_id).state == RolloutState.DONE
 
 
-def test_a_flip_moves_table_adapters_and_rollout_together(ports: Ports, lease: Lease) -> None:
+def flip_from_v1_to_v2(ports: Ports, lease: Lease, *, champion: str) -> str:
+    """The rollout's id; `champion` is who served in the eyes of whoever asked for it."""
     register(ports, "v1")
     register(ports, "v2")
     serving(ports, lease, "v1", "v2")
-    rollout_id = ask_for(ports, "v2", champion="v1")
+    rollout_id = ask_for(ports, "v2", champion=champion)
     carry_out(ports, lease, look(ports, "v1", "v2"))
+    return rollout_id
+
+
+def test_a_flip_moves_table_adapters_and_rollout_together(ports: Ports, lease: Lease) -> None:
+    rollout_id = flip_from_v1_to_v2(ports, lease, champion="v1")
     with ports.database.reading() as session:
         table, row = fleet.routing_table(session), rollouts.get(session, rollout_id)
         states = [adapters.get(session, version).state for version in ("v1", "v2")]
@@ -109,11 +115,7 @@ def test_a_flip_moves_table_adapters_and_rollout_together(ports: Ports, lease: L
 
 
 def test_news_of_a_flip_names_whom_it_replaced_whoever_served_when_it_was_asked_for(ports: Ports, lease: Lease) -> None:
-    register(ports, "v1")
-    register(ports, "v2")
-    serving(ports, lease, "v1", "v2")
-    rollout_id = ask_for(ports, "v2", champion="base")
-    carry_out(ports, lease, look(ports, "v1", "v2"))
+    rollout_id = flip_from_v1_to_v2(ports, lease, champion="base")
     with ports.database.reading() as session:
         told = [row.body for row in news.oldest(session, 100) if row.body["rollout_id"] == rollout_id]
     assert [(body["state"], body["from_version"]) for body in told] == [
